@@ -1,0 +1,9 @@
+"""The one exception that a user's mistake raises."""
+
+
+class DissectError(Exception):
+    """A mistake that the user can mend, told in one line.
+
+    The message says what was wrong and what would be right. The command line prints it without a
+    traceback and leaves with exit status 2.
+    """
