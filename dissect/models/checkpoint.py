@@ -1,0 +1,141 @@
+"""Networks as safetensors files: weights, and a JSON header that says what they are."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from dissect.errors import DissectError
+from dissect.files import write_bytes
+from dissect.models.dcgan import Discriminator, Generator
+
+__all__ = ["Network", "fingerprint", "load_checkpoint", "save_checkpoint"]
+
+Network = Literal["generator", "discriminator"]
+
+_FORMAT = "dissect-1"
+_CLASSES: dict[str, type[Generator] | type[Discriminator]] = {
+    "generator": Generator,
+    "discriminator": Discriminator,
+}
+# A width or an image size beyond these is a damaged header, not a network.
+_LARGEST = {"latent_size": 65_536, "width": 8_192, "image_size": 4_096, "channels": 1_024}
+
+
+def fingerprint(model: nn.Module) -> str:
+    """16 hexadecimal digits that stand for the model's weights, names and shapes.
+
+    Values are compared as float32, so that a copy on another device or in another memory format
+    has the same fingerprint.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save_checkpoint(
+    path: str | Path,
+    model: Generator | Discriminator,
+    *,
+    card: Mapping[str, Any] | None = None,
+    half: bool = False,
+    force: bool = True,
+) -> Path:
+    """`path`, now holding `model` as safetensors with its configuration.
+
+    Args:
+        path: the file, replaced atomically.
+        model: one of the paper's networks.
+        card: what else there is to say of it (how it was trained), kept in the header as JSON.
+        half: keep floating-point weights as float16, half the size; batch-norm variances, which
+            are divided by, stay in float32.
+        force: replace an existing file.
+
+    Raises:
+        DissectError: the file cannot be written, or exists and `force` is off.
+    """
+    network = "generator" if isinstance(model, Generator) else "discriminator"
+    tensors = {}
+    for name, value in model.state_dict().items():
+        kept = value.detach().cpu().contiguous()
+        if half and kept.is_floating_point() and not name.endswith("running_var"):
+            kept = kept.half()
+        tensors[name] = kept
+    about = {
+        "format": _FORMAT,
+        "network": network,
+        "config": json.dumps(model.config),
+        "card": json.dumps(dict(card or {})),
+    }
+    return write_bytes(path, save_tensors(tensors, about), force=force)
+
+
+def load_checkpoint(path: str | Path) -> tuple[Generator | Discriminator, dict[str, Any]]:
+    """The network that `path` holds, in eval mode and float32 on the CPU, and its card.
+
+    Nothing is unpickled. Every name and shape is checked against the network that the header
+    describes.
+
+    Raises:
+        DissectError: the file is absent, truncated, damaged, or not a checkpoint of dissect.
+    """
+    tensors, about = _read(Path(path))
+    if about.get("format") != _FORMAT or about.get("network") not in _CLASSES:
+        raise DissectError(
+            f"{path} is a safetensors file but not a dissect checkpoint; for foreign weights give "
+            "a factory, file.py:function"
+        )
+    try:
+        config, card = json.loads(about["config"]), json.loads(about["card"])
+        model = _build(about["network"], config)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise DissectError(f"{path} is damaged: its configuration cannot be read") from error
+    except DissectError as error:
+        raise DissectError(f"{path} is damaged: {error}") from error
+    expected = model.state_dict()
+    for name, value in expected.items():
+        if name not in tensors or tensors[name].shape != value.shape:
+            raise DissectError(f"{path} is damaged: {name} is missing or has another shape")
+        if tensors[name].is_floating_point() and not bool(tensors[name].isfinite().all()):
+            raise DissectError(f"{path} is damaged: {name} holds values that are not numbers")
+    if extra := sorted(set(tensors) - set(expected)):
+        raise DissectError(f"{path} is damaged: it holds an unknown tensor {extra[0]!r}")
+    own = {name: value.to(expected[name].dtype) for name, value in tensors.items()}
+    model.load_state_dict(own, assign=True)
+    return model.eval(), card
+
+
+def _build(network: str, config: dict[str, Any]) -> Generator | Discriminator:
+    for name, value in config.items():
+        if not isinstance(value, int) or not 0 < value <= _LARGEST.get(name, 5):
+            raise ValueError(name)
+    # Weights come from the file: building on "meta" draws and allocates none.
+    with torch.device("meta"):
+        return _CLASSES[network](**config)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DissectError(f"no such checkpoint: {path}") from error
+    except OSError as error:
+        raise DissectError(f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        tensors = load_tensors(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except (SafetensorError, ValueError, KeyError, OverflowError, RecursionError) as error:
+        raise DissectError(f"{path} is damaged or not a safetensors file: {error}") from error
+    about = header.get("__metadata__") or {}
+    if not isinstance(about, dict):
+        raise DissectError(f"{path} is damaged: its header cannot be read")
+    return tensors, about

@@ -1,0 +1,168 @@
+"""The generator and the discriminator of Radford, Metz and Chintala (2015), figure 1."""
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+from dissect.errors import DissectError
+
+__all__ = ["Discriminator", "Generator", "initialize"]
+
+LEAKY_SLOPE = 0.2
+
+
+class Generator(nn.Module):
+    """Latents (N, latent_size) to images (N, channels, image_size, image_size) in [-1, 1].
+
+    A projection to 4x4, then fractionally-strided convolutions that double the grid, each with
+    batch norm and ReLU, and a last one with tanh to colours. The layers are called by the grid
+    they make: `layer4x4`, `layer8x8`, ..., `rgb`; each is a `Sequential` of `conv`, `norm` and
+    `activation`, so that a layer's output is what comes after the ReLU.
+
+    Args:
+        latent_size: components of z, uniform in [-1, 1] (100 in the paper).
+        width: channels of the last hidden layer; each earlier layer has twice as many (128 in
+            the paper: 1024, 512, 256, 128 for 64x64 images).
+        image_size: side of the image, 8 times a power of two.
+        channels: colours of the image.
+        kernel: side of the strided kernels: 5 (the paper) or 4.
+
+    Raises:
+        DissectError: a size that no such network has.
+    """
+
+    def __init__(
+        self,
+        latent_size: int = 100,
+        width: int = 128,
+        image_size: int = 64,
+        channels: int = 3,
+        kernel: int = 5,
+    ) -> None:
+        super().__init__()
+        doublings = _doublings(image_size, kernel, latent_size, width, channels)
+        self.config = {
+            "latent_size": latent_size,
+            "width": width,
+            "image_size": image_size,
+            "channels": channels,
+            "kernel": kernel,
+        }
+        self.latent_size = latent_size
+        self.image_size = image_size
+        wide = width * 2 ** (doublings - 1)
+        self.layer4x4 = _block(nn.ConvTranspose2d(latent_size, wide, 4, bias=False), nn.ReLU())
+        for step in range(1, doublings):
+            grid = 4 * 2**step
+            self.add_module(
+                f"layer{grid}x{grid}", _block(_up(wide, wide // 2, kernel, bias=False), nn.ReLU())
+            )
+            wide //= 2
+        last = OrderedDict(conv=_up(wide, channels, kernel, bias=True), activation=nn.Tanh())
+        self.rgb = nn.Sequential(last)
+        initialize(self)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Images for latents of shape (N, latent_size)."""
+        x = z.reshape(z.shape[0], -1, 1, 1)
+        for layer in self.children():
+            x = layer(x)
+        return x
+
+
+class Discriminator(nn.Module):
+    """Images (N, channels, image_size, image_size) in [-1, 1] to logits (N,) of being real.
+
+    Strided convolutions that halve the grid, each with LeakyReLU (slope 0.2) and all but the
+    first with batch norm, then one unit over the flattened 4x4 grid. The paper ends in a sigmoid;
+    the logit before it is returned because the loss is computed from it without rounding. Layers
+    are called by the grid they make: `layer32x32` ... `layer4x4`, `score`.
+
+    Args:
+        width: channels of the first layer; each later layer has twice as many (128 in the
+            authors' code for LSUN).
+        image_size: side of the image, 8 times a power of two.
+        channels: colours of the image.
+        kernel: side of the strided kernels: 5 (the paper) or 4.
+
+    Raises:
+        DissectError: a size that no such network has.
+    """
+
+    def __init__(
+        self, width: int = 128, image_size: int = 64, channels: int = 3, kernel: int = 5
+    ) -> None:
+        super().__init__()
+        doublings = _doublings(image_size, kernel, width, channels)
+        self.config = {
+            "width": width,
+            "image_size": image_size,
+            "channels": channels,
+            "kernel": kernel,
+        }
+        self.image_size = image_size
+        before, wide = channels, width
+        for step in range(1, doublings + 1):
+            grid = image_size // 2**step
+            self.add_module(f"layer{grid}x{grid}", _down(before, wide, kernel, norm=step > 1))
+            before, wide = wide, wide * 2
+        score = OrderedDict(flatten=nn.Flatten(), linear=nn.Linear(before * 16, 1))
+        self.score = nn.Sequential(score)
+        initialize(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N,) for images of shape (N, channels, image_size, image_size)."""
+        x = images
+        for layer in self.children():
+            x = layer(x)
+        return x.squeeze(1)
+
+
+def initialize(network: nn.Module) -> None:
+    """Draw the weights as the paper has them (section 4): normal, mean 0, deviation 0.02.
+
+    Batch norm's scales are drawn around 1 with the same deviation, as in the authors' code; every
+    bias is 0.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(module.weight, 0.0, 0.02)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, 0.02)
+        else:
+            continue
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _doublings(image_size: int, kernel: int, *counts: int) -> int:
+    """How many times a 4x4 grid is doubled to make the image, at least 1."""
+    steps = (image_size // 4).bit_length() - 1
+    if steps < 1 or 4 * 2**steps != image_size:
+        raise DissectError(f"image size {image_size} cannot be built: use 8, 16, 32, 64, 128, ...")
+    if kernel not in (4, 5):
+        raise DissectError(f"kernel {kernel} is not offered: use 5 (the paper) or 4")
+    if min(counts) < 1:
+        raise DissectError("latent size, width and channels must be at least 1")
+    return steps
+
+
+def _up(before: int, after: int, kernel: int, *, bias: bool) -> nn.ConvTranspose2d:
+    # Both kernels double the grid: 5 needs one row of output padding, 4 fits exactly.
+    padding, extra = (2, 1) if kernel == 5 else (1, 0)
+    return nn.ConvTranspose2d(before, after, kernel, 2, padding, extra, bias=bias)
+
+
+def _block(conv: nn.ConvTranspose2d, activation: nn.Module) -> nn.Sequential:
+    parts = OrderedDict(conv=conv, norm=nn.BatchNorm2d(conv.out_channels), activation=activation)
+    return nn.Sequential(parts)
+
+
+def _down(before: int, after: int, kernel: int, *, norm: bool) -> nn.Sequential:
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    padding = 2 if kernel == 5 else 1
+    parts["conv"] = nn.Conv2d(before, after, kernel, 2, padding, bias=not norm)
+    if norm:
+        parts["norm"] = nn.BatchNorm2d(after)
+    parts["activation"] = nn.LeakyReLU(LEAKY_SLOPE)
+    return nn.Sequential(parts)
