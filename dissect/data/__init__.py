@@ -1,0 +1,27 @@
+"""Image sources by name: `source("bedrooms")`, `source("folder:photos")`, `source("lsun:PATH")`."""
+
+from dissect.data.batches import batch_at, batches
+from dissect.data.cache import cache_folder
+from dissect.data.folder import FolderSource
+from dissect.data.lsun import LsunSource
+from dissect.data.protocol import ImageSource
+from dissect.data.rendered import RenderedSource, Renderer, source_version
+from dissect.data.sources import SourceKind, source, source_kinds
+from dissect.data.tensors import to_images, to_tensor
+
+__all__ = [
+    "FolderSource",
+    "ImageSource",
+    "LsunSource",
+    "RenderedSource",
+    "Renderer",
+    "SourceKind",
+    "batch_at",
+    "batches",
+    "cache_folder",
+    "source",
+    "source_kinds",
+    "source_version",
+    "to_images",
+    "to_tensor",
+]

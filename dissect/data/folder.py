@@ -1,0 +1,159 @@
+"""A folder of image files as a source."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dissect.data.cache import cache_folder
+from dissect.data.decode import UnreadableImageError, in_threads, square_image
+from dissect.data.protocol import Indices, checked_count, checked_indices
+from dissect.errors import DissectError
+from dissect.files import read_json, write_json
+from dissect.progress import progress_bar
+
+__all__ = ["FolderSource"]
+
+_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+)
+_CHECKED_AT_ONCE = 64
+
+
+class FolderSource:
+    """The images below a folder, by the order of their names, decoded when they are asked for.
+
+    Each is resized so that its shorter side fits and cropped to its centre (`square_image`). Files
+    that cannot be decoded are left out and named in `skipped`. To find them, opening the folder
+    for the first time decodes every file once; the outcome is kept in the cache folder until a
+    file changes.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        size: int = 64,
+        count: int | None = None,
+        progress: bool | None = None,
+    ) -> None:
+        """List and check the files.
+
+        Args:
+            path: the folder; folders inside it count too, hidden ones do not.
+            size: width and height of every image, in pixels.
+            count: use the first so many; None: all.
+            progress: whether to show a progress bar on stderr; None: where that is a terminal.
+
+        Raises:
+            DissectError: no such folder, no readable image in it, or fewer than `count`.
+        """
+        self.name = f"folder:{path}"
+        self.size = size
+        self._root = Path(path).expanduser().absolute()
+        found = _image_files(self._root)
+        self.skipped: Mapping[str, str] = _unreadable(self._root, found, progress)
+        readable = [name for name in found if name not in self.skipped]
+        if not readable:
+            first = next(iter(self.skipped.items()), None)
+            raise DissectError(
+                f"none of the {len(found)} images in {path} can be read; {first[0]}: {first[1]}"
+                if first
+                else f"{path} holds no images (looked for {' '.join(sorted(_SUFFIXES))})"
+            )
+        self.files = tuple(readable[: checked_count(count, len(readable), self.name)])
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {len(self)} images, {len(self.skipped)} skipped>"
+
+    def images(self, indices: Indices) -> NDArray[np.uint8]:
+        """The images at `indices`: uint8 (B, size, size, 3), RGB, 0 to 255.
+
+        Raises:
+            DissectError: an index is out of range, or a file has become unreadable.
+        """
+        rows = checked_indices(indices, len(self)).tolist()
+        if not rows:
+            return np.empty((0, self.size, self.size, 3), np.uint8)
+        return np.stack(in_threads(self._image, rows))
+
+    def _image(self, index: int) -> NDArray[np.uint8]:
+        path = self._root / self.files[index]
+        try:
+            return square_image(path, self.size)
+        except UnreadableImageError as error:
+            raise DissectError(f"cannot read {path} any more: {error}; open it again") from error
+
+
+def _image_files(root: Path) -> list[str]:
+    """Names of the image files below `root`, relative to it, with forward slashes, sorted."""
+    if not root.is_dir():
+        is_file = root.is_file()
+        raise DissectError(f"{root} is a file; give its folder" if is_file else f"no folder {root}")
+
+    def refuse(error: OSError) -> None:
+        raise DissectError(f"cannot list {error.filename}: {error.strerror}") from error
+
+    names: list[str] = []
+    for folder, inside, files in os.walk(root, onerror=refuse):
+        inside[:] = [name for name in inside if not name.startswith(".")]
+        names.extend(
+            Path(folder, name).relative_to(root).as_posix()
+            for name in files
+            if not name.startswith(".") and Path(name).suffix.lower() in _SUFFIXES
+        )
+    return sorted(names)
+
+
+def _unreadable(root: Path, names: list[str], progress: bool | None) -> dict[str, str]:
+    """Name and reason of each file that cannot be decoded."""
+    state = _state(root, names)
+    key = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
+    memory = cache_folder() / "folders" / f"{key}.json"
+    with suppress(DissectError):
+        known = read_json(memory)
+        if isinstance(known, dict) and known.get("state") == state:
+            return dict(known["skipped"])
+    skipped = {}
+    with progress_bar(f"checking {root.name}", len(names), progress) as advance:
+        for part in _parts(names):
+            reasons = in_threads(lambda name: _why_unreadable(root / name), part)
+            skipped.update({name: why for name, why in zip(part, reasons, strict=True) if why})
+            advance(len(part))
+    # Without a cache folder the check is made again next time, and nothing else is lost.
+    with suppress(DissectError):
+        write_json(memory, {"state": state, "skipped": skipped})
+    return skipped
+
+
+def _parts(names: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(names), _CHECKED_AT_ONCE):
+        yield names[start : start + _CHECKED_AT_ONCE]
+
+
+def _why_unreadable(path: Path) -> str | None:
+    try:
+        # Every byte is decoded whatever the size, and a small one is quick to make.
+        square_image(path, 8)
+    except UnreadableImageError as error:
+        return str(error)
+    return None
+
+
+def _state(root: Path, names: list[str]) -> str:
+    """A digest that changes when a file comes, goes or is written, or the decoder changes."""
+    digest = hashlib.sha256(f"pillow {installed_version('pillow')}\n".encode())
+    for name in names:
+        digest.update(os.fsencode(name) + b"\0")
+        with suppress(OSError):
+            status = (root / name).stat()
+            digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

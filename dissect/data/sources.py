@@ -1,0 +1,123 @@
+"""Sources by name: the one table in which a new source is entered."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dissect.data.folder import FolderSource
+from dissect.data.lsun import LsunSource
+from dissect.data.protocol import ImageSource
+from dissect.data.rendered import RenderedSource, Renderer, source_version
+from dissect.errors import DissectError
+from dissect.records import near_names
+
+__all__ = ["Request", "SourceKind", "source", "source_kinds"]
+
+_RENDERED_COUNT = 50_000
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked of a source, besides its name."""
+
+    argument: str
+    size: int
+    count: int | None
+    seed: int
+    progress: bool | None
+
+
+@dataclass(frozen=True)
+class SourceKind:
+    """An entry of the table: `name` or, where an argument is needed, `name:ARGUMENT`."""
+
+    name: str
+    argument: str | None
+    summary: str
+    open: Callable[[Request], ImageSource]
+
+    @property
+    def spec(self) -> str:
+        """How it is written, such as `folder:PATH`."""
+        return f"{self.name}:{self.argument}" if self.argument else self.name
+
+
+def source(
+    spec: str,
+    *,
+    size: int = 64,
+    count: int | None = None,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> ImageSource:
+    """The images that `spec` names: `bedrooms`, `folder:PATH`, `lsun:PATH` (see `source_kinds`).
+
+    Args:
+        spec: a name, with its argument after a colon.
+        size: width and height of every image, in pixels.
+        count: how many images. Rendered sources draw so many (50,000 by default); the others use
+            the first so many (all by default).
+        seed: the series of a rendered source; the others have none.
+        progress: whether to show a progress bar on stderr while the source is prepared; None:
+            where stderr is a terminal.
+
+    Raises:
+        DissectError: no such source, a missing or needless argument, a size, count or seed out of
+            range, or what the source itself cannot do.
+    """
+    if size < 1 or seed < 0 or (count is not None and count < 1):
+        raise DissectError(
+            f"{spec}: size and count must be at least 1 and seed at least 0; "
+            f"got size {size}, count {count}, seed {seed}"
+        )
+    name, _, argument = spec.partition(":")
+    kinds = {kind.name: kind for kind in source_kinds()}
+    if name not in kinds:
+        hint = f" (did you mean folder:{spec}?)" if Path(spec).expanduser().is_dir() else ""
+        near = near_names(name, kinds)
+        raise DissectError(f"unknown source {spec!r}{hint}; known ones: {near}")
+    kind = kinds[name]
+    if kind.argument and not argument:
+        raise DissectError(f"the source {name} needs an argument: {kind.spec}")
+    if argument and not kind.argument:
+        raise DissectError(f"the source {name} takes no argument; write {kind.spec}")
+    return kind.open(Request(argument, size, count, seed, progress))
+
+
+def source_kinds() -> tuple[SourceKind, ...]:
+    """Every source there is, in the order in which they are listed."""
+    return (
+        SourceKind("bedrooms", None, "procedural bedrooms with exact masks", _bedrooms),
+        SourceKind("folder", "PATH", "the images below a folder", _folder),
+        SourceKind("lsun", "PATH", "an LSUN category, streamed from its LMDB", _lsun),
+    )
+
+
+def _bedrooms(request: Request) -> ImageSource:
+    from dissect.data import bedrooms
+
+    renderer = Renderer(
+        name="bedrooms",
+        render=bedrooms.render,
+        classes=bedrooms.CLASSES,
+        version=source_version(Path(bedrooms.__file__).parent),
+    )
+    return RenderedSource(
+        renderer,
+        size=request.size,
+        count=request.count or _RENDERED_COUNT,
+        seed=request.seed,
+        progress=request.progress,
+    )
+
+
+def _folder(request: Request) -> ImageSource:
+    return FolderSource(
+        request.argument, size=request.size, count=request.count, progress=request.progress
+    )
+
+
+def _lsun(request: Request) -> ImageSource:
+    return LsunSource(
+        request.argument, size=request.size, count=request.count, progress=request.progress
+    )
