@@ -1,0 +1,102 @@
+"""What a training run is told: one frozen value, kept in every checkpoint."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from dissect.errors import DissectError
+
+__all__ = ["TrainConfig"]
+
+_MAY_CHANGE = {"steps", "learning_rate", "decay_from", "average_decay"}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A DCGAN training run. Batch size, rates and betas default to the paper's (section 4)."""
+
+    source: str = "bedrooms"
+    images: int | None = None  # how many of the source; None is all of it
+    source_seed: int = 0  # of a rendered source; apart, so that another run renders nothing anew
+    image_size: int = 64
+    steps: int = 20_000
+    batch_size: int = 128
+    seed: int = 0
+    latent_size: int = 100
+    generator_width: int = 128
+    discriminator_width: int = 128
+    kernel: int = 5
+    learning_rate: float = 2e-4
+    beta1: float = 0.5
+    beta2: float = 0.999
+    # The share of the run after which the learning rate falls linearly to 0; 1 is never (paper).
+    decay_from: float = 1.0
+    average_decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained.
+
+        Raises:
+            DissectError: a value out of its range, named.
+        """
+        for name in ("image_size", "steps", "latent_size", "generator_width"):
+            if getattr(self, name) < 1:
+                raise DissectError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if self.discriminator_width < 1:
+            raise DissectError("discriminator_width must be at least 1")
+        if self.batch_size < 2:
+            raise DissectError("batch_size must be at least 2: batch norm needs company")
+        if min(self.seed, self.source_seed) < 0:
+            raise DissectError("seed and source_seed must be at least 0")
+        if self.images is not None and self.images < self.batch_size:
+            raise DissectError(f"images must be at least one batch of {self.batch_size}")
+        if not self.learning_rate > 0:
+            raise DissectError(f"learning_rate must be above 0; got {self.learning_rate}")
+        for name in ("beta1", "beta2", "average_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise DissectError(f"{name} must be in [0, 1); got {getattr(self, name)}")
+        if not 0 <= self.decay_from <= 1:
+            raise DissectError(f"decay_from must be in [0, 1]; got {self.decay_from}")
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of `step` (0-based)."""
+        start = self.decay_from * self.steps
+        if step < start or self.decay_from >= 1:
+            return self.learning_rate
+        return self.learning_rate * max(0.0, (self.steps - step) / (self.steps - start))
+
+    def changed(self, values: Mapping[str, Any]) -> "TrainConfig":
+        """The same run with other settings, as far as a run that has begun can change.
+
+        Steps, rates and the average's decay can; what the networks and the order of the images
+        depend on cannot.
+
+        Raises:
+            DissectError: another value for a setting that cannot change.
+        """
+        for name, value in values.items():
+            if name not in _MAY_CHANGE and value != getattr(self, name):
+                raise DissectError(
+                    f"this run was begun with {name} {getattr(self, name)!r}, not {value!r}; what "
+                    f"can change on resuming: {', '.join(sorted(_MAY_CHANGE))}"
+                )
+        return replace(self, **values)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
+        """The run that `as_dict` described.
+
+        Raises:
+            DissectError: a field that is not known or does not fit.
+        """
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise DissectError(f"unknown training setting {unknown[0]!r}: know {sorted(known)}")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise DissectError(f"training settings do not fit: {error}") from error

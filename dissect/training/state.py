@@ -1,0 +1,194 @@
+"""Everything a run needs to go on: networks, optimisers, moving average; and its files."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from dissect.errors import DissectError
+from dissect.files import write_bytes
+from dissect.models.dcgan import Discriminator, Generator
+from dissect.training.average import update_average
+from dissect.training.config import TrainConfig
+
+__all__ = ["TrainState", "checkpoints", "load_state", "save_state"]
+
+_NAME = re.compile(r"step-(\d{7})\.safetensors")
+_FORMAT = "dissect-training-1"
+
+
+@dataclass
+class TrainState:
+    """A run after `step` steps. Random draws are functions of the step, so none is kept here."""
+
+    config: TrainConfig
+    generator: Generator
+    discriminator: Discriminator
+    average: Generator
+    generator_optimizer: torch.optim.Adam
+    discriminator_optimizer: torch.optim.Adam
+    step: int = 0
+    seconds: float = 0.0  # spent in steps, over all sessions of the run
+
+    @classmethod
+    def start(cls, config: TrainConfig, device: torch.device) -> "TrainState":
+        """An untrained run: weights drawn from `config.seed`."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            generator = Generator(
+                config.latent_size,
+                config.generator_width,
+                config.image_size,
+                kernel=config.kernel,
+            )
+            discriminator = Discriminator(
+                config.discriminator_width, config.image_size, kernel=config.kernel
+            )
+            average = Generator(**generator.config)
+        update_average(average, generator, 0.0)
+        networks: list[nn.Module] = [generator, discriminator, average]
+        for network in networks:
+            network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        average.requires_grad_(False).eval()
+        return cls(
+            config,
+            generator,
+            discriminator,
+            average,
+            _adam(generator, config, device),
+            _adam(discriminator, config, device),
+        )
+
+    def set_rate(self, rate: float) -> None:
+        """Use the learning rate `rate` from here on."""
+        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor of the run by name, sharing memory with it."""
+        found: dict[str, Tensor] = {}
+        for part in ("generator", "discriminator", "average"):
+            network: nn.Module = getattr(self, part)
+            found |= {f"{part}.{name}": value for name, value in network.state_dict().items()}
+        for part in ("generator", "discriminator"):
+            network = getattr(self, part)
+            optimizer: torch.optim.Adam = getattr(self, f"{part}_optimizer")
+            for name, parameter in network.named_parameters():
+                for key, value in optimizer.state.get(parameter, {}).items():
+                    found[f"{part}_optimizer.{name}.{key}"] = value
+        return found
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Take the values of `tensors`, as `tensors()` named them.
+
+        Raises:
+            DissectError: a tensor is missing or has another shape.
+        """
+        for part in ("generator", "discriminator", "average"):
+            network: nn.Module = getattr(self, part)
+            mine = network.state_dict()
+            theirs = {
+                name: _fitting(tensors, f"{part}.{name}", value.shape)
+                for name, value in mine.items()
+            }
+            network.load_state_dict(theirs)
+        if self.step == 0:
+            return
+        for part in ("generator", "discriminator"):
+            network = getattr(self, part)
+            optimizer: torch.optim.Adam = getattr(self, f"{part}_optimizer")
+            for name, parameter in network.named_parameters():
+                prefix = f"{part}_optimizer.{name}"
+                # A float32 count of steps, kept where the kind of Adam in use keeps it.
+                count = _fitting(tensors, f"{prefix}.step", torch.Size([]))
+                place = parameter.device if parameter.is_cuda else count.device
+                state = {"step": count.float().to(place)}
+                for key in ("exp_avg", "exp_avg_sq"):
+                    value = _fitting(tensors, f"{prefix}.{key}", parameter.shape)
+                    state[key] = torch.empty_like(parameter).copy_(value)
+                optimizer.state[parameter] = state
+
+
+def _fitting(tensors: dict[str, Tensor], name: str, shape: torch.Size) -> Tensor:
+    if name not in tensors:
+        raise DissectError(f"the checkpoint has no tensor {name!r}: it is of another architecture")
+    if tensors[name].shape != shape:
+        raise DissectError(
+            f"the checkpoint's {name!r} has shape {tuple(tensors[name].shape)}, this run needs "
+            f"{tuple(shape)}: it is of another architecture"
+        )
+    return tensors[name]
+
+
+def _adam(network: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Adam:
+    return torch.optim.Adam(
+        network.parameters(),
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        fused=device.type in ("cpu", "cuda"),
+    )
+
+
+def save_state(folder: Path, state: TrainState, *, keep: int = 2) -> Path:
+    """The checkpoint just written to `folder`; all but the `keep` newest are deleted."""
+    # Contiguous copies: the file does not depend on the memory format in use.
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.tensors().items()}
+    about = {
+        "format": _FORMAT,
+        "config": json.dumps(state.config.as_dict()),
+        "step": str(state.step),
+        "seconds": repr(state.seconds),
+    }
+    path = folder / f"step-{state.step:07d}.safetensors"
+    write_bytes(path, save_tensors(tensors, about))
+    for old in checkpoints(folder)[keep:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run, newest first."""
+    if not folder.is_dir():
+        return []
+    return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), reverse=True)
+
+
+def load_state(path: Path, device: torch.device) -> TrainState:
+    """The run that `save_state` wrote to `path`, on `device`.
+
+    Raises:
+        DissectError: the file is truncated, damaged, or no checkpoint of a training.
+    """
+    tensors, about = _read(path)
+    try:
+        step, seconds = int(about["step"]), float(about["seconds"])
+        known = TrainConfig.from_dict(json.loads(about["config"]))
+    except (KeyError, ValueError, TypeError) as error:
+        raise DissectError(f"{path} is not a training checkpoint of dissect") from error
+    state = TrainState.start(known, device)
+    state.step, state.seconds = step, seconds
+    state.load_tensors(tensors)
+    return state
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        data = path.read_bytes()
+        tensors = load_tensors(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except OSError as error:
+        raise DissectError(f"cannot read {path}: {error.strerror or error}") from error
+    except (SafetensorError, ValueError) as error:
+        raise DissectError(f"{path} is damaged or incomplete: {error}") from error
+    about = header.get("__metadata__", {})
+    if about.get("format") != _FORMAT:
+        raise DissectError(f"{path} is not a training checkpoint of dissect")
+    return tensors, about

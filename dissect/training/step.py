@@ -1,0 +1,79 @@
+"""One step of the GAN game."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from dissect.training.average import update_average
+from dissect.training.device import autocast_dtype
+from dissect.training.fast import fast_forward
+from dissect.training.state import TrainState
+
+__all__ = ["Losses", "train_step"]
+
+
+class Losses(NamedTuple):
+    """Means over the batch, as 0-d tensors: reading them waits for the device."""
+
+    discriminator: Tensor
+    generator: Tensor
+
+
+def train_step(state: TrainState, real: Tensor, z: Tensor) -> Losses:
+    """The losses of one step of each network; `state` has moved one step on.
+
+    The discriminator learns on `real` and on G(z), in two batches because batch norm sees them
+    apart, then the generator learns against the new discriminator with the non-saturating loss
+    (Goodfellow et al. 2014, section 3; Radford et al. 2015, section 4).
+
+    Args:
+        state: the run, changed in place.
+        real: images (N, channels, size, size) in [-1, 1].
+        z: latents (N, latent_size).
+    """
+    config, device = state.config, real.device
+    state.set_rate(config.rate_at(state.step))
+    state.generator.train()
+    state.discriminator.train()
+    dtype = autocast_dtype(device)
+    with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+        fake = fast_forward(state.generator, z)
+        real_logits = fast_forward(state.discriminator, real)
+        fake_logits = fast_forward(state.discriminator, fake.detach())
+    # -log sigmoid(x) is softplus(-x), and -log(1 - sigmoid(x)) is softplus(x).
+    discriminator_loss = (softplus(-real_logits.float()) + softplus(fake_logits.float())).mean()
+    _descend(state.discriminator_optimizer, discriminator_loss)
+
+    with (
+        _frozen(state.discriminator),
+        torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None),
+    ):
+        logits = fast_forward(state.discriminator, fake)
+    generator_loss = softplus(-logits.float()).mean()
+    _descend(state.generator_optimizer, generator_loss)
+
+    state.step += 1
+    # A young average would remember the first weights for long: it follows closely at first.
+    decay = min(config.average_decay, (1 + state.step) / (10 + state.step))
+    update_average(state.average, state.generator, decay)
+    return Losses(discriminator_loss.detach(), generator_loss.detach())
+
+
+def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    # The gradient passes through to the images, but none is computed for the weights.
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
