@@ -1,0 +1,352 @@
+"""The paper's probe: logistic regression from a layer's units to a concept, scored honestly."""
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dissect.cells import (
+    Cells,
+    ProbeSettings,
+    fit_logistic,
+    label_cells,
+    score_held_out,
+    sign_stability,
+)
+from dissect.errors import DissectError
+from dissect.ranking import Floats, Interval, Ints, Ranking, bootstrap_counts, interval
+from dissect.records import Record, read_record, write_record
+from dissect.units import Units, parse_rule, rank_units
+
+__all__ = ["Probe", "ProbeScore", "ProbeSettings", "fit_probe"]
+
+_KIND, _VERSION = "probe", 1
+
+
+@dataclass(frozen=True)
+class ProbeScore:
+    """How well the probe finds the concept on images that it was not fitted to.
+
+    Cross-validated by image: no image has cells on both sides. Scored over every cell of the
+    held-out images that lies in a box (coverage of at least `inside`) or outside all boxes. The
+    intervals are 95%, from resampling images, not cells, because the cells of an image are alike.
+
+    Attributes:
+        auc, auc_ci: area under the ROC curve.
+        average_precision, average_precision_ci: the same for the precision-recall curve.
+        prevalence: share of the scored cells that are positive, which is also the average
+            precision of a probe that knows nothing.
+        shuffled_auc, shuffled_auc_ci: the baseline. The same after the labels of all cells were
+            shuffled: mean over the shuffles, and 1.96 standard deviations either way.
+        position_auc: the other baseline. A map of where boxes lie on the training images, which
+            sees no activation at all.
+        n_images: images; n_images_with: those of them with a positive cell.
+        n_positive, n_negative: cells that the probe was fitted to.
+        n_scored: cells that the score is over.
+        folds: in how many parts the images were split.
+    """
+
+    auc: float
+    auc_ci: Interval
+    average_precision: float
+    average_precision_ci: Interval
+    prevalence: float
+    shuffled_auc: float
+    shuffled_auc_ci: Interval
+    position_auc: float
+    n_images: int
+    n_images_with: int
+    n_positive: int
+    n_negative: int
+    n_scored: int
+    folds: int
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A linear classifier of cells: how much each unit of a layer speaks for a concept.
+
+    Attributes:
+        layer: the layer that it reads.
+        concept: what it finds; empty where nobody said.
+        weight: (C,) float64, in units of the activations.
+        bias: a number.
+        scale: (C,) float64, the standard deviation of each unit over all cells of the images.
+        sign_stability: (C,) float64 in [0, 1], the share of probes fitted to resampled images in
+            which the weight has the same sign; 0 for a unit whose weight is 0.
+        score: on held-out images.
+        model: the fingerprint of the generator, where that is known.
+        settings: how it was fitted.
+    """
+
+    layer: str
+    concept: str
+    weight: Tensor
+    bias: float
+    scale: Tensor
+    sign_stability: Tensor
+    score: ProbeScore
+    model: str | None = None
+    settings: ProbeSettings = field(default_factory=ProbeSettings)
+
+    def units(self, rule: str = "positive") -> Units:
+        """The units that draw the concept, by a rule, the strongest first.
+
+        The strength of a unit is its weight times its standard deviation, so that a unit with
+        large numbers gains nothing by them.
+
+        Args:
+            rule: `positive`, every unit whose weight is above 0 (the paper, section 6.3.1), or
+                `top:K`, the K strongest.
+
+        Raises:
+            DissectError: a rule that is unknown or none of the probe's, or K above the number of
+                units.
+        """
+        parsed = parse_rule(rule)
+        if parsed.name not in ("positive", "top"):
+            raise DissectError(f"the probe has no rule {rule!r}: use 'positive' or 'top:K'")
+        return rank_units(
+            (self.weight * self.scale).tolist(),
+            layer=self.layer,
+            rule=parsed,
+            keep=(self.weight > 0).tolist() if parsed.name == "positive" else None,
+            concept=self.concept or None,
+            model=self.model,
+        )
+
+    def probability(self, activations: Tensor) -> Tensor:
+        """The probability of the concept at every cell, (N, H, W) in [0, 1].
+
+        Args:
+            activations: (N, C, H, W) of the probe's layer, on any device, of any float type.
+
+        Raises:
+            DissectError: another number of units.
+        """
+        if activations.ndim != 4 or activations.shape[1] != len(self.weight):
+            raise DissectError(
+                f"the probe reads (N, {len(self.weight)}, H, W) of {self.layer!r}, not "
+                f"{tuple(activations.shape)}"
+            )
+        # Half precision has too few digits for a sum over hundreds of units.
+        kind = torch.promote_types(activations.dtype, torch.float32)
+        weight = self.weight.to(activations.device, kind)
+        logit = torch.einsum("nchw,c->nhw", activations.to(kind), weight) + self.bias
+        return logit.sigmoid()
+
+    def save(self, path: str | Path) -> Path:
+        """`path`, now holding the probe as JSON, its numbers to the last digit."""
+        return write_record(
+            path,
+            _KIND,
+            _VERSION,
+            {
+                "layer": self.layer,
+                "concept": self.concept,
+                "model": self.model,
+                "settings": asdict(self.settings),
+                "score": asdict(self.score),
+                "bias": self.bias,
+                "weight": self.weight.tolist(),
+                "scale": self.scale.tolist(),
+                "sign_stability": self.sign_stability.tolist(),
+            },
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Probe":
+        """The probe that `save` wrote.
+
+        Raises:
+            DissectError: no such file, not a file of a probe, or a field of a wrong type or size.
+        """
+        record = read_record(path, _KIND, _VERSION)
+        weight = record.numbers("weight")
+        if not weight:
+            raise record.refuse("weight", "a list of at least one number")
+        return cls(
+            layer=record.text("layer"),
+            concept=record.text("concept") if record.fields.get("concept") else "",
+            weight=_vector(weight),
+            bias=record.number("bias"),
+            scale=_vector(record.numbers("scale", len(weight))),
+            sign_stability=_vector(record.numbers("sign_stability", len(weight))),
+            score=_read_score(record.record("score")),
+            model=record.text_or_none("model"),
+            settings=_read_settings(record.record("settings")),
+        )
+
+
+def fit_probe(
+    activations: Tensor | npt.NDArray[Any],
+    coverage: Tensor | npt.NDArray[Any],
+    *,
+    layer: str | None = None,
+    concept: str = "",
+    model: str | None = None,
+    seed: int = 0,
+    inside: float = 0.5,
+    negatives_per_positive: float = 5.0,
+    negatives_from: Literal["all", "boxed"] = "all",
+    C: float = 1.0,  # noqa: N803 - the field's name for it
+    folds: int = 5,
+    resamples: int = 200,
+    shuffles: int = 5,
+    sign_fits: int = 50,
+    max_cells: int = 12_000,
+) -> Probe:
+    """A probe of the concept that the boxes are around, with its score on held-out images.
+
+    Cells inside boxes are positive, cells drawn at random outside every box of the same images
+    negative, and logistic regression tells them apart (Radford et al. 2015, section 6.3.1).
+    Everything else is a function of the activations, the coverage and the arguments alone: the
+    same on every run, whatever the number of threads.
+
+    Args:
+        activations: (N, C, H, W), of one layer on N images.
+        coverage: (N, H, W) in [0, 1], from `Annotations.coverage`.
+        layer: its name; without it the name that the paper's generator gives a grid of this size,
+            `layer8x8` for 8 x 8.
+        concept: what the boxes are around.
+        model: the generator's fingerprint, to be handed on to the units.
+        seed: of everything that is drawn at random.
+        inside: the coverage from which a cell is positive, in (0, 1]. Cells that are covered
+            less, yet touched, are neither positive nor negative.
+        negatives_per_positive: how many negative cells are drawn for every positive one, as far
+            as there are that many. The paper does not say.
+        negatives_from: the images that negative cells come from: `all` the annotated ones, or
+            only those with a box (`boxed`). The paper's "same images" can be read either way.
+        C: the inverse strength of the L2 penalty, on units of standard deviation 1.
+        folds: of the cross-validation; fewer where fewer images show the concept.
+        resamples: of images, for the intervals of the score.
+        shuffles: of labels, for the baseline.
+        sign_fits: of probes to resampled images, for the stability of signs.
+        max_cells: the most cells that a probe is fitted to; beyond it, positive and negative
+            ones are thinned at random alike. Neighbours on a fine grid say nearly the same.
+
+    Raises:
+        DissectError: shapes that do not match, activations that are not finite or all constant,
+            no positive or no negative cell, fewer than two images with the concept.
+    """
+    from threadpoolctl import threadpool_limits
+
+    settings = ProbeSettings(
+        seed=seed,
+        inside=inside,
+        negatives_per_positive=negatives_per_positive,
+        negatives_from=negatives_from,
+        C=C,
+        folds=folds,
+        resamples=resamples,
+        shuffles=shuffles,
+        sign_fits=sign_fits,
+        max_cells=max_cells,
+    )
+    cells = label_cells(activations, coverage, settings)
+    # Each part draws from its own stream, so that more shuffles leave the folds as they were.
+    of_rows, of_folds, of_scores, of_shuffles, of_signs = (
+        np.random.default_rng([seed, part]) for part in range(5)
+    )
+    # One thread: sums in another order differ in the last digit, and the solver magnifies that.
+    with threadpool_limits(limits=1, user_api="blas"):
+        rows = cells.drawn(cells.label, settings, of_rows)
+        scale = cells.scale()
+        fitted = fit_logistic(cells, cells.label, rows, scale, C, exact=True)
+        assert fitted is not None, "cells of both labels were checked for and drawn"
+        weight, bias = fitted
+        fold = cells.folds(folds, of_folds)
+        held = score_held_out(cells, cells.label, rows, fold, settings)
+        counts = bootstrap_counts(cells.shows, resamples, of_scores)
+        shuffled = _shuffled_aucs(cells, fold, settings, of_shuffles)
+        sign_counts = bootstrap_counts(cells.shows, sign_fits, of_signs)
+        stability = sign_stability(cells, rows, scale, weight, C, sign_counts)
+        auc, precision = held.auc(), held.average_precision()
+        auc_ci = interval(held.auc(counts), float(auc[0]))
+        precision_ci = interval(held.average_precision(counts), float(precision[0]))
+    chance, spread = float(shuffled.mean()), 1.96 * float(shuffled.std(ddof=1))
+    score = ProbeScore(
+        auc=float(auc[0]),
+        auc_ci=auc_ci,
+        average_precision=float(precision[0]),
+        average_precision_ci=precision_ci,
+        prevalence=float(cells.label.mean()),
+        shuffled_auc=chance,
+        shuffled_auc_ci=(chance - spread, chance + spread),
+        position_auc=_position_auc(cells, fold),
+        n_images=len(fold),
+        n_images_with=int(cells.shows.sum()),
+        n_positive=int(cells.label[rows].sum()),
+        n_negative=int((~cells.label[rows]).sum()),
+        n_scored=len(cells.label),
+        folds=int(fold.max()) + 1,
+    )
+    height, width = activations.shape[2:]
+    return Probe(
+        layer=layer or f"layer{height}x{width}",
+        concept=concept,
+        weight=torch.from_numpy(weight),
+        bias=bias,
+        scale=torch.from_numpy(scale),
+        sign_stability=torch.from_numpy(stability),
+        score=score,
+        model=model,
+        settings=settings,
+    )
+
+
+def _shuffled_aucs(
+    cells: Cells, fold: Ints, settings: ProbeSettings, rng: np.random.Generator
+) -> Floats:
+    """The area under the curve for each of several shuffles of all labels."""
+    areas = np.empty(settings.shuffles)
+    for shuffle in range(settings.shuffles):
+        label = rng.permutation(cells.label)
+        rows = cells.drawn(label, settings, rng)
+        areas[shuffle] = score_held_out(cells, label, rows, fold, settings).auc()[0]
+    # No pair to compare, possible on a handful of cells, is as good as a coin.
+    return np.nan_to_num(areas, nan=0.5)
+
+
+def _position_auc(cells: Cells, fold: Ints) -> float:
+    """The area under the curve of the mean coverage of the training images at each position."""
+    score = np.empty(len(cells.label))
+    for number in np.unique(fold):
+        held = fold[cells.image] == number
+        score[held] = cells.coverage[fold != number].mean(0)[cells.position[held]]
+    return float(Ranking(score, cells.label, cells.image, fold).auc()[0])
+
+
+def _read_score(record: Record) -> ProbeScore:
+    values: dict[str, Any] = {}
+    for one in fields(ProbeScore):
+        if one.type is Interval:
+            values[one.name] = record.numbers(one.name, 2)
+        else:
+            values[one.name] = (
+                record.integer(one.name) if one.type is int else record.number(one.name)
+            )
+    return ProbeScore(**values)
+
+
+def _read_settings(record: Record) -> ProbeSettings:
+    values: dict[str, Any] = {}
+    for one in fields(ProbeSettings):
+        if one.type is int:
+            values[one.name] = record.integer(one.name)
+        else:
+            values[one.name] = (
+                record.number(one.name) if one.type is float else record.text(one.name)
+            )
+    try:
+        return ProbeSettings(**values)
+    except DissectError as error:
+        raise DissectError(f"{record.where}: {error}") from error
+
+
+def _vector(values: tuple[float, ...]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
