@@ -2,6 +2,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+# A busy machine is no reason to fail.
+settings.register_profile("dissect", deadline=None)
+settings.load_profile("dissect")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,90 @@
+"""Find which units of a GAN draw a concept, prove it by removing them, save the edited generator.
+
+    import dissect
+
+    G = dissect.load("bedrooms64")
+    boxes = dissect.Annotations.load(dissect.annotation_file("bedrooms64", "window"))
+    z = dissect.latents(150, seed=boxes.seed)
+    acts = dissect.activations(G, "layer8x8", z)
+    probe = dissect.fit_probe(acts, boxes.coverage(8), layer="layer8x8")
+    with dissect.ablated(G, probe.units("positive"), where=probe):
+        after = G(dissect.latents(8, seed=1))
+
+Names are loaded when first used, so that the import costs no more than it must.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+# Loaded at once because the function bears its module's name: importing the module later would
+# put the module in the function's place.
+from dissect.latents import latents
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from dissect.annotations import Annotations, Box, annotation_file
+    from dissect.errors import DissectError
+    from dissect.hooks import activations, edit, record
+    from dissect.models import Discriminator, Generator, fingerprint, latents_for, load
+    from dissect.models import save_checkpoint as save
+    from dissect.probe import Probe, fit_probe
+    from dissect.surgery import ablated, bake
+    from dissect.units import Units
+
+_HOMES = {
+    "Annotations": "dissect.annotations",
+    "Box": "dissect.annotations",
+    "annotation_file": "dissect.annotations",
+    "DissectError": "dissect.errors",
+    "activations": "dissect.hooks",
+    "edit": "dissect.hooks",
+    "record": "dissect.hooks",
+    "Discriminator": "dissect.models",
+    "Generator": "dissect.models",
+    "fingerprint": "dissect.models",
+    "latents_for": "dissect.models",
+    "load": "dissect.models",
+    "save": "dissect.models:save_checkpoint",
+    "Probe": "dissect.probe",
+    "fit_probe": "dissect.probe",
+    "ablated": "dissect.surgery",
+    "bake": "dissect.surgery",
+    "Units": "dissect.units",
+}
+
+__all__ = [
+    "Annotations",
+    "Box",
+    "Discriminator",
+    "DissectError",
+    "Generator",
+    "Probe",
+    "Units",
+    "__version__",
+    "ablated",
+    "activations",
+    "annotation_file",
+    "bake",
+    "edit",
+    "fingerprint",
+    "fit_probe",
+    "latents",
+    "latents_for",
+    "load",
+    "record",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dissect' has no attribute {name!r}")
+    module, _, attribute = _HOMES[name].partition(":")
+    value = getattr(importlib.import_module(module), attribute or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

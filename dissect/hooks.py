@@ -1,0 +1,429 @@
+"""Activations of any `nn.Module`, recorded and edited by the name of their layer.
+
+    with record(G, "layer8x8", stop=True) as acts:
+        G(z)
+    acts["layer8x8"]                                        # (N, 512, 8, 8)
+
+    with edit(G, {"layer8x8": lambda activation: 2 * activation}):
+        louder = G(z)
+
+Hooks run in the order in which their blocks were entered. So a `record` inside an `edit` sees the
+edited activation, an `edit` inside a `record` comes after what is recorded, and of two edits of
+one layer the outer acts first. When a block ends, by an exception too, the model is as it was;
+hooks that others registered are neither removed nor moved.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from itertools import chain
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from dissect.errors import DissectError
+from dissect.layers import (
+    compiled_places,
+    every_module,
+    kept_eager,
+    layer_names,
+    named_modules,
+    owns_memory,
+    refuse_training,
+    resolve_layer,
+)
+
+__all__ = [
+    "Recording",
+    "activations",
+    "edit",
+    "layer_names",
+    "plain_copy",
+    "record",
+    "resolve_layer",
+]
+
+_Device = torch.device | str
+_Model = TypeVar("_Model", bound=nn.Module)
+# What a hook does with the layer, what the layer was given, and what it gave.
+_Act = Callable[[nn.Module, Any, Any], Tensor | None]
+
+
+class _NotRecordedError(DissectError, KeyError):
+    """A KeyError too, so that `in` and `get` of a recording work as those of any mapping."""
+
+    __str__ = Exception.__str__
+
+
+class Recording(Mapping[str, Tensor]):
+    """What the recorded layers gave, by name: `acts["layer8x8"]` is the output in the last call.
+
+    As a mapping it holds the layers that have run so far. A module that several blocks share is
+    one layer with several names; each of its names gives all of its calls.
+    """
+
+    def __init__(self, calls: Mapping[str, list[Tensor]]) -> None:
+        self._calls = calls
+
+    def calls(self, layer: str) -> tuple[Tensor, ...]:
+        """The layer's output in every call so far, in order of the calls.
+
+        Raises:
+            DissectError: the layer was not asked for, or has not run.
+        """
+        if layer not in self._calls:
+            raise _NotRecordedError(
+                f"{layer!r} was not asked for; recorded here: {', '.join(self._calls)}"
+            )
+        if not self._calls[layer]:
+            raise _NotRecordedError(_never_ran(layer))
+        return tuple(self._calls[layer])
+
+    def __getitem__(self, layer: str) -> Tensor:
+        return self.calls(layer)[-1]
+
+    def __iter__(self) -> Iterator[str]:
+        return (layer for layer, outputs in self._calls.items() if outputs)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        shapes = (f"{layer}: {tuple(last.shape)}" for layer, last in self.items())
+        return f"Recording({', '.join(shapes)})"
+
+
+@contextmanager
+def record(
+    model: nn.Module,
+    *layers: str,
+    stop: bool = False,
+    detach: bool = True,
+    to: _Device | torch.dtype | None = None,
+    allow_training: bool = False,
+) -> Iterator[Recording]:
+    """A context manager that gives a `Recording` of the layers' outputs while the block runs.
+
+    What is recorded is what the layer gave, whatever later operations write in its place. It is
+    copied for that, except where nothing comes after it. Every call is kept for as long as the
+    recording; for many batches see `activations`.
+
+    Args:
+        model: what is called in the block. Where that is a wrapper, give the wrapper and the
+            layer's name in it ("module.layer8x8").
+        layers: names of modules whose output is one tensor; at least one.
+        stop: end the forward pass as soon as every layer asked for has run (a module that is
+            registered k times: k times). Every `model(...)` in the block then returns None, and
+            the block goes on. A part of the model that is called by itself runs to its end.
+        detach: False keeps the graph, and the output of the model is computed from the very
+            tensors that are recorded: `torch.autograd.grad(loss, acts["layer8x8"])` works.
+        to: a device or a dtype to which recorded outputs are copied at once.
+        allow_training: record a model whose batch norm or dropout is in training mode.
+
+    Raises:
+        DissectError: no layer named, no such layer, a layer that gives something other than one
+            tensor, batch norm or dropout in training mode, or no such device.
+    """
+    if not layers:
+        raise DissectError(f"name layers to record, such as {next(iter(layer_names(model)), '')!r}")
+    asked = {name: resolve_layer(model, name) for name in layers}
+    everything, shared = every_module(model)
+    if not allow_training:
+        refuse_training(model, everything)
+    destination = _destination(to)
+    names = {layer: name for name, layer in asked.items()}
+    calls: dict[nn.Module, list[Tensor]] = {layer: [] for layer in names}
+    early = _EarlyStop(model, _times_registered(model, names, shared)) if stop else None
+
+    def capture(layer: nn.Module, inputs: Any, output: Any) -> Tensor | None:
+        if not isinstance(output, Tensor):
+            raise DissectError(_not_one_tensor(names[layer], layer, output))
+        nothing_follows = early is not None and early.ends_with(layer)
+        kept = output.detach() if detach else output
+        moved = kept if destination is None else kept.to(destination)
+        if moved is not kept:
+            calls[layer].append(moved)
+            return None
+        # Detached, a copy is needed because what follows may write to the output in place. In
+        # the graph, what is handed on is the copy, so that gradients reach what is recorded.
+        if not ((nothing_follows or not detach) and owns_memory(layer, inputs, output)):
+            kept = kept.clone()
+        calls[layer].append(kept)
+        return None if detach or nothing_follows else kept.clone()
+
+    with _hooked(everything, dict.fromkeys(names, capture), early):
+        yield Recording({name: calls[layer] for name, layer in asked.items()})
+
+
+@contextmanager
+def edit(
+    model: nn.Module,
+    edits: Mapping[str, Callable[[Tensor], Tensor]],
+    *,
+    copy: bool = True,
+    allow_training: bool = False,
+) -> Iterator[None]:
+    """A context manager in which layers give what your functions make of their activations.
+
+    Warns when the block ends and a layer to be edited has not run, since nothing was edited then.
+
+    Args:
+        model: what has the layers; in the block it may be called in any way.
+        edits: by the name of a layer, a function from its activation to a new one of the same
+            shape, dtype and device. It is called each time the layer runs, and may work in place
+            on the activation and return it.
+        copy: pass on a copy of what a function returns, for later operations may write in its
+            place. False saves that copy where no function returns a tensor that is used again.
+        allow_training: edit a model whose batch norm or dropout is in training mode; an edit
+            before a batch norm in training mode shifts the statistics of the whole batch.
+
+    Raises:
+        DissectError: no such layer, one module named twice, a layer or a function that gives
+            something other than one tensor, a new shape, dtype or device, or batch norm or
+            dropout in training mode.
+    """
+    names: dict[nn.Module, str] = {}
+    for name in edits:
+        layer = resolve_layer(model, name)
+        if layer in names:
+            raise DissectError(f"{names[layer]!r} and {name!r} are one module: edit one of them")
+        names[layer] = name
+    everything, _ = every_module(model)
+    if not allow_training:
+        refuse_training(model, everything)
+    waiting = dict.fromkeys(edits)
+
+    def apply(layer: nn.Module, inputs: Any, output: Any) -> Tensor:
+        name = names[layer]
+        waiting.pop(name, None)
+        if not isinstance(output, Tensor):
+            raise DissectError(_not_one_tensor(name, layer, output))
+        given = output if owns_memory(layer, inputs, output) else output.clone()
+        new = edits[name](given)
+        _refuse_change(name, output, new)
+        return new.clone() if copy and new is not given else new
+
+    with _hooked(everything, dict.fromkeys(names, apply)):
+        yield
+    for name in waiting:
+        warnings.warn(f"nothing was edited: {_never_ran(name)}", stacklevel=3)
+
+
+def activations(
+    model: nn.Module,
+    layer: str,
+    inputs: Tensor,
+    *,
+    batch_size: int = 100,
+    to: _Device | torch.dtype | None = None,
+) -> Tensor:
+    """The layer's output for every input, (N, ...): the model runs in batches up to that layer.
+
+    Args:
+        model: in evaluation mode; its first weight tells the device that inputs are moved to.
+        layer: a layer's name; of a shared module, the last run in a forward pass counts.
+        inputs: (N, ...), whatever the model takes; latents (N, size) for a generator.
+        batch_size: inputs in a forward pass, at least 1.
+        to: a device or a dtype for the result; without it, those of the layer.
+
+    Raises:
+        DissectError: what `record` raises, a batch size below 1, or a layer whose output does not
+            have one row for an input.
+    """
+    if batch_size < 1:
+        raise DissectError(f"a batch holds at least 1 input, not {batch_size}")
+    device = next(chain(model.parameters(), model.buffers()), inputs).device
+    result: Tensor | None = None
+    filled = 0
+    with torch.no_grad():
+        for batch in torch.split(inputs, batch_size):
+            with record(model, layer, stop=True, to=to) as acts:
+                model(batch.to(device))
+            rows = acts[layer]
+            if rows.ndim == 0 or len(rows) != len(batch):
+                raise DissectError(
+                    f"layer {layer!r} gives {tuple(rows.shape)} for {len(batch)} inputs: "
+                    "choose a layer that gives one row for each"
+                )
+            if result is None:
+                # One tensor from the start: joining the batches would hold everything twice.
+                result = rows.new_empty((len(inputs), *rows.shape[1:]))
+            result[filled : filled + len(rows)] = rows
+            filled += len(rows)
+    assert result is not None
+    return result
+
+
+def plain_copy(model: _Model) -> _Model:
+    """A deep copy without the hooks of any `record` or `edit` that is open, and uncompiled.
+
+    Hooks that others registered are copied with the model.
+    """
+    with _hooked(every_module(model)[0], {}):
+        twin = deepcopy(resolve_layer(model, ""))
+    for module in twin.modules():
+        for key, hook in list(module._forward_hooks.items()):
+            if isinstance(hook, _Hook):
+                del module._forward_hooks[key]
+                module._forward_hooks_with_kwargs.pop(key, None)
+        # An open block may have given a layer the `forward` of its class for its own.
+        if getattr(module.__dict__.get("forward"), "__func__", None) is type(module).forward:
+            del module.__dict__["forward"]
+    return cast(_Model, twin)
+
+
+class _Hook:
+    """A forward hook of one layer; it does nothing in a copy of the layer or after its block."""
+
+    def __init__(self, layer: nn.Module, act: _Act, early: "_EarlyStop | None") -> None:
+        self._layer: nn.Module | None = layer
+        self._act: _Act | None = act
+        self._run: _Act | None = kept_eager(self._act_and_stop)
+        self.early = early
+        self._handle = layer.register_forward_hook(self, with_kwargs=True)
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | None:
+        if module is not self._layer or self._run is None:
+            return None
+        return self._run(module, (args, kwargs), output)
+
+    def _act_and_stop(self, layer: nn.Module, inputs: Any, output: Any) -> Tensor | None:
+        assert self._act is not None
+        result = self._act(layer, inputs, output)
+        ours = [hook for hook in layer._forward_hooks.values() if isinstance(hook, _Hook)]
+        # Not before the last of them has run: blocks within a block see the layer, too.
+        if ours[-1] is self:
+            for hook in ours:
+                if hook.early is not None and hook.early.is_over:
+                    raise _Stop(hook.early)
+        return result
+
+    def __deepcopy__(self, memo: Any) -> "_Hook":
+        return self
+
+    def remove(self) -> None:
+        self._handle.remove()
+        # A copy of the model may keep the hook for long; it is not to keep anything else.
+        self._layer = self._act = self._run = self.early = None
+
+
+class _Stop(BaseException):
+    """Ends a forward pass; not an Exception, which the code of a model might catch."""
+
+    def __init__(self, owner: "_EarlyStop") -> None:
+        super().__init__()
+        self.owner = owner
+
+
+class _EarlyStop:
+    """In the place of a model's call: ends it once the layers have run as often as they should."""
+
+    def __init__(self, model: nn.Module, runs: Mapping[nn.Module, int]) -> None:
+        self.model = model
+        self._runs = runs
+        # Runs to come in the call that is under way; None between calls.
+        self._left: dict[nn.Module, int] | None = None
+        # An instance's `_compiled_call_impl` is what `nn.Module.__call__` turns to first. Unlike
+        # `forward` it surrounds the model's own hooks, which would be given None otherwise, and
+        # is not copied with the model.
+        former = model.__dict__.get("_compiled_call_impl")
+        self._call: Callable[..., Any] = (
+            former if isinstance(former, _EarlyStop) else model._call_impl
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._left is not None:
+            return self._call(*args, **kwargs)
+        self._left = dict(self._runs)
+        try:
+            self._call(*args, **kwargs)
+        except _Stop as stop:
+            if stop.owner is not self:
+                raise
+        finally:
+            self._left = None
+        return None
+
+    def ends_with(self, layer: nn.Module) -> bool:
+        """Count a run of the layer; whether the pass ends with it and no other hook follows."""
+        if self._left is None:
+            return False
+        self._left[layer] -= 1
+        last = next(reversed(layer._forward_hooks.values()))
+        return self.is_over and isinstance(last, _Hook) and last.early is self
+
+    @property
+    def is_over(self) -> bool:
+        return self._left is not None and all(count <= 0 for count in self._left.values())
+
+
+def _times_registered(
+    model: nn.Module, layers: Iterable[nn.Module], shared: bool
+) -> dict[nn.Module, int]:
+    if not shared:
+        return dict.fromkeys(layers, 1)
+    modules = list(named_modules(model).values())
+    return {layer: modules.count(layer) for layer in layers}
+
+
+@contextmanager
+def _hooked(
+    modules: Iterable[nn.Module],
+    acts: Mapping[nn.Module, _Act],
+    early: _EarlyStop | None = None,
+) -> Iterator[None]:
+    """The layers have hooks, the modules run uncompiled, and the model's calls may end early."""
+    places = compiled_places(modules, acts)
+    if early is not None:
+        places.append((early.model, "_compiled_call_impl", early))
+    absent = object()
+    before = [(module, name, module.__dict__.get(name, absent)) for module, name, _ in places]
+    hooks: list[_Hook] = []
+    try:
+        for module, name, value in places:
+            module.__dict__[name] = value
+        for layer, act in acts.items():
+            hooks.append(_Hook(layer, act, early))
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, name, value in reversed(before):
+            if value is absent:
+                module.__dict__.pop(name, None)
+            else:
+                module.__dict__[name] = value
+
+
+def _destination(to: _Device | torch.dtype | None) -> torch.device | torch.dtype | None:
+    try:
+        return torch.device(to) if isinstance(to, str) else to
+    except RuntimeError as error:
+        raise DissectError(f"there is no device {to!r}: use 'cpu', 'cuda', ...") from error
+
+
+def _refuse_change(name: str, before: Tensor, after: Any) -> None:
+    if not isinstance(after, Tensor):
+        raise DissectError(
+            f"the edit of {name!r} returned {type(after).__name__}: return the new activation"
+        )
+    was, now = (
+        f"{t.dtype} {tuple(t.shape)} on {t.device}".removeprefix("torch.") for t in (before, after)
+    )
+    if now != was:
+        raise DissectError(f"the edit of {name!r} returned {now}: it must return {was}")
+
+
+def _never_ran(name: str) -> str:
+    return (
+        f"layer {name!r} did not run in the block; was the model called there, does its forward "
+        "pass call this module, and did no other recording stop the pass before it?"
+    )
+
+
+def _not_one_tensor(name: str, layer: nn.Module, output: object) -> str:
+    inside = [f"{name}.{child}".lstrip(".") for child in layer_names(layer)]
+    where = f"a layer inside it, such as {inside[0]!r}" if inside else "the layer that feeds it"
+    return f"layer {name!r} gives {type(output).__name__}, not one tensor: name {where}"

@@ -1,0 +1,218 @@
+"""The layers of any `nn.Module` by name, and whether they can be studied as they stand."""
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from types import FunctionType, MethodType
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from dissect.errors import DissectError
+
+__all__ = [
+    "Place",
+    "compiled_places",
+    "every_module",
+    "kept_eager",
+    "layer_names",
+    "named_modules",
+    "owns_memory",
+    "refuse_training",
+    "resolve_layer",
+]
+
+# In training mode the first makes a sample depend on its batch-mates, the others on chance.
+_UNSTEADY_IN_TRAINING = (_BatchNorm, _DropoutNd, nn.RReLU)
+
+# What torch.compile calls the module that it wraps, and the function that it takes the place of.
+_WRAPPED = "_orig_mod"
+_PLAIN = "_torchdynamo_orig_callable"
+
+# A module, the name of one of its attributes, and a value for that.
+Place = tuple[nn.Module, str, Any]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def layer_names(model: nn.Module) -> list[str]:
+    """The name of every layer of the model, in order of registration.
+
+    A shared module is listed under each of its names. Wrappers that `torch.compile` puts around
+    modules are left out: a layer is called the same, compiled or not.
+    """
+    return [name for name in named_modules(model) if name]
+
+
+def resolve_layer(model: nn.Module, name: str) -> nn.Module:
+    """The layer of that name; the empty name is the model itself.
+
+    Raises:
+        DissectError: there is no such layer; the message lists names that are near.
+    """
+    if not isinstance(name, str):
+        example = next(iter(layer_names(model)), "")
+        raise DissectError(
+            f"a layer is given by its name, such as {example!r}, not as {type(name).__name__}"
+        )
+    module = _unwrapped(model)
+    for part in name.split(".") if name else ():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise DissectError(
+                f"layer {name!r} is out of reach inside TorchScript: "
+                "load the model as a plain module"
+            )
+        if part != _WRAPPED:
+            child = module._modules.get(part)
+            if child is None:
+                raise DissectError(_no_such_layer(model, name))
+            module = _unwrapped(child)
+    return module
+
+
+def _no_such_layer(model: nn.Module, name: str) -> str:
+    known = layer_names(model)
+    near = difflib.get_close_matches(name, known, n=3)
+    near += [other for other in known if name.lower() in other.lower()]
+    near = list(dict.fromkeys(near))[:4]
+    outermost = [other for other in known if "." not in other][:8]
+    if near:
+        hint = f"did you mean {' or '.join(map(repr, near))}?"
+    elif known:
+        hint = f"its {len(known)} layers include {', '.join(outermost)}"
+    else:
+        hint = "it has none"
+    return f"{type(_unwrapped(model)).__name__} has no layer {name!r}: {hint}"
+
+
+def named_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Modules by name, a shared one under each of its names, without `torch.compile`'s wrappers."""
+    found: dict[str, nn.Module] = {}
+    ahead: list[tuple[str, nn.Module, tuple[nn.Module, ...]]] = [("", model, ())]
+    while ahead:
+        name, module, above = ahead.pop()
+        found[name] = module = _unwrapped(module)
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
+        above = (*above, module)
+        prefix = f"{name}." if name else ""
+        children = [
+            (prefix + key, child, above)
+            for key, child in module._modules.items()
+            if child is not None and child not in above
+        ]
+        ahead += reversed(children)
+    return found
+
+
+def every_module(model: nn.Module) -> tuple[list[nn.Module], bool]:
+    """The model's modules, each once, itself first; and whether any is registered twice."""
+    # `model.modules()` takes many times as long, which tells beside a small model's forward pass.
+    found, seen, shared = [model], {model}, False
+    for module in found:
+        for child in module._modules.values():
+            if child in seen:
+                shared = True
+            elif child is not None:
+                seen.add(child)
+                found.append(child)
+    return found, shared
+
+
+def refuse_training(model: nn.Module, modules: Iterable[nn.Module]) -> None:
+    """Nothing, where what a sample gives depends on that sample alone.
+
+    Raises:
+        DissectError: batch norm or dropout is in training mode.
+    """
+    for module in modules:
+        if module.training and isinstance(module, _UNSTEADY_IN_TRAINING):
+            names = (name for name, other in named_modules(model).items() if other is module)
+            raise DissectError(
+                f"{next(names, '') or 'the model'} ({type(module).__name__}) is in training mode, "
+                "where a sample's activations depend on its batch-mates or on chance: call "
+                "model.eval() first, or pass allow_training=True"
+            )
+
+
+def compiled_places(modules: Iterable[nn.Module], layers: Iterable[nn.Module]) -> list[Place]:
+    """Where compiled code steps in, and the plain code that makes the layers' hooks seen.
+
+    Compiled code pays no heed to hooks that were added after it was compiled.
+    """
+    return list(_compiled_places(modules, layers)) if _can_be_compiled() else []
+
+
+def _compiled_places(modules: Iterable[nn.Module], layers: Iterable[nn.Module]) -> Iterator[Place]:
+    for module in modules:
+        for name in ("_compiled_call_impl", "forward"):
+            value = module.__dict__.get(name)
+            if isinstance(value, FunctionType) and hasattr(value, _PLAIN):
+                yield module, name, getattr(value, _PLAIN)
+        plain = getattr(_forward_of_class(module), _PLAIN, None)
+        if plain is not None and "forward" not in module.__dict__:
+            yield module, "forward", MethodType(plain, module)
+    for layer in layers:
+        # The model may also run inside something compiled that cannot be seen from here. A
+        # `forward` of its own is what makes dynamo look at a layer, and at its hooks, again.
+        forward = _forward_of_class(layer)
+        if forward and "forward" not in layer.__dict__ and not hasattr(forward, _PLAIN):
+            yield layer, "forward", MethodType(forward, layer)
+
+
+def kept_eager(function: _Function) -> _Function:
+    """The function, which stays out of the graph where what calls it is compiled."""
+    if not _can_be_compiled():
+        return function
+    eager: _Function = torch.compiler.disable(function)
+    return eager
+
+
+def _can_be_compiled() -> bool:
+    # Nothing is compiled before dynamo is imported, and importing it takes seconds.
+    return "torch._dynamo" in sys.modules
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    while not isinstance(module, torch.jit.ScriptModule):
+        wrapped = module._modules.get(_WRAPPED)
+        if wrapped is None:
+            break
+        module = wrapped
+    return module
+
+
+def _forward_of_class(module: nn.Module) -> Callable[..., Any] | None:
+    # A class of TorchScript has none.
+    return getattr(type(module), "forward", None)
+
+
+def owns_memory(layer: nn.Module, inputs: Any, output: Tensor) -> bool:
+    """Whether the output fills memory that neither the layer nor its inputs have a part in."""
+    try:
+        memory = output.untyped_storage()
+        start, size = memory.data_ptr(), memory.nbytes()
+        if size != output.numel() * output.element_size():
+            return False
+        others = _tensors(inputs)
+        for module in every_module(layer)[0]:
+            others += module._parameters.values()
+            others += module._buffers.values()
+        return not any(
+            start <= other.data_ptr() < start + size for other in others if other is not None
+        )
+    except (NotImplementedError, RuntimeError):
+        # Sparse and other tensors that have no memory to compare.
+        return False
+
+
+def _tensors(value: Any) -> list[Tensor | None]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return []
+    return [tensor for part in value for tensor in _tensors(part)]
