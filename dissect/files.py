@@ -77,7 +77,7 @@ def read_json(path: str | Path) -> Any:
         DissectError: the file is absent, unreadable, or not JSON.
     """
     try:
-        return json.loads(Path(path).read_bytes().decode("utf-8"))
+        return json.loads(Path(path).read_bytes().decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise DissectError(f"no such file: {path}") from error
     except OSError as error:
@@ -90,6 +90,8 @@ def read_json(path: str | Path) -> Any:
         ) from error
     except RecursionError as error:
         raise DissectError(f"{path} is not valid JSON: nested too deeply") from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise DissectError(f"{path} is not valid JSON: {error}") from error
 
 
 def save_image(path: str | Path, image: "Image.Image", *, force: bool = True) -> Path:

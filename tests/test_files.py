@@ -50,7 +50,7 @@ def test_without_force_an_existing_file_is_kept(tmp_path):
     assert path.read_bytes() == b"old"
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"[1,", b"[" * 100_000])
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"[1,", b"[" * 100_000, b"9" * 5_000])
 def test_what_is_not_json_is_one_line(tmp_path, text):
     path = write_bytes(tmp_path / "x.json", text)
     with pytest.raises(DissectError) as caught:

@@ -44,7 +44,7 @@ def fingerprint(model: nn.Module) -> str:
 
 def save_checkpoint(
     path: str | Path,
-    model: Generator | Discriminator,
+    model: nn.Module,
     *,
     card: Mapping[str, Any] | None = None,
     half: bool = False,
@@ -61,8 +61,14 @@ def save_checkpoint(
         force: replace an existing file.
 
     Raises:
-        DissectError: the file cannot be written, or exists and `force` is off.
+        DissectError: the file cannot be written, or exists and `force` is off; or the model is
+            neither a `Generator` nor a `Discriminator`.
     """
+    if not isinstance(model, Generator | Discriminator):
+        raise DissectError(
+            f"a checkpoint of dissect holds a Generator or a Discriminator, not a "
+            f"{type(model).__name__}; save its state_dict() with safetensors or torch.save"
+        )
     network = "generator" if isinstance(model, Generator) else "discriminator"
     tensors = {}
     for name, value in model.state_dict().items():

@@ -153,7 +153,10 @@ def _nothing_there(name: str) -> str:
     near = difflib.get_close_matches(name, bundled(), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     known = ", ".join(bundled()) or "none"
-    return f"no model {name!r}: neither a bundled name ({known}), nor a file, nor file.py:factory{hint}"
+    return (
+        f"no model {name!r}: neither a bundled name ({known}), nor a file, "
+        f"nor file.py:factory{hint}"
+    )
 
 
 def _from_factory(file: Path, name: str) -> nn.Module:

@@ -1,0 +1,112 @@
+"""From boxes on a generator's samples to a probe of its layers."""
+
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dissect.annotations import Annotations
+from dissect.data import to_images
+from dissect.errors import DissectError
+from dissect.hooks import activations, layer_names, record
+from dissect.models import fingerprint, generate, latents_for
+from dissect.probe import Probe, fit_probe
+
+__all__ = ["annotated_images", "annotated_latents", "fit_from_boxes", "grid_layers"]
+
+
+def annotated_latents(model: nn.Module, annotations: Annotations) -> Tensor:
+    """The latents of the annotated images, in their order, as `model` takes them.
+
+    Raises:
+        DissectError: the boxes are for another model, or record no latents.
+    """
+    annotations.check_model(fingerprint(model))
+    parts = []
+    # Consecutive rows of a seed are drawn at once.
+    rows = enumerate(annotations.latent_rows)
+    for (seed, _), run in groupby(rows, key=lambda item: (item[1][0], item[1][1] - item[0])):
+        indices = [index for _, (_, index) in run]
+        parts.append(latents_for(model, len(indices), seed, start=indices[0]))
+    return torch.cat(parts)
+
+
+def annotated_images(model: nn.Module, annotations: Annotations) -> NDArray[np.uint8]:
+    """The annotated images, drawn again: (N, H, W, 3) uint8.
+
+    Raises:
+        DissectError: as `annotated_latents`.
+    """
+    z = annotated_latents(model, annotations)
+    with torch.inference_mode():
+        images = torch.cat([model(part) for part in z.split(100)])
+    return to_images(images)
+
+
+def fit_from_boxes(
+    model: nn.Module,
+    annotations: Annotations,
+    layer: str,
+    *,
+    seed: int = 0,
+    scored: bool = True,
+) -> Probe:
+    """The probe of `layer` for the annotated concept (see `fit_probe`).
+
+    Args:
+        model: the generator whose samples were annotated.
+        annotations: boxes on its samples.
+        layer: the layer that is probed.
+        seed: of what is drawn at random in fitting.
+        scored: off, only as many resamples are made as must be: the weights are the same, the
+            score's intervals and the stability mean nothing. Ten times faster.
+
+    Raises:
+        DissectError: boxes for another model, no such layer, or a layer without a grid.
+    """
+    acts = activations(model, layer, annotated_latents(model, annotations))
+    if acts.ndim != 4:
+        raise DissectError(
+            f"layer {layer!r} gives {tuple(acts.shape)}, not a grid of units (N, C, H, W)"
+        )
+    coverage = annotations.coverage((acts.shape[2], acts.shape[3]))
+    effort: dict[str, Any] = (
+        {} if scored else {"folds": 2, "resamples": 1, "shuffles": 2, "sign_fits": 1}
+    )
+    return fit_probe(
+        acts,
+        coverage,
+        layer=layer,
+        concept=annotations.concept,
+        model=fingerprint(model),
+        seed=seed,
+        **effort,
+    )
+
+
+def grid_layers(model: nn.Module) -> list[str]:
+    """The layers of `model` that hold units on a grid, in the order in which they run.
+
+    Of a network built of blocks, the blocks: a layer inside another one is left out where the
+    two end alike. The layer that makes the image, and grids of one cell, are left out too.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    image = generate(model, 1)
+    z = latents_for(model, 1)
+    children = [name for name, _ in model.named_children()]
+    names = children if len(children) > 1 else layer_names(model)
+    for name in names:
+        try:
+            with torch.inference_mode(), record(model, name, stop=True) as acts:
+                model(z)
+            shapes[name] = tuple(acts[name].shape)
+        except DissectError:
+            continue  # it did not run, or gives no tensor: not a layer to probe
+    return [
+        name
+        for name, shape in shapes.items()
+        if len(shape) == 4 and shape[2] * shape[3] > 1 and shape[1:] != tuple(image.shape[1:])
+    ]

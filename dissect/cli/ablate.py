@@ -1,0 +1,210 @@
+"""`dissect ablate`: before and after removing units, with the control."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dissect.cli.options import Boxes, Concept, Device, Force, Json, Layer, Model, Out, Rule, Seed
+from dissect.cli.output import Output
+from dissect.cli.probe import open_boxes
+from dissect.errors import DissectError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from dissect.comparison import Edit
+    from dissect.models import Generator
+    from dissect.units import Units
+
+__all__ = ["ablate"]
+
+_WHERE = ("both", "probe", "everywhere")
+
+
+def ablate(
+    concept: Concept = "window",
+    model: Model = "bedrooms64",
+    layer: Layer = "layer8x8",
+    boxes: Boxes = None,
+    units_file: Annotated[
+        Path | None, typer.Option("--units", help="A units.json instead of the probe's units.")
+    ] = None,
+    rule: Rule = "positive",
+    where: Annotated[
+        str,
+        typer.Option(
+            help="everywhere (the paper), probe (only at cells that the probe calls the concept), "
+            "or both, one below the other."
+        ),
+    ] = "both",
+    threshold: Annotated[
+        float, typer.Option(help="Probability from which a cell counts as the concept.")
+    ] = 0.5,
+    strength: Annotated[
+        float, typer.Option(help="0 untouched, 1 gone (the paper), 2 sign turned.")
+    ] = 1.0,
+    replace: Annotated[
+        str, typer.Option(help="What stands in a unit's place: zero (the paper) or mean.")
+    ] = "zero",
+    region: Annotated[
+        list[str] | None,
+        typer.Option(help="Edit only in this box, x,y,width,height in pixels; repeatable."),
+    ] = None,
+    n: Annotated[int, typer.Option("--n", help="Samples shown.", min=1, max=10_000)] = 12,
+    among: Annotated[
+        int | None,
+        typer.Option(
+            help="Fresh samples to choose those from: the ones in which the probe sees most of "
+            "the concept. By default 5 times as many; the same number shows them all.",
+            min=1,
+            max=10_000,
+        ),
+    ] = None,
+    columns: Annotated[int, typer.Option(help="Samples in a row.", min=1)] = 12,
+    save: Annotated[
+        Path | None, typer.Option(help="Save the edited generator (with --where everywhere).")
+    ] = None,
+    out: Out = Path("out"),
+    seed: Seed = 1,
+    device: Device = "auto",
+    as_json: Json = False,
+    force: Force = False,
+) -> None:
+    """Remove units and draw fresh samples before, after, and with as many random units removed."""
+    from dissect.annotated import fit_from_boxes
+    from dissect.comparison import Edit, compare, fresh_latents, most_of_concept
+    from dissect.figures import labelled_rows
+    from dissect.files import save_image
+    from dissect.models import fingerprint, load, resolve_device
+    from dissect.units import Units
+
+    output = Output(as_json=as_json)
+    if where not in _WHERE:
+        raise DissectError(f"--where {where!r} is not known: use {', '.join(_WHERE)}")
+    among = among or 5 * n
+    if among < n:
+        raise DissectError(f"--among {among} is fewer than --n {n}: choose from at least as many")
+    generator = load(model, device=resolve_device(device))
+    annotations = open_boxes(boxes, model, concept)
+    probe = fit_from_boxes(generator, annotations, layer, scored=False)
+    grid = _grid(generator, layer)
+    edit = Edit(strength, replace, threshold, _region(region, annotations.size, grid))  # type: ignore[arg-type]
+    savable = None
+    if save is not None:
+        savable = _savable(save, generator, edit, where, force=force)
+    if units_file is None:
+        units = probe.units(rule)
+    else:
+        units = Units.load(units_file)
+        units.check(fingerprint(generator), layer, len(probe.weight))
+    z = fresh_latents(generator, among, seed, annotations)
+    shown = list(range(n)) if among == n else most_of_concept(generator, probe, z, n)
+    states = compare(
+        generator,
+        z[shown],
+        units,
+        probe=probe if where != "everywhere" else None,
+        edit=edit,
+        control_seed=seed,
+    )
+    named = {
+        "before": "before",
+        "everywhere": f"{len(units)} units removed\n"
+        + ("everywhere (the paper)" if edit.region is None else "in the region"),
+        "probe": f"the same units, only\nwhere the probe sees\na {concept}",
+        "random": f"{len(units)} random units\nremoved "
+        + ("everywhere" if edit.region is None else "in the region"),
+    }
+    rows = {
+        named[state]: images
+        for state, images in states.items()
+        if where != "probe" or state != "everywhere"
+    }
+    chosen = (
+        f"{n} fresh samples"
+        if among == n
+        else f"the {n} of {among} fresh samples in which the probe sees most {concept}"
+    )
+    caption = f"{model}, {layer}: {chosen}"
+    sheet = labelled_rows(rows, columns=columns, caption=caption)
+    output.wrote(save_image(out / "ablate.png", sheet))
+    if save is not None and savable is not None:
+        output.wrote(_save(save, savable, units, force=force))
+    values = {
+        "concept": concept,
+        "layer": layer,
+        "rule": units.rule,
+        "where": where,
+        "strength": strength,
+        "replace": replace,
+        "n_selected": len(units),
+        "units": list(units.indices),
+        "n_samples": n,
+        "among": among,
+        "shown": shown,
+        "seed": seed,
+    }
+    output.result(values, f"{len(units)} of {units.total} units of {layer} removed from {chosen}")
+
+
+def _grid(generator: "nn.Module", layer: str) -> tuple[int, int]:
+    from dissect.hooks import activations
+    from dissect.models import latents_for
+
+    height, width = activations(generator, layer, latents_for(generator, 1)).shape[2:]
+    return height, width
+
+
+def _region(
+    boxes: list[str] | None, size: tuple[int, int], grid: tuple[int, int]
+) -> "Tensor | None":
+    """The cells at least half of which lie inside the boxes."""
+    from dissect.annotations import AnnotatedImage, Annotations, Box
+
+    if not boxes:
+        return None
+    drawn = []
+    for text in boxes:
+        try:
+            x, y, width, height = map(float, text.split(","))
+        except ValueError as error:
+            raise DissectError(
+                f"--region {text!r} is no box: give x,y,width,height in pixels, as in 8,4,20,24"
+            ) from error
+        drawn.append(Box(x, y, width, height).within(size[1], size[0]))
+    image = AnnotatedImage(height=size[0], width=size[1], boxes=tuple(drawn))
+    cells = Annotations("region", (image,)).coverage(grid)[0] >= 0.5
+    if not bool(cells.any()):
+        raise DissectError(
+            f"--region covers no cell of the {grid[0]}x{grid[1]} grid by half: draw it larger"
+        )
+    return cells.float()
+
+
+def _savable(
+    path: Path, generator: "nn.Module", edit: "Edit", where: str, *, force: bool
+) -> "Generator":
+    """The generator, if its edit can be saved: refused before any work is done, not after it."""
+    from dissect.models import Generator
+
+    plain = edit.strength == 1 and edit.replacement == "zero" and edit.region is None
+    if where != "everywhere" or not plain:
+        raise DissectError(
+            "only units removed everywhere can be written into the weights: add --where "
+            "everywhere, and leave out --strength, --replace and --region"
+        )
+    if not isinstance(generator, Generator):
+        raise DissectError("--save writes generators of dissect; save others with torch.save")
+    if path.exists() and not force:
+        raise DissectError(f"{path} exists already; give another name, or --force to replace it")
+    return generator
+
+
+def _save(path: Path, generator: "Generator", units: "Units", *, force: bool) -> Path:
+    from dissect.models import save_checkpoint
+    from dissect.surgery import bake
+
+    baked = bake(generator, units)
+    card = {"edit": {"layer": units.layer, "units": list(units.indices), "rule": units.rule}}
+    return save_checkpoint(path, baked, card=card, force=force)

@@ -1,0 +1,91 @@
+"""The application: its commands, and the one place where an error becomes a line."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from dissect.cli import ablate, data, probe, sample, train
+from dissect.errors import DissectError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="dissect",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Find which units of a GAN draw a concept, prove it by removing them, save the edited "
+    "generator.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from dissect import __version__
+
+        print(f"dissect {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Options of every command. `--debug` may stand anywhere; `main` reads it."""
+
+
+app.command("probe")(probe.probe)
+app.command("ablate")(ablate.ablate)
+app.command("sample")(sample.sample)
+app.command("train")(train.train)
+app.add_typer(data.app, name="data")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave with its exit status.
+
+    A user's mistake is one line on stderr and status 2; Ctrl-C is status 130.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        status = app(args=words, prog_name="dissect", standalone_mode=False)
+    except DissectError as error:
+        if debug:
+            raise
+        _fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output left (as `head` does): nobody is there to be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except typer.Abort:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        # Typer's own errors (an unknown option, a value of the wrong type) know their message.
+        if debug or not hasattr(error, "format_message"):
+            raise
+        _fail(_usage_message(error))
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _usage_message(error: Exception) -> str:
+    message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
+    if not message:
+        return "no command given; see dissect --help"
+    context = getattr(error, "ctx", None)
+    path = getattr(context, "command_path", "dissect")
+    return f"{message} See: {path} --help"
+
+
+def _fail(message: str) -> None:
+    print(f"dissect: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)

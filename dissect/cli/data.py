@@ -1,0 +1,84 @@
+"""`dissect data`: list the image sources, look into one, render one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dissect.cli.options import Json, Seed
+from dissect.cli.output import Output
+from dissect.errors import DissectError
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    invoke_without_command=True, help="List the image sources, look into one, or render one."
+)
+
+Spec = Annotated[str, typer.Argument(help="bedrooms, folder:PATH, lsun:PATH, ...")]
+Size = Annotated[int, typer.Option(help="Width and height in pixels.", min=1)]
+Count = Annotated[int | None, typer.Option(help="Use the first so many images.", min=1)]
+
+
+@app.callback()
+def sources(context: typer.Context, as_json: Json = False) -> None:
+    """List the image sources, look into one, or render one."""
+    if context.invoked_subcommand is not None:
+        return
+    from dissect.data import cache_folder, source_kinds
+
+    kinds = source_kinds()
+    width = max(len(kind.spec) for kind in kinds)
+    lines = [f"{kind.spec:{width}}  {kind.summary}" for kind in kinds]
+    table = [{"spec": kind.spec, "summary": kind.summary} for kind in kinds]
+    cache = str(cache_folder())
+    Output(as_json=as_json).result(
+        {"sources": table, "cache": cache}, "\n".join([*lines, f"cache: {cache}"])
+    )
+
+
+@app.command("info")
+def info(
+    spec: Spec, count: Count = None, size: Size = 64, seed: Seed = 0, as_json: Json = False
+) -> None:
+    """Open a source: how many images it has, and which files cannot be read."""
+    from dissect.data import source
+
+    output = Output(as_json=as_json)
+    opened = source(spec, size=size, count=count, seed=seed)
+    skipped: dict[str, str] = dict(getattr(opened, "skipped", {}))
+    for name, reason in skipped.items():
+        output.note(f"skipped {name}: {reason}")
+    output.result(
+        {"source": spec, "n_images": len(opened), "size": size, "skipped": skipped},
+        f"{len(opened)} images of {size} x {size} pixels, {len(skipped)} skipped",
+    )
+
+
+@app.command("render")
+def render(
+    spec: Annotated[str, typer.Argument(help="A source that is drawn, such as bedrooms.")],
+    count: Annotated[int, typer.Option(help="How many images.", min=1)] = 50_000,
+    size: Size = 64,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for PNG images and masks; without it, the cache."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Render images and masks into the cache, and with --out as PNG files."""
+    from dissect.data import RenderedSource, source
+    from dissect.data.export import export
+
+    output = Output(as_json=as_json)
+    opened = source(spec, size=size, count=count, seed=seed)
+    if not isinstance(opened, RenderedSource):
+        raise DissectError(f"{spec} is read, not rendered; bedrooms is rendered")
+    for path in opened.cache_files if out is None else export(opened, out):
+        output.wrote(path)
+    values = {"source": spec, "size": size, "seed": seed, "classes": list(opened.classes)}
+    output.result(
+        {"n_images": count, **values},
+        f"{count} images and masks of {size} x {size} pixels, seed {seed}",
+    )

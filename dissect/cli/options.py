@@ -1,0 +1,38 @@
+"""Options that commands share, so that a word means the same everywhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "Boxes",
+    "Concept",
+    "Device",
+    "Force",
+    "Json",
+    "Layer",
+    "Model",
+    "Out",
+    "Rule",
+    "Seed",
+]
+
+Model = Annotated[
+    str,
+    typer.Option("--model", "-m", help="A bundled name, a checkpoint file, or file.py:factory."),
+]
+Layer = Annotated[str, typer.Option("--layer", "-l", help="The layer, by the name of its module.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for what the command writes.")]
+Seed = Annotated[int, typer.Option("--seed", help="Same seed, same bytes.", min=0)]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+Concept = Annotated[str, typer.Option("--concept", "-c", help="What the boxes are around.")]
+Boxes = Annotated[
+    Path | None,
+    typer.Option("--boxes", help="COCO file; by default the boxes of the bundled model."),
+]
+Rule = Annotated[
+    str, typer.Option("--rule", help="positive: every weight above 0 (the paper); or top:K.")
+]

@@ -1,0 +1,34 @@
+"""`dissect sample`: a grid of samples."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dissect.cli.options import Device, Json, Model, Out, Seed
+from dissect.cli.output import Output
+
+__all__ = ["sample"]
+
+
+def sample(
+    model: Model = "bedrooms64",
+    n: Annotated[int, typer.Option("--n", help="How many.", min=1, max=10_000)] = 64,
+    start: Annotated[int, typer.Option(help="Index of the first latent.", min=0)] = 0,
+    out: Out = Path("out"),
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Draw a grid of samples."""
+    from dissect.data import to_images
+    from dissect.figures import image_grid
+    from dissect.files import save_image
+    from dissect.models import generate, load, resolve_device
+
+    output = Output(as_json=as_json)
+    generator = load(model, device=resolve_device(device))
+    images = to_images(generate(generator, n, seed, start=start))
+    columns = max(1, round(n**0.5))
+    output.wrote(save_image(out / "samples.png", image_grid(images, columns=columns, scale=3)))
+    output.result({"n": n, "seed": seed, "start": start}, f"{n} samples of {model}")

@@ -1,0 +1,147 @@
+"""The same latents drawn before and after an edit, with the control beside them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dissect.annotations import Annotations
+from dissect.data import to_images
+from dissect.errors import DissectError
+from dissect.hooks import activations
+from dissect.models import latents_for
+from dissect.probe import Probe
+from dissect.surgery import ablated, mean_activation
+from dissect.units import Units
+
+__all__ = ["Edit", "compare", "fresh_latents", "most_of_concept"]
+
+_BATCH = 100
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What is done to units: the arguments of `ablated`.
+
+    Attributes:
+        strength: from 0 (untouched) through 1 (gone) to 2 (sign turned).
+        replacement: what stands in a unit's place: `zero`, or its `mean` over fresh latents.
+        threshold: the probability from which the probe's gate is open.
+        region: (H, W) in [0, 1], where the edit may act; None is everywhere.
+    """
+
+    strength: float = 1.0
+    replacement: Literal["zero", "mean"] = "zero"
+    threshold: float = 0.5
+    region: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 2:
+            raise DissectError(f"strength must be from 0 to 2; got {self.strength}")
+        if not 0 <= self.threshold < 1:
+            raise DissectError(f"threshold must be in [0, 1); got {self.threshold}")
+        if self.replacement not in ("zero", "mean"):
+            raise DissectError(f"replacement must be zero or mean; got {self.replacement!r}")
+
+
+def fresh_latents(model: nn.Module, n: int, seed: int, annotations: Annotations) -> Tensor:
+    """`n` latents of `seed` that come after every annotated one, so that none was looked at.
+
+    Raises:
+        DissectError: the boxes record no latents.
+    """
+    seen = [index for drawn, index in annotations.latent_rows if drawn == seed]
+    return latents_for(model, n, seed, start=max(seen, default=-1) + 1)
+
+
+def most_of_concept(model: nn.Module, probe: Probe, z: Tensor, k: int) -> list[int]:
+    """The `k` rows of `z` on whose images the probe finds most of the concept, in order of rows.
+
+    Most by the sum of the probability over the cells.
+    """
+    found = probe.probability(activations(model, probe.layer, z)).sum((1, 2))
+    return sorted(found.topk(min(k, len(z))).indices.tolist())
+
+
+def compare(
+    model: nn.Module,
+    z: Tensor,
+    units: Units,
+    *,
+    probe: Probe | None = None,
+    edit: Edit | None = None,
+    control_seed: int = 0,
+) -> Mapping[str, NDArray[np.uint8]]:
+    """Images (N, H, W, 3) uint8 of the same latents in four states.
+
+    - `before`: untouched.
+    - `everywhere`: the units edited at all positions (Radford et al. 2015, section 6.3.1), or in
+      all of the region where the edit has one.
+    - `probe`: the units edited only at the cells that the probe calls the concept; only where a
+      probe is given.
+    - `random`: the control. As many random units of the layer, edited as in `everywhere`.
+
+    Args:
+        model: the generator, in eval mode.
+        z: its latents.
+        units: which units.
+        probe: a probe of the units' layer.
+        edit: what is done to them; None is zeroing.
+        control_seed: of the random units.
+
+    Raises:
+        DissectError: a probe of another layer, or a region of another grid.
+    """
+    edit = edit or Edit()
+    if probe is not None and probe.layer != units.layer:
+        raise DissectError(f"the probe reads {probe.layer!r}, the units are of {units.layer!r}")
+    control = units.random(control_seed)
+    images = {
+        "before": _drawn(model, z),
+        "everywhere": _edited(model, z, units, edit, None),
+    }
+    if probe is not None:
+        images["probe"] = _edited(model, z, units, edit, probe)
+    images["random"] = _edited(model, z, control, edit, None)
+    return images
+
+
+def _edited(
+    model: nn.Module, z: Tensor, units: Units, edit: Edit, probe: Probe | None
+) -> NDArray[np.uint8]:
+    where: Probe | _Within | Tensor | None = probe or edit.region
+    if probe is not None and edit.region is not None:
+        where = _Within(probe, edit.region)
+    replacement: Literal["zero"] | Tensor = "zero"
+    if edit.replacement == "mean":
+        replacement = mean_activation(model, units, z)
+    with ablated(
+        model,
+        units,
+        where=where,
+        threshold=edit.threshold,
+        strength=edit.strength,
+        replacement=replacement,
+    ):
+        return _drawn(model, z)
+
+
+@dataclass(frozen=True)
+class _Within:
+    """A probe that sees nothing outside a region."""
+
+    probe: Probe
+    region: Tensor
+
+    def probability(self, activations: Tensor) -> Tensor:
+        found = self.probe.probability(activations)
+        return found * self.region.to(found)
+
+
+def _drawn(model: nn.Module, z: Tensor) -> NDArray[np.uint8]:
+    with torch.inference_mode():
+        return np.concatenate([to_images(model(part)) for part in z.split(_BATCH)])
