@@ -1,0 +1,124 @@
+"""What recording one layer costs, beside a forward pass that ends there by itself.
+
+    python benchmarks/record.py
+
+Every way to get the activation of `layer8x8` is timed in turn, repeat by repeat, and divided by
+the time of the bare partial forward pass in the same repeat: only the submodules up to that layer,
+called by hand, and nothing kept. The table gives the median ratio. At most 1.05 is what
+`record(stop=True)` is allowed.
+"""
+
+import argparse
+import random
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+import dissect
+
+LAYER = "layer8x8"
+
+
+def bare(model: nn.Module, z: Tensor) -> Tensor:
+    x = z.reshape(len(z), -1, 1, 1)
+    for name, layer in model.named_children():
+        x = layer(x)
+        if name == LAYER:
+            break
+    return x
+
+
+def recorded(model: nn.Module, z: Tensor) -> Tensor:
+    with dissect.record(model, LAYER, stop=True) as acts:
+        model(z)
+    return acts[LAYER]
+
+
+def recorded_without_stop(model: nn.Module, z: Tensor) -> Tensor:
+    with dissect.record(model, LAYER) as acts:
+        model(z)
+    return acts[LAYER]
+
+
+def by_captum(model: nn.Module, z: Tensor) -> Tensor:
+    from captum.attr import LayerActivation
+
+    result: Tensor = LayerActivation(model, model.get_submodule(LAYER)).attribute(z)
+    return result
+
+
+def full(model: nn.Module, z: Tensor) -> Tensor:
+    result: Tensor = model(z)
+    return result
+
+
+WAYS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+    "bare partial forward pass": bare,
+    "dissect.record, stop=True": recorded,
+    "dissect.record": recorded_without_stop,
+    "captum LayerActivation": by_captum,
+    "full forward pass": full,
+}
+
+
+def ratios(
+    model: nn.Module, batch: int, repeats: int, device: torch.device
+) -> tuple[float, list[float]]:
+    """Median milliseconds of the first way, and each way's median ratio to it."""
+    z = dissect.latents(batch, device=device)
+    seconds: list[list[float]] = [[] for _ in WAYS]
+    order = list(zip(WAYS.values(), seconds, strict=True))
+    shuffle = random.Random(0).shuffle
+    for repeat in range(repeats + 3):
+        # Each way leaves the caches to the next as it used them: none is always to follow the same.
+        shuffle(order)
+        for way, times in order:
+            _wait(device)
+            start = time.perf_counter()
+            way(model, z)
+            _wait(device)
+            # The first repeats warm caches and the allocator up.
+            if repeat >= 3:
+                times.append(time.perf_counter() - start)
+    middle = [
+        statistics.median(own / first for own, first in zip(times, seconds[0], strict=True))
+        for times in seconds
+    ]
+    return 1000 * statistics.median(seconds[0]), middle
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What recording one layer costs.")
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=200, help="at batch 1; a tenth at 100")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    model = dissect.Generator(width=options.width).eval().to(device)
+
+    columns = []
+    with torch.no_grad():
+        for batch in (1, 100):
+            repeats = max(5, options.repeats if batch == 1 else options.repeats // 10)
+            columns.append((batch, *ratios(model, batch, repeats, device)))
+
+    print(f"{LAYER} of a width-{options.width} generator, {device}, {options.threads} threads")
+    print("median ratio to the bare partial forward pass".ljust(30))
+    heads = (f"batch {batch} ({ms:.2f} ms)" for batch, ms, _ in columns)
+    print("".ljust(28), *(head.rjust(22) for head in heads))
+    for row, name in enumerate(WAYS):
+        print(name.ljust(28), *(f"{middle[row]:.3f}".rjust(22) for _, _, middle in columns))
+
+
+if __name__ == "__main__":
+    main()
