@@ -26,13 +26,12 @@ from torch import Tensor, nn
 from dissect.errors import DissectError
 from dissect.layers import (
     compiled_places,
-    every_module,
     kept_eager,
     layer_names,
     named_modules,
     owns_memory,
-    refuse_training,
     resolve_layer,
+    studied_modules,
 )
 
 __all__ = [
@@ -129,9 +128,7 @@ def record(
     if not layers:
         raise DissectError(f"name layers to record, such as {next(iter(layer_names(model)), '')!r}")
     asked = {name: resolve_layer(model, name) for name in layers}
-    everything, shared = every_module(model)
-    if not allow_training:
-        refuse_training(model, everything)
+    everything, shared = studied_modules(model, allow_training=allow_training)
     destination = _destination(to)
     names = {layer: name for name, layer in asked.items()}
     calls: dict[nn.Module, list[Tensor]] = {layer: [] for layer in names}
@@ -190,9 +187,7 @@ def edit(
         if layer in names:
             raise DissectError(f"{names[layer]!r} and {name!r} are one module: edit one of them")
         names[layer] = name
-    everything, _ = every_module(model)
-    if not allow_training:
-        refuse_training(model, everything)
+    everything, _ = studied_modules(model, allow_training=allow_training)
     waiting = dict.fromkeys(edits)
 
     def apply(layer: nn.Module, inputs: Any, output: Any) -> Tensor:
@@ -261,7 +256,7 @@ def plain_copy(model: _Model) -> _Model:
 
     Hooks that others registered are copied with the model.
     """
-    with _hooked(every_module(model)[0], {}):
+    with _hooked(studied_modules(model, allow_training=True)[0], {}):
         twin = deepcopy(resolve_layer(model, ""))
     for module in twin.modules():
         for key, hook in list(module._forward_hooks.items()):

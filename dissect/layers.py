@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.jit import ScriptModule
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -16,13 +17,12 @@ from dissect.errors import DissectError
 __all__ = [
     "Place",
     "compiled_places",
-    "every_module",
     "kept_eager",
     "layer_names",
     "named_modules",
     "owns_memory",
-    "refuse_training",
     "resolve_layer",
+    "studied_modules",
 ]
 
 # In training mode the first makes a sample depend on its batch-mates, the others on chance.
@@ -59,16 +59,17 @@ def resolve_layer(model: nn.Module, name: str) -> nn.Module:
         )
     module = _unwrapped(model)
     for part in name.split(".") if name else ():
-        if isinstance(module, torch.jit.ScriptModule):
+        if part == _WRAPPED:
+            continue
+        if isinstance(module, ScriptModule):
             raise DissectError(
                 f"layer {name!r} is out of reach inside TorchScript: "
                 "load the model as a plain module"
             )
-        if part != _WRAPPED:
-            child = module._modules.get(part)
-            if child is None:
-                raise DissectError(_no_such_layer(model, name))
-            module = _unwrapped(child)
+        child = module._modules.get(part)
+        if child is None:
+            raise DissectError(_no_such_layer(model, name))
+        module = _unwrapped(child)
     return module
 
 
@@ -94,7 +95,7 @@ def named_modules(model: nn.Module) -> dict[str, nn.Module]:
     while ahead:
         name, module, above = ahead.pop()
         found[name] = module = _unwrapped(module)
-        if isinstance(module, torch.jit.ScriptModule):
+        if isinstance(module, ScriptModule):
             continue
         above = (*above, module)
         prefix = f"{name}." if name else ""
@@ -107,11 +108,22 @@ def named_modules(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def every_module(model: nn.Module) -> tuple[list[nn.Module], bool]:
-    """The model's modules, each once, itself first; and whether any is registered twice."""
-    # `model.modules()` takes many times as long, which tells beside a small model's forward pass.
+def studied_modules(model: nn.Module, *, allow_training: bool) -> tuple[list[nn.Module], bool]:
+    """The model's modules, each once, itself first; and whether any is registered twice.
+
+    Raises:
+        DissectError: batch norm or dropout is in training mode, and that is not allowed.
+    """
+    # Beside a small model's forward pass it tells that `model.modules()` takes many times as long.
     found, seen, shared = [model], {model}, False
     for module in found:
+        if module.training and not allow_training and isinstance(module, _UNSTEADY_IN_TRAINING):
+            names = (name for name, other in named_modules(model).items() if other is module)
+            raise DissectError(
+                f"{next(names, '') or 'the model'} ({type(module).__name__}) is in training mode, "
+                "where a sample's activations depend on its batch-mates or on chance: call "
+                "model.eval() first, or pass allow_training=True"
+            )
         for child in module._modules.values():
             if child in seen:
                 shared = True
@@ -119,22 +131,6 @@ def every_module(model: nn.Module) -> tuple[list[nn.Module], bool]:
                 seen.add(child)
                 found.append(child)
     return found, shared
-
-
-def refuse_training(model: nn.Module, modules: Iterable[nn.Module]) -> None:
-    """Nothing, where what a sample gives depends on that sample alone.
-
-    Raises:
-        DissectError: batch norm or dropout is in training mode.
-    """
-    for module in modules:
-        if module.training and isinstance(module, _UNSTEADY_IN_TRAINING):
-            names = (name for name, other in named_modules(model).items() if other is module)
-            raise DissectError(
-                f"{next(names, '') or 'the model'} ({type(module).__name__}) is in training mode, "
-                "where a sample's activations depend on its batch-mates or on chance: call "
-                "model.eval() first, or pass allow_training=True"
-            )
 
 
 def compiled_places(modules: Iterable[nn.Module], layers: Iterable[nn.Module]) -> list[Place]:
@@ -176,11 +172,8 @@ def _can_be_compiled() -> bool:
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:
-    while not isinstance(module, torch.jit.ScriptModule):
-        wrapped = module._modules.get(_WRAPPED)
-        if wrapped is None:
-            break
-        module = wrapped
+    while _WRAPPED in module._modules:
+        module = module._modules[_WRAPPED]  # type: ignore[assignment]
     return module
 
 
@@ -190,25 +183,27 @@ def _forward_of_class(module: nn.Module) -> Callable[..., Any] | None:
 
 
 def owns_memory(layer: nn.Module, inputs: Any, output: Tensor) -> bool:
-    """Whether the output fills memory that neither the layer nor its inputs have a part in."""
+    """Whether the output is surely a tensor of its own: no input of the layer, no weight, no view.
+
+    False may also mean that it cannot be told.
+    """
+    if output._is_view() or isinstance(output, nn.Parameter):
+        return False
     try:
         memory = output.untyped_storage()
         start, size = memory.data_ptr(), memory.nbytes()
         if size != output.numel() * output.element_size():
             return False
-        others = _tensors(inputs)
-        for module in every_module(layer)[0]:
-            others += module._parameters.values()
-            others += module._buffers.values()
-        return not any(
-            start <= other.data_ptr() < start + size for other in others if other is not None
-        )
+        for other in (*_tensors(inputs), *layer._parameters.values(), *layer._buffers.values()):
+            if other is not None and start <= other.data_ptr() < start + size:
+                return False
     except (NotImplementedError, RuntimeError):
         # Sparse and other tensors that have no memory to compare.
         return False
+    return True
 
 
-def _tensors(value: Any) -> list[Tensor | None]:
+def _tensors(value: Any) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, dict):

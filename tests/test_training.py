@@ -194,7 +194,8 @@ main(sys.argv[1:])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_ctrl_c_saves_and_resume_goes_on(tmp_path, monkeypatch):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_saves_and_resume_goes_on(tmp_path, sent):
     folder = tmp_path / "images"
     folder.mkdir()
     from PIL import Image
@@ -219,7 +220,7 @@ def test_ctrl_c_saves_and_resume_goes_on(tmp_path, monkeypatch):
         # A line of progress says that steps are being made.
         if line.startswith("step ") or time.monotonic() > deadline:
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "go on with --resume" in errors

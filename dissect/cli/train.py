@@ -1,5 +1,6 @@
 """`dissect train`: a DCGAN on a source of images."""
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -122,6 +123,8 @@ def train(
             if not sys.stderr.isatty() and report.step % _STEPS_A_LINE == 0:
                 output.note(f"step {report.step} of {config.steps}: {text}")
 
+        # A scheduler that ends the job sends SIGTERM: it is treated as Ctrl-C, and saves.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             run(
                 state,
