@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format bench figures clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dissect probe --concept window
@@ -35,6 +35,26 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
+
+# Every figure of speed in the README; on an idle machine, about five minutes.
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/commands.py
+	$(BIN)/python benchmarks/record.py
+	$(BIN)/python benchmarks/render.py
+	$(BIN)/python benchmarks/train.py
+
+# Every picture in the README and beside the bundled model.
+figures: $(VENV)/.installed
+	$(BIN)/dissect probe --concept window --out out/figures
+	$(BIN)/dissect probe --concept window --layer all --out out/figures/layers
+	$(BIN)/dissect ablate --out out/figures
+	$(BIN)/dissect ablate --n 150 --among 150 --columns 15 --out out/figures/fresh
+	$(BIN)/dissect sample --n 64 --out out/figures
+	mkdir -p docs
+	cp out/figures/probe.png out/figures/ablate.png docs/
+	cp out/figures/layers/layers.png docs/layers.png
+	cp out/figures/fresh/ablate.png docs/fresh.png
+	cp out/figures/samples.png dissect/models/weights/bedrooms64/samples.png
 
 clean:
 	rm -rf $(VENV) out dist

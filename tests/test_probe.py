@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dissect.errors import DissectError
 from dissect.probe import Probe, ProbeSettings, fit_probe
-from dissect.ranking import Ranking, bootstrap_counts, interval
+from dissect.probe.ranking import Ranking, bootstrap_counts, interval
 
 QUICK: dict[str, Any] = {"resamples": 20, "sign_fits": 5, "shuffles": 2}
 

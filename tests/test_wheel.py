@@ -39,8 +39,8 @@ def installed(tmp_path_factory):
         text=True,
     ).stdout.strip()
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
-        + ["--target", place, str(wheel)],
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+        + ["--no-index", "--target", place, str(wheel)],
         check=True,
     )
     # A path entry lends the dependencies, but not the checkout that is installed beside them:

@@ -107,6 +107,8 @@ def train(
     opened = open_source(
         config.source, size=config.image_size, count=config.images, seed=config.source_seed
     )
+    for name, reason in dict(getattr(opened, "skipped", {})).items():
+        output.note(f"skipped {name}: {reason}")
     started_at, started = state.step, time.perf_counter()
     with progress_bar("training", config.steps, done=state.step) as advance:
         shown = state.step

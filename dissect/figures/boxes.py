@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
-    from dissect.boxes import Box
+    from dissect.annotations.boxes import Box
 
 __all__ = ["boxes_sheet", "ruled_sheet"]
 

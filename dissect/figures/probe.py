@@ -12,7 +12,7 @@ from dissect.figures.style import BLUE, GREY, ORANGE, house_style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from dissect.boxes import Box
+    from dissect.annotations.boxes import Box
     from dissect.probe import Probe
 
 __all__ = ["layer_scores_figure", "probe_figure"]

@@ -1,6 +1,7 @@
 """A drawing surface that remembers, for every pixel, which painted surface is seen there."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,17 @@ _CLASS_IDS = {name: number for number, name in enumerate(CLASSES)}
 _UP: Point = (0.0, 0.0, 1.0)
 
 
+@dataclass(frozen=True)
+class Layers:
+    """A painted canvas: what is seen at each pixel's centre, and the mean colour there."""
+
+    planes: npt.NDArray[np.float32]  # (4, H, W): normal x, y, z, offset from the camera
+    glow: npt.NDArray[np.float32]  # (H, W), 0 to 1
+    owners: npt.NDArray[np.uint8]  # (H, W), 0 where the room itself is seen
+    classes: npt.NDArray[np.uint8]  # (H, W)
+    painted: npt.NDArray[np.float32]  # (3, H, W), 0 to 255, before light and shadow
+
+
 class Canvas:
     """Paints polygons of the room, later over earlier, into one image of surface numbers.
 
@@ -45,11 +57,11 @@ class Canvas:
         self.pixels = size * OVERSAMPLING
         self.image = Image.new("L", (self.pixels, self.pixels))
         self.owner = 0
+        self._eye = (camera.x, camera.y, camera.z)
         self._light = towards_light
-        self._draw = ImageDraw.Draw(self.image)
+        self._draw = ImageDraw.Draw(self.image).draw
         self._numbers: dict[tuple[object, ...], int] = {}
-        self._colours: list[int] = []
-        self._table: list[tuple[float, float, float, float, float, float, float]] = []
+        self._table: list[float] = []  # see `layers`
 
     def polygon(
         self,
@@ -63,7 +75,7 @@ class Canvas:
         """Paints a flat polygon; `glow` is its own light (1: unaffected by the room's)."""
         corners = self.camera.project(points, self.pixels)
         if len(corners) > 2:
-            self._draw.polygon(corners, fill=self._surface(points[0], colour, name, normal, glow))
+            self._fill(corners, self._surface(points[0], colour, name, normal, glow))
 
     def screen(
         self,
@@ -76,7 +88,7 @@ class Canvas:
     ) -> None:
         """Paints a polygon given in image pixels (oversampled) that faces the viewer."""
         facing = (self.camera.sine, -self.camera.cosine, 0.0)
-        self._draw.polygon(list(corners), fill=self._surface(anchor, colour, name, facing, glow))
+        self._fill(corners, self._surface(anchor, colour, name, facing, glow))
 
     def box(
         self, body: Body, colour: Colour, name: str, *, top: Colour | None = None, bevel: float = 0
@@ -147,46 +159,70 @@ class Canvas:
         glow: float = 0.0,
     ) -> None:
         """Paints an upright rectangle parallel to a wall."""
-        self.polygon(
-            frame.rectangle(u0, u1, z0, z1, w), colour, name, frame.normal(0, 1, 0), glow=glow
+        a, b = frame.feet(u0, u1, w)
+        corners = self.camera.project_upright(a, b, z0, z1, self.pixels)
+        if len(corners) > 2:
+            self._fill(corners, self._surface((*a, z0), colour, name, (*frame.w, 0.0), glow))
+
+    def layers(self) -> Layers:
+        """What the light needs to know of every pixel."""
+        table = np.fromiter(self._table, np.float64, len(self._table)).reshape(-1, 10)
+        small = self._small_pixels()
+        numbers = small[len(small) // 2].astype(np.intp).reshape(self.size, self.size)
+        planes = table[:, :4].T.astype(np.float32, order="C")
+        return Layers(
+            planes=planes.take(numbers, axis=1, mode="clip"),
+            glow=table[:, 4].astype(np.float32).take(numbers),
+            owners=table[:, 5].astype(np.uint8).take(numbers),
+            classes=table[:, 6].astype(np.uint8).take(numbers),
+            painted=_averaged(small, self._toned(table)).reshape(3, self.size, self.size),
         )
 
-    def colours(self) -> Image.Image:
-        """The painted colours at the final size, RGB, before light and shadow."""
-        painted = self.image.copy()
-        painted.putpalette(self._colours)
-        return painted.convert("RGB").reduce(OVERSAMPLING)
+    def _small_pixels(self) -> npt.NDArray[np.uint8]:
+        """Surface numbers of the 9 small pixels in each pixel: (9, H * W); the middle one is 4."""
+        fine = np.asarray(self.image)
+        small = np.empty((OVERSAMPLING, OVERSAMPLING, self.size, self.size), dtype=np.uint8)
+        for row in range(OVERSAMPLING):
+            for column in range(OVERSAMPLING):
+                small[row, column] = fine[row::OVERSAMPLING, column::OVERSAMPLING]
+        return small.reshape(OVERSAMPLING**2, -1)
 
-    def surfaces(
-        self,
-    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-        """Surface numbers (H, W), a table with a column per surface, and the class mask (H, W).
+    def _toned(self, table: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:
+        """Red, green and blue of each surface, (3, surfaces): faces to the light are lighter."""
+        x, y, z = table[:, 0], table[:, 1], table[:, 2]
+        towards = x * self._light[0] + y * self._light[1] + z * self._light[2]
+        facing = 0.90 + 0.16 * towards + 0.11 * np.maximum(z, 0.0)
+        shade = facing + (1.0 - facing) * table[:, 4]
+        toned: npt.NDArray[np.uint16] = np.minimum(table[:, 7:].T * shade + 0.5, 255.0).astype(
+            np.uint16
+        )
+        return toned
 
-        The rows of the table are normal x, y, z, plane offset, glow, owner, class.
-        """
-        middle = OVERSAMPLING // 2
-        numbers = np.asarray(self.image)[middle::OVERSAMPLING, middle::OVERSAMPLING]
-        table = np.array(self._table, dtype=np.float32).T.copy()
-        chosen = numbers.astype(np.intp)
-        return chosen, table, table[6].astype(np.uint8)[chosen]
+    def _fill(self, corners: Sequence[tuple[float, float]], number: int) -> None:
+        # What ImageDraw.polygon does, without the options that cost more than the drawing.
+        self._draw.draw_polygon(corners, self._draw.draw_ink(number), 1)
 
     def _surface(self, point: Point, colour: Colour, name: str, normal: Point, glow: float) -> int:
-        c, n = self.camera, normal
-        offset = n[0] * (point[0] - c.x) + n[1] * (point[1] - c.y) + n[2] * (point[2] - c.z)
-        key = (colour, name, n, int(offset * 1000), self.owner, glow)
+        (x, y, z), (nx, ny, nz) = self._eye, normal
+        offset = nx * (point[0] - x) + ny * (point[1] - y) + nz * (point[2] - z)
+        key = (colour, name, normal, int(offset * 1000), self.owner, glow)
         number = self._numbers.get(key)
         if number is None:
-            if len(self._table) == 256:  # a crowded room: share the last surface's plane
+            number = len(self._numbers)
+            if number == 256:  # a crowded room: share the last surface's plane
                 return 255
-            number = self._numbers[key] = len(self._table)
-            towards = n[0] * self._light[0] + n[1] * self._light[1] + n[2] * self._light[2]
-            facing = 0.90 + 0.16 * towards + 0.11 * max(n[2], 0.0)
-            shade = facing + (1.0 - facing) * glow
-            red, green, blue = colour
-            self._colours += [
-                min(255, int(red * shade + 0.5)),
-                min(255, int(green * shade + 0.5)),
-                min(255, int(blue * shade + 0.5)),
-            ]
-            self._table.append((*n, offset, glow, float(self.owner), float(_CLASS_IDS[name])))
+            self._numbers[key] = number
+            self._table += (nx, ny, nz, offset, glow, self.owner, _CLASS_IDS[name], *colour)
         return number
+
+
+def _averaged(
+    small: npt.NDArray[np.uint8], colours: npt.NDArray[np.uint16]
+) -> npt.NDArray[np.float32]:
+    """Mean colour of each pixel, (3, H * W): few pixels show more than one surface."""
+    middle = small[len(small) // 2]
+    painted: npt.NDArray[np.float32] = colours.astype(np.float32).take(middle, axis=1)
+    mixed = np.flatnonzero((small != middle).any(axis=0))
+    total = colours.take(small.take(mixed, axis=1), axis=1).sum(axis=1, dtype=np.uint16)
+    painted[:, mixed] = (total + 3) // 9
+    return painted

@@ -4,7 +4,7 @@ A piece is a frozen dataclass with `body` (the box that it fills) and `paint(can
 is one class here and one line in `scene.py` that places it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dissect.data.bedrooms import palette
 from dissect.data.bedrooms.canvas import Canvas, Colour
@@ -37,7 +37,7 @@ class Bed:
     def paint(self, canvas: Canvas) -> None:
         """Paints the bed, headboard first."""
         b = self.body
-        head = replace(b, u0=b.u0 - 0.04, u1=b.u1 + 0.04, w1=0.08, z0=0.0, z1=self.head)
+        head = b._replace(u0=b.u0 - 0.04, u1=b.u1 + 0.04, w1=0.08, z0=0.0, z1=self.head)
         canvas.box(head, self.frame_colour, "bed")
         dark, width = tone(self.frame_colour, 0.86), b.u1 - b.u0
         if self.tufted:
@@ -50,13 +50,13 @@ class Bed:
             canvas.panel(
                 b.frame, b.u0 + 0.07, b.u1 - 0.07, b.z1, self.head - 0.1, dark, "bed", w=0.08
             )
-        base = replace(
-            b, u0=b.u0 + 0.03, u1=b.u1 - 0.03, w0=0.08, w1=b.w1 - 0.03, z1=self.drop + 0.1
+        base = b._replace(
+            u0=b.u0 + 0.03, u1=b.u1 - 0.03, w0=0.08, w1=b.w1 - 0.03, z1=self.drop + 0.1
         )
         canvas.box(base, tone(self.frame_colour, 0.8), "bed")
         cover_from = 0.62
-        sheet = replace(b, w0=0.08, w1=cover_from, z0=self.drop + 0.08)
-        cover = replace(b, w0=cover_from, z0=self.drop)
+        sheet = b._replace(w0=0.08, w1=cover_from, z0=self.drop + 0.08)
+        cover = b._replace(w0=cover_from, z0=self.drop)
         # The nearer of the two boxes goes last; seen from beyond the foot that is the cover.
         canvas.box(sheet, self.sheet, "bed")
         canvas.box(cover, self.cover, "bed", top=tone(self.cover, 1.03), bevel=SOFT)
@@ -140,32 +140,25 @@ class Bed:
     ) -> None:
         """A soft slab that leans towards the headboard."""
         z, f = self.body.z1, self.body.frame
-        cut = half * 0.22
+        cut, edge = half * 0.22, 0.2
+        corners = (
+            (-half + cut, 0.0),
+            (half - cut, 0.0),
+            (half, edge),
+            (half * 0.94, 0.5),
+            (half, 1 - edge),
+            (half - cut, 1.0),
+            (0.0, 0.95),
+            (-half + cut, 1.0),
+            (-half, 1 - edge),
+            (-half * 0.94, 0.5),
+            (-half, edge),
+        )
 
         def sheet(low: float, out: float) -> list[Point]:
-            top, bottom, edge = (w0, z + tall), (w1, z + low), 0.2
-
-            def place(du: float, t: float) -> Point:
-                return f.at(
-                    u + du,
-                    bottom[0] + (top[0] - bottom[0]) * t + out,
-                    bottom[1] + (top[1] - bottom[1]) * t,
-                )
-
-            corners = (
-                (-half + cut, 0.0),
-                (half - cut, 0.0),
-                (half, edge),
-                (half * 0.94, 0.5),
-                (half, 1 - edge),
-                (half - cut, 1.0),
-                (0.0, 0.95),
-                (-half + cut, 1.0),
-                (-half, 1 - edge),
-                (-half * 0.94, 0.5),
-                (-half, edge),
-            )
-            return [place(du, t) for du, t in corners]
+            bottom = z + low
+            back, rise = w0 - w1, z + tall - bottom
+            return [f.at(u + du, w1 + back * t + out, bottom + rise * t) for du, t in corners]
 
         lean = f.normal(0.0, 0.6, 0.75)
         canvas.polygon(sheet(0.0, 0.03), tone(c, 0.8), "pillow", lean)
@@ -326,7 +319,13 @@ def sample_bed(dice: Dice, body: Body, frame_colour: Colour) -> Bed:
     )
     kind = dice.share()
     pattern = (
-        "plain" if kind < 0.78 else "across" if kind < 0.88 else "along" if kind < 0.94 else "border"
+        "plain"
+        if kind < 0.78
+        else "across"
+        if kind < 0.88
+        else "along"
+        if kind < 0.94
+        else "border"
     )
     throw = None
     if pattern == "plain" and dice.chance(0.45):

@@ -6,15 +6,15 @@ operations +, -, *, / are used, so that a scene projects to the same pixels on e
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 Point = tuple[float, float, float]
+Place = tuple[float, float]  # x and y of a point on the floor
 
 NEAR = 0.15  # metres; nearer parts of a polygon are cut away
 
 
-@dataclass(frozen=True)
-class Camera:
+class Camera(NamedTuple):
     """A camera without tilt: vertical edges stay vertical, `horizon` shifts the lens instead."""
 
     x: float
@@ -38,36 +38,67 @@ class Camera:
 
     def project(self, points: Sequence[Point], size: float) -> list[tuple[float, float]]:
         """Image positions of a polygon's corners, cut at the near plane; empty if unseen."""
-        x, y, z, sine, cosine = self.x, self.y, self.z, self.sine, self.cosine
-        scale, middle, horizon = self.focal * size, 0.5 * size, self.horizon * size
-        across = -scale if self.mirrored else scale
+        x, y, z, sine, cosine, focal, horizon, mirrored = self
+        scale, middle, level = focal * size, 0.5 * size, horizon * size
+        across = -scale if mirrored else scale
         placed = []
         for px, py, pz in points:  # written out: this is the busiest loop of the renderer
             dx, dy = px - x, py - y
             depth = dy * cosine - dx * sine
             if depth < NEAR:
                 cut = _cut([self.local(point) for point in points])
-                return [(middle + scale * r / d, horizon - scale * h / d) for r, d, h in cut]
+                return [(middle + scale * r / d, level - scale * h / d) for r, d, h in cut]
             placed.append(
                 (
                     middle + across * (dx * cosine + dy * sine) / depth,
-                    horizon - scale * (pz - z) / depth,
+                    level - scale * (pz - z) / depth,
                 )
             )
         return placed
 
-    def bounds(self, points: Sequence[Point]) -> tuple[float, float, float, float] | None:
-        """Left, top, right, bottom of the points as shares of the image, None behind it."""
-        seen = [self.local(point) for point in points]
-        if min(seen, key=_depth)[1] < NEAR:
-            return None
-        columns = [0.5 + self.focal * r / d for r, d, _ in seen]
-        rows = [self.horizon - self.focal * h / d for _, d, h in seen]
+    def project_upright(
+        self, a: Place, b: Place, z0: float, z1: float, size: float
+    ) -> list[tuple[float, float]]:
+        """`project` of the upright rectangle over a and b: each has one column, two rows."""
+        x, y, z, sine, cosine, focal, horizon, mirrored = self
+        ax, ay = a[0] - x, a[1] - y
+        bx, by = b[0] - x, b[1] - y
+        near_a = ay * cosine - ax * sine
+        near_b = by * cosine - bx * sine
+        if near_a < NEAR or near_b < NEAR:
+            return self.project(((*a, z0), (*b, z0), (*b, z1), (*a, z1)), size)
+        scale, middle, level = focal * size, 0.5 * size, horizon * size
+        across = -scale if mirrored else scale
+        low, high = scale * (z0 - z), scale * (z1 - z)
+        column_a = middle + across * (ax * cosine + ay * sine) / near_a
+        column_b = middle + across * (bx * cosine + by * sine) / near_b
+        return [
+            (column_a, level - low / near_a),
+            (column_b, level - low / near_b),
+            (column_b, level - high / near_b),
+            (column_a, level - high / near_a),
+        ]
+
+    def bounds(
+        self, feet: Sequence[Place], z0: float, z1: float
+    ) -> tuple[float, float, float, float] | None:
+        """Left, top, right, bottom, as shares of the image, of what stands upright on `feet`.
+
+        It reaches from z0 to z1. None where a part of it is behind the camera.
+        """
+        x, y, z, sine, cosine, focal, horizon, mirrored = self
+        across = -focal if mirrored else focal
+        low, high = focal * (z0 - z), focal * (z1 - z)
+        columns, rows = [], []
+        for px, py in feet:
+            dx, dy = px - x, py - y
+            depth = dy * cosine - dx * sine
+            if depth < NEAR:
+                return None
+            columns.append(0.5 + across * (dx * cosine + dy * sine) / depth)
+            rows.append(horizon - low / depth)
+            rows.append(horizon - high / depth)
         return min(columns), min(rows), max(columns), max(rows)
-
-
-def _depth(point: Point) -> float:
-    return point[1]
 
 
 def _cut(polygon: list[Point]) -> list[Point]:
@@ -90,8 +121,7 @@ def _cut(polygon: list[Point]) -> list[Point]:
     return kept
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """Axes of a wall: u along it, w away from it into the room, z up."""
 
     x: float
@@ -101,22 +131,22 @@ class Frame:
 
     def at(self, u: float, w: float, z: float) -> Point:
         """World position of wall coordinates (u, w, z)."""
-        return (
-            self.x + u * self.u[0] + w * self.w[0],
-            self.y + u * self.u[1] + w * self.w[1],
-            z,
-        )
+        x, y, (ux, uy), (wx, wy) = self
+        return x + u * ux + w * wx, y + u * uy + w * wy, z
+
+    def floor(self, u: float, w: float) -> Place:
+        """World x and y of wall coordinates (u, w)."""
+        x, y, (ux, uy), (wx, wy) = self
+        return x + u * ux + w * wx, y + u * uy + w * wy
 
     def of(self, x: float, y: float) -> tuple[float, float]:
         """Wall coordinates (u, w) of a world position."""
         dx, dy = x - self.x, y - self.y
         return dx * self.u[0] + dy * self.u[1], dx * self.w[0] + dy * self.w[1]
 
-    def rectangle(
-        self, u0: float, u1: float, z0: float, z1: float, w: float = 0.0
-    ) -> tuple[Point, ...]:
-        """Corners of a rectangle parallel to the wall."""
-        return self.at(u0, w, z0), self.at(u1, w, z0), self.at(u1, w, z1), self.at(u0, w, z1)
+    def feet(self, u0: float, u1: float, w: float = 0.0) -> tuple[Place, Place]:
+        """Ends of a line parallel to the wall."""
+        return self.floor(u0, w), self.floor(u1, w)
 
     def normal(self, u: float, w: float, z: float) -> Point:
         """World direction of a direction in wall axes."""
@@ -127,8 +157,7 @@ class Frame:
         )
 
 
-@dataclass(frozen=True)
-class Body:
+class Body(NamedTuple):
     """An axis-aligned box in wall coordinates."""
 
     frame: Frame
@@ -139,20 +168,15 @@ class Body:
     z0: float
     z1: float
 
-    def corners(self) -> list[Point]:
-        """The eight corners in the world."""
-        at = self.frame.at
-        return [
-            at(u, w, z)
-            for u in (self.u0, self.u1)
-            for w in (self.w0, self.w1)
-            for z in (self.z0, self.z1)
-        ]
+    def feet(self) -> tuple[Place, ...]:
+        """The four corners of the footprint in the world."""
+        f = self.frame
+        return *f.feet(self.u0, self.u1, self.w0), *f.feet(self.u0, self.u1, self.w1)
 
     def world(self) -> tuple[float, float, float, float]:
         """x0, x1, y0, y1 of the footprint."""
-        ax, ay, _ = self.frame.at(self.u0, self.w0, 0.0)
-        bx, by, _ = self.frame.at(self.u1, self.w1, 0.0)
+        ax, ay = self.frame.floor(self.u0, self.w0)
+        bx, by = self.frame.floor(self.u1, self.w1)
         return min(ax, bx), max(ax, bx), min(ay, by), max(ay, by)
 
 

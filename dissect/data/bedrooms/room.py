@@ -1,6 +1,7 @@
 """The shell of a bedroom: floor, walls, ceiling, skirting and rug."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from dissect.data.bedrooms.canvas import Canvas, Colour
 from dissect.data.bedrooms.geometry import Frame
@@ -37,7 +38,7 @@ class Room:
     wainscot: float  # height, 0 for none
     rug: Rug | None
 
-    @property
+    @cached_property
     def walls(self) -> tuple[Frame, Frame, Frame]:
         """Back, left and right wall; u runs from the corner towards the viewer on the sides."""
         return (

@@ -53,7 +53,7 @@ class _Plan:
         self, frame: Frame, u0: float, u1: float, z0: float, z1: float
     ) -> tuple[float, float] | None:
         """Width and height in image shares if the rectangle lies whole inside the picture."""
-        bounds = self.camera.bounds(frame.rectangle(u0, u1, z0, z1))
+        bounds = self.camera.bounds(frame.feet(u0, u1), z0, z1)
         if bounds is None:
             return None
         left, top, right, bottom = bounds
@@ -144,23 +144,22 @@ def _camera(dice: Dice, half_tangent: float, bed: Bed) -> Camera:
     mirrored = dice.chance(0.5)
     distance = 3.6
     camera = Camera(0, 0, height, sine, cosine, focal, 0.45, mirrored)
-    corners = bed.body.corners()
+    feet = bed.body.feet()
     for _ in range(4):
-        camera = replace(
-            camera,
+        camera = camera._replace(
             x=max(0.5, cx + sine * distance + cosine * aside),
             y=cy - cosine * distance + sine * aside,
         )
-        bounds = camera.bounds(corners)
+        bounds = camera.bounds(feet, bed.body.z0, bed.body.z1)
         if bounds is None:
             distance += 0.8
             continue
         wide = max(bounds[2] - bounds[0], 2 * max(bounds[2] - 0.5, 0.5 - bounds[0]) - 0.14)
         distance = min(5.4, max(2.9, distance * (0.35 + 0.65 * wide / wanted)))
-    bounds = camera.bounds(corners)
+    bounds = camera.bounds(feet, bed.body.z0, bed.body.z1)
     assert bounds is not None
     horizon = min(0.52, max(0.34, camera.horizon + bottom_at - bounds[3]))
-    return replace(camera, horizon=horizon)
+    return camera._replace(horizon=horizon)
 
 
 def _nightstands(plan: _Plan, wall: int, wood: Colour) -> list[Nightstand]:
@@ -267,7 +266,7 @@ def _tall_things(plan: _Plan, wood: Colour) -> None:
             if not plan.free(wall, u0 - 0.12, u0 + wide + 0.12):
                 continue
             frame = room.walls[wall]
-            bounds = plan.camera.bounds(frame.rectangle(u0, u0 + wide, 0, tall))
+            bounds = plan.camera.bounds(frame.feet(u0, u0 + wide), 0, tall)
             if bounds is None or bounds[0] < -0.1 or bounds[2] > 1.1:
                 continue
             if kind == "door":
@@ -295,20 +294,21 @@ def _clear(plan: _Plan, body: Body) -> bool:
         a0, a1, b0, b1 = piece.body.world()
         if x0 < a1 + 0.1 and a0 < x1 + 0.1 and y0 < b1 + 0.1 and b0 < y1 + 0.1:
             return False
-    mine = plan.camera.bounds(body.corners())
-    front = plan.camera.bounds(body.frame.rectangle(body.u0, body.u1, 0, body.z1, body.w1))
+    mine = plan.camera.bounds(body.feet(), body.z0, body.z1)
+    front = plan.camera.bounds(body.frame.feet(body.u0, body.u1, body.w1), 0, body.z1)
     if mine is None or front is None or mine[0] < -0.03 or mine[2] > 1.03:
         return False
     _, beside = body.frame.of(plan.camera.x, plan.camera.y)
     if beside < body.w1 + 0.3 or (front[2] - front[0]) < 0.45 * (mine[2] - mine[0]):
         return False  # little but its blank side would be seen
-    hidden = [plan.camera.bounds(plan.bed.body.corners())]
+    bed = plan.bed.body
+    hidden = [plan.camera.bounds(bed.feet(), bed.z0, bed.z1)]
     near = plan.camera.local(body.frame.at(body.u0, body.w1, 0.0))[1]
-    bx0, bx1, by0, by1 = plan.bed.body.world()
+    bx0, bx1, by0, by1 = bed.world()
     if near >= plan.camera.local(((bx0 + bx1) / 2, (by0 + by1) / 2, 0.0))[1]:
         hidden = []  # it stands behind the bed
     hidden += [
-        plan.camera.bounds(w.frame.rectangle(w.u0, w.u1, w.z0, w.z1))
+        plan.camera.bounds(w.frame.feet(w.u0, w.u1), w.z0, w.z1)
         for w in plan.wall_items
         if isinstance(w, Window)
     ]

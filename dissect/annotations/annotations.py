@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dissect.boxes import AnnotatedImage, Box, union_share
-from dissect.coco import Coco, read_coco, write_coco
+from dissect.annotations.boxes import AnnotatedImage, Box, union_share
+from dissect.annotations.coco import Coco, read_coco, write_coco
 from dissect.errors import DissectError
 from dissect.records import near_names
 
@@ -252,7 +252,7 @@ def annotation_file(model: str, concept: str) -> Path:
     Raises:
         DissectError: none for this model or this concept; it names those there are.
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     # An installed package carries the folder inside; a checkout has it beside.
     folders = (package / "bundled_annotations", package.parent / "annotations")
     files = {

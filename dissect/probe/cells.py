@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dissect.errors import DissectError
-from dissect.ranking import Bools, Floats, Ints, Ranking
+from dissect.probe.ranking import Bools, Floats, Ints, Ranking
 
 __all__ = [
     "Cells",

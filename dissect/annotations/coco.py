@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dissect.boxes import AnnotatedImage, Box
+from dissect.annotations.boxes import AnnotatedImage, Box
 from dissect.errors import DissectError
 from dissect.files import read_json, write_json
 from dissect.records import Record, finite, near_names

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dissect.cells import (
+from dissect.errors import DissectError
+from dissect.probe.cells import (
     Cells,
     ProbeSettings,
     fit_logistic,
@@ -17,8 +18,7 @@ from dissect.cells import (
     score_held_out,
     sign_stability,
 )
-from dissect.errors import DissectError
-from dissect.ranking import Floats, Interval, Ints, Ranking, bootstrap_counts, interval
+from dissect.probe.ranking import Floats, Interval, Ints, Ranking, bootstrap_counts, interval
 from dissect.records import Record, read_record, write_record
 from dissect.units import Units, parse_rule, rank_units
 

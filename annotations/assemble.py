@@ -1,0 +1,88 @@
+"""From the numbers read off the sheets to the COCO file, its contact sheet and the agreement.
+
+    python annotations/assemble.py
+
+Reads the two passes, checks that the first has 52 boxes on the 150 samples, and writes
+annotations/bedrooms64/window.json and window.png.
+"""
+
+import argparse
+from pathlib import Path
+
+from dissect import load
+from dissect.annotations import AnnotatedImage, Annotations, Box, pair_iou, pixels_digest
+from dissect.data import to_images
+from dissect.errors import DissectError
+from dissect.figures import boxes_sheet
+from dissect.files import save_image
+from dissect.models import fingerprint, generate
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def read_pass(path: Path) -> dict[int, list[Box]]:
+    """Boxes by the index of their sample; a line holds `index left top right bottom`."""
+    found: dict[int, list[Box]] = {}
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        try:
+            index, (left, top, right, bottom) = int(words[0]), map(float, words[1:])
+        except ValueError as error:
+            raise DissectError(f"{path}:{number}: not 'index left top right bottom'") from error
+        found.setdefault(index, []).append(Box(left, top, right - left, bottom - top))
+    return found
+
+
+def main() -> None:
+    """Write the COCO file and the contact sheet, and print how the passes agree."""
+    parser = argparse.ArgumentParser(description="Boxes from the two passes, as a COCO file.")
+    parser.add_argument("--model", default="bedrooms64")
+    parser.add_argument("--concept", default="window")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=int, default=0, help="index of the first sample")
+    parser.add_argument("--n", type=int, default=150, help="samples")
+    parser.add_argument("--boxes", type=int, default=52, help="boxes that there must be")
+    given = parser.parse_args()
+    folder = FOLDER / given.model
+    generator = load(given.model)
+    images = to_images(generate(generator, given.n, given.seed, start=given.start))
+    height, width = images.shape[1:3]
+    rows = range(given.start, given.start + given.n)
+    passes = []
+    for name in ("first", "second"):
+        drawn = read_pass(folder / "passes" / f"{given.concept}-{name}.txt")
+        annotated = [
+            AnnotatedImage(
+                width,
+                height,
+                tuple(drawn.get(index, ())),
+                seed=given.seed,
+                index=index,
+                sha256=pixels_digest(image),
+            )
+            for index, image in zip(rows, images, strict=True)
+        ]
+        info = {
+            "description": f"{given.concept} boxes on samples of {given.model}",
+            "how": "drawn by eye on enlarged samples with rulers; see annotations/README.md",
+            "pass": name,
+        }
+        passes.append(Annotations(given.concept, tuple(annotated), fingerprint(generator), info))
+    first, second = passes
+    if first.n_boxes != given.boxes:
+        raise SystemExit(f"the first pass has {first.n_boxes} boxes, not {given.boxes}")
+    print("wrote", first.save(folder / f"{given.concept}.json"))
+    sheet = boxes_sheet(images, first.boxes, [str(index) for index in rows])
+    print("wrote", save_image(folder / f"{given.concept}.png", sheet))
+    agreement = pair_iou(first, second)
+    print(
+        f"{first.n_boxes} boxes in the first pass, {second.n_boxes} in the second; "
+        f"{agreement.n_paired} pair, with a mean IoU of {agreement.mean_iou:.3f}; "
+        f"{agreement.n_only_first} only in the first, {agreement.n_only_second} only in the second"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Enlarged samples with rulers, on which boxes are read off by eye.
+
+    python annotations/sheets.py --start 0 --n 240
+
+Writes out/sheets/NNNN.png, twelve samples a sheet.
+"""
+
+import argparse
+from pathlib import Path
+
+from dissect import load
+from dissect.data import to_images
+from dissect.figures import ruled_sheet
+from dissect.files import save_image
+from dissect.models import generate
+
+PER_SHEET = 12
+
+
+def main() -> None:
+    """Write the sheets."""
+    parser = argparse.ArgumentParser(description="Samples with rulers, for drawing boxes by eye.")
+    parser.add_argument("--model", default="bedrooms64")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=int, default=0, help="index of the first latent")
+    parser.add_argument("--n", type=int, default=150, help="how many samples")
+    parser.add_argument("--out", type=Path, default=Path("out/sheets"))
+    given = parser.parse_args()
+    generator = load(given.model)
+    for first in range(given.start, given.start + given.n, PER_SHEET):
+        count = min(PER_SHEET, given.start + given.n - first)
+        images = to_images(generate(generator, count, given.seed, start=first))
+        names = [f"{index}" for index in range(first, first + count)]
+        print("wrote", save_image(given.out / f"{first:04d}.png", ruled_sheet(images, names)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""Boxes that people drew: COCO files in and out, and boxes as shares of a grid's cells."""
+
+from dissect.annotations.annotations import (
+    Agreement,
+    Annotations,
+    annotation_file,
+    pair_iou,
+    pixels_digest,
+)
+from dissect.annotations.boxes import AnnotatedImage, Box
+
+__all__ = [
+    "Agreement",
+    "AnnotatedImage",
+    "Annotations",
+    "Box",
+    "annotation_file",
+    "pair_iou",
+    "pixels_digest",
+]

@@ -1,0 +1,5 @@
+"""The logistic-regression probe of a layer, and its honest score."""
+
+from dissect.probe.probe import Probe, ProbeScore, ProbeSettings, fit_probe
+
+__all__ = ["Probe", "ProbeScore", "ProbeSettings", "fit_probe"]

@@ -1,0 +1,86 @@
+"""A small U-Net from images to the class of every pixel."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dissect.errors import DissectError
+
+__all__ = ["UNet"]
+
+
+class UNet(nn.Module):
+    """Images (N, 3, H, W) in [-1, 1] to logits (N, len(classes), H, W).
+
+    After Ronneberger et al. (2015): blocks of two 3x3 convolutions with batch norm, halved with
+    max pooling on the way down, doubled on the way up and joined with the block of the same grid.
+
+    Args:
+        classes: what a pixel can be, in the order of the logits.
+        widths: channels of the blocks on the way down.
+
+    Raises:
+        DissectError: no classes, or fewer than two widths.
+    """
+
+    def __init__(self, classes: Sequence[str], widths: Sequence[int] = (24, 48, 96, 128)) -> None:
+        super().__init__()
+        if not classes or len(widths) < 2 or min(widths) < 1:
+            raise DissectError("a segmenter needs classes and at least two widths of at least 1")
+        self.classes = tuple(classes)
+        self.widths = tuple(widths)
+        befores = (3, *widths[:-1])
+        self.down = nn.ModuleList(
+            _block(before, after) for before, after in zip(befores, widths, strict=True)
+        )
+        self.pool = nn.MaxPool2d(2)
+        self.grow = nn.Upsample(scale_factor=2, mode="nearest")
+        pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.up = nn.ModuleList(_block(low + same, same) for low, same in pairs)
+        self.classify = nn.Conv2d(widths[0], len(classes), 1)
+
+    @property
+    def step(self) -> int:
+        """Sides of the images must be multiples of it."""
+        return int(2 ** (len(self.widths) - 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of every pixel."""
+        skips = self._encode(images)
+        x = skips.pop()
+        for block in self.up:
+            x = block(torch.cat([self.grow(x), skips.pop()], 1))
+        logits: Tensor = self.classify(x)
+        return logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the narrowest block sees, averaged over positions: (N, widths[-1]).
+
+        A space in which images can be compared, as the Fréchet distance does.
+        """
+        return self._encode(images)[-1].mean((2, 3))
+
+    def _encode(self, images: Tensor) -> list[Tensor]:
+        if images.ndim != 4 or images.shape[2] % self.step or images.shape[3] % self.step:
+            raise DissectError(
+                f"the segmenter takes images (N, 3, H, W) whose sides are multiples of "
+                f"{self.step}; got {tuple(images.shape)}"
+            )
+        found: list[Tensor] = []
+        x = images
+        for block in self.down:
+            x = block(self.pool(x) if found else x)
+            found.append(x)
+        return found
+
+
+def _block(before: int, after: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for channels in (before, after):
+        layers += [
+            nn.Conv2d(channels, after, 3, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)
