@@ -183,11 +183,11 @@ def _forward_of_class(module: nn.Module) -> Callable[..., Any] | None:
 
 
 def owns_memory(layer: nn.Module, inputs: Any, output: Tensor) -> bool:
-    """Whether the output is surely a tensor of its own: no input of the layer, no weight, no view.
+    """Whether the output is surely a tensor of its own: no weight, no view, nothing of the inputs.
 
     False may also mean that it cannot be told.
     """
-    if output._is_view() or isinstance(output, nn.Parameter):
+    if type(output) is not Tensor or output._is_view():
         return False
     try:
         memory = output.untyped_storage()

@@ -38,11 +38,8 @@ def installed(tmp_path_factory):
         capture_output=True,
         text=True,
     ).stdout.strip()
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-        + ["--no-index", "--target", place, str(wheel)],
-        check=True,
-    )
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*install, "--target", place, str(wheel)], check=True)
     # A path entry lends the dependencies, but not the checkout that is installed beside them:
     # the .pth files of a folder that is entered by a .pth file are not read.
     Path(place, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")

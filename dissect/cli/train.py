@@ -10,6 +10,7 @@ import typer
 
 from dissect.cli.options import Device, Json, Out, Seed
 from dissect.cli.output import Output
+from dissect.cli.segment import train_segmenter
 from dissect.errors import DissectError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ __all__ = ["train"]
 # Options whose names are shorter than the settings they stand for.
 _FIELDS = {"width": "generator_width"}
 _STEPS_A_LINE = 100
+_SEGMENTER_IMAGES, _SEGMENTER_STEPS, _SEGMENTER_BATCH = 20_000, 1_500, 32
 
 
 def train(
@@ -53,6 +55,12 @@ def train(
     sample_every: Annotated[int, typer.Option(help="Steps between sample grids.", min=1)] = 500,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 500,
     keep: Annotated[int, typer.Option(help="Checkpoints kept.", min=1)] = 2,
+    segmenter: Annotated[
+        bool,
+        typer.Option(
+            "--segmenter", help="Train the segmenter on a rendered source and its masks instead."
+        ),
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest good checkpoint in --out.")
     ] = False,
@@ -67,7 +75,7 @@ def train(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Train a DCGAN; the result is generator.safetensors and discriminator.safetensors."""
+    """Train a DCGAN (generator.safetensors, discriminator.safetensors) or the segmenter."""
     import torch
 
     from dissect.data import source as open_source
@@ -79,6 +87,19 @@ def train(
     output = Output(as_json=as_json)
     if threads is not None:
         torch.set_num_threads(threads)
+    if segmenter:
+        written = _given(context)
+        train_segmenter(
+            source,
+            images or _SEGMENTER_IMAGES,
+            steps if "steps" in written else _SEGMENTER_STEPS,
+            batch_size if "batch_size" in written else _SEGMENTER_BATCH,
+            seed,
+            device,
+            out,
+            output,
+        )
+        return
     settings: dict[str, Any] = {
         "source": source,
         "images": images,

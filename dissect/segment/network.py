@@ -15,6 +15,8 @@ class UNet(nn.Module):
 
     After Ronneberger et al. (2015): blocks of two 3x3 convolutions with batch norm, halved with
     max pooling on the way down, doubled on the way up and joined with the block of the same grid.
+    It works on squares of 2x2 pixels (Shi et al. 2016): a quarter of the positions, four times the
+    channels at either end, and every pixel still has logits of its own.
 
     Args:
         classes: what a pixel can be, in the order of the logits.
@@ -24,13 +26,13 @@ class UNet(nn.Module):
         DissectError: no classes, or fewer than two widths.
     """
 
-    def __init__(self, classes: Sequence[str], widths: Sequence[int] = (24, 48, 96, 128)) -> None:
+    def __init__(self, classes: Sequence[str], widths: Sequence[int] = (40, 80, 160)) -> None:
         super().__init__()
         if not classes or len(widths) < 2 or min(widths) < 1:
             raise DissectError("a segmenter needs classes and at least two widths of at least 1")
         self.classes = tuple(classes)
         self.widths = tuple(widths)
-        befores = (3, *widths[:-1])
+        befores = (12, *widths[:-1])
         self.down = nn.ModuleList(
             _block(before, after) for before, after in zip(befores, widths, strict=True)
         )
@@ -38,12 +40,14 @@ class UNet(nn.Module):
         self.grow = nn.Upsample(scale_factor=2, mode="nearest")
         pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.up = nn.ModuleList(_block(low + same, same) for low, same in pairs)
-        self.classify = nn.Conv2d(widths[0], len(classes), 1)
+        self.split = nn.PixelUnshuffle(2)
+        self.join = nn.PixelShuffle(2)
+        self.classify = nn.Conv2d(widths[0], 4 * len(classes), 1)
 
     @property
     def step(self) -> int:
         """Sides of the images must be multiples of it."""
-        return int(2 ** (len(self.widths) - 1))
+        return int(2 ** len(self.widths))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of every pixel."""
@@ -51,7 +55,7 @@ class UNet(nn.Module):
         x = skips.pop()
         for block in self.up:
             x = block(torch.cat([self.grow(x), skips.pop()], 1))
-        logits: Tensor = self.classify(x)
+        logits: Tensor = self.join(self.classify(x))
         return logits
 
     def features(self, images: Tensor) -> Tensor:
@@ -68,7 +72,7 @@ class UNet(nn.Module):
                 f"{self.step}; got {tuple(images.shape)}"
             )
         found: list[Tensor] = []
-        x = images
+        x = self.split(images)
         for block in self.down:
             x = block(self.pool(x) if found else x)
             found.append(x)

@@ -31,12 +31,15 @@ class Segmenter:
     Attributes:
         classes: names, in the order of the numbers that `label` gives.
         label: images (N, 3, H, W) in [-1, 1] to class numbers (N, H, W), int64.
+        probability: images to (N, K, H, W) in [0, 1], with gradients; None where there is none.
+            Rules that follow gradients need it.
         features: images to (N, F), a space in which samples are compared; None where there is
             none.
     """
 
     classes: tuple[str, ...]
     label: Callable[[Tensor], Tensor]
+    probability: Callable[[Tensor], Tensor] | None = None
     features: Callable[[Tensor], Tensor] | None = None
 
     @classmethod
@@ -61,7 +64,10 @@ class Segmenter:
                 ]
             return torch.cat(parts)
 
-        return cls(network.classes, label, features)
+        def probability(images: Tensor) -> Tensor:
+            return torch.softmax(network(images), 1)
+
+        return cls(network.classes, label, probability, features)
 
     def number(self, concept: str) -> int:
         """The number of the class `concept`.

@@ -1,12 +1,11 @@
 """Training the segmenter on renders and their masks."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,7 +15,7 @@ from dissect.segment.network import UNet
 from dissect.training.augment import roughen
 from dissect.training.device import autocast_dtype, keep_freed_memory
 
-__all__ = ["SegmenterConfig", "intersection_over_union", "train_segmenter"]
+__all__ = ["SegmenterConfig", "train_segmenter"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class SegmenterConfig:
     batch_size: int = 32
     seed: int = 0
     learning_rate: float = 3e-3
-    widths: tuple[int, ...] = (24, 48, 96, 128)
+    widths: tuple[int, ...] = (40, 80, 160)
     clean_share: float = 0.25  # of each batch that is left as it was rendered
 
     def __post_init__(self) -> None:
@@ -101,23 +100,9 @@ def train_segmenter(
     return network.eval()
 
 
-def intersection_over_union(
-    predicted: NDArray[np.integer], true: NDArray[np.integer], classes: Sequence[str]
-) -> dict[str, float]:
-    """IoU of each class over all pixels together; NaN-free: a class that never is scores 1."""
-    pairs = true.astype(np.int64).ravel() * len(classes) + predicted.astype(np.int64).ravel()
-    table = np.bincount(pairs, minlength=len(classes) ** 2).reshape(len(classes), len(classes))
-    both = np.diag(table).astype(float)
-    either = table.sum(0) + table.sum(1) - both
-    return {
-        name: float(both[k] / either[k]) if either[k] else 1.0 for k, name in enumerate(classes)
-    }
-
-
 def _class_weights(source: RenderedSource, seed: int) -> Tensor:
     drawn = np.random.default_rng(seed).integers(0, len(source), min(len(source), 500))
     counts = np.bincount(source.masks(drawn).ravel(), minlength=len(source.classes))
     share = np.maximum(counts / counts.sum(), 1e-4)
     weights = share**-0.5
     return torch.from_numpy(weights / (weights * share).sum()).float()
-

@@ -1,0 +1,142 @@
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dissect.effect import frechet_distance, measure, observe
+from dissect.errors import DissectError
+from dissect.hooks import edit
+from dissect.segment import Segmenter
+
+
+class Picture(nn.Module):
+    """Draws its latent: (N, 3 * 16 * 16) to images (N, 3, 16, 16)."""
+
+    def __init__(self):
+        super().__init__()
+        self.grid = nn.Unflatten(1, (3, 16, 16))
+
+    def forward(self, z):
+        return self.grid(z)
+
+
+# Dark is wall, bright is window, between them is door.
+EYES = Segmenter(
+    ("wall", "door", "window"),
+    lambda images: (images.mean(1) > -0.5).long() + (images.mean(1) > 0.5).long(),
+    features=lambda images: images.mean((2, 3)),
+)
+
+
+def scene(windows):
+    """Images of -1 with one block of 1, 6 x 4 pixels, on those listed."""
+    images = torch.full((4, 3, 16, 16), -1.0)
+    for place in windows:
+        images[place, :, 4:10, 4:8] = 1.0
+    return images.flatten(1)
+
+
+@contextmanager
+def painted(model, value, rows, columns):
+    """Every image is painted over in a rectangle."""
+
+    def paint(images):
+        images[:, :, rows, columns] = value
+        return images
+
+    with edit(model, {"grid": paint}):
+        yield
+
+
+def effect_of(value, rows, columns, windows=(0, 1)):
+    model = Picture().eval()
+    change = lambda: painted(model, value, slice(*rows), slice(*columns))  # noqa: E731
+    return measure(model, EYES, scene(windows), "window", change)
+
+
+def test_what_was_removed_is_counted_in_pixels_and_images():
+    found = effect_of(-1.0, (4, 10), (4, 6))
+    # Half of each window of 24 pixels is painted as wall.
+    assert found.before.tolist() == [24, 24, 0, 0]
+    assert found.after.tolist() == [12, 12, 0, 0]
+    assert found.removed() == 0.5
+    # 12 pixels are fewer than an image must have to show the concept.
+    assert found.shown() == (0.5, 0.0)
+    assert found.replaced.tolist() == [24, 0, 24]
+
+
+def test_what_became_of_the_concept():
+    found = effect_of(0.0, (0, 16), (0, 16))
+    assert found.removed() == 1.0
+    assert found.replaced.tolist() == [0, 48, 0]
+    assert found.kept("wall") == 0.0
+
+
+def test_more_of_the_concept_is_removed_below_zero():
+    found = effect_of(1.0, (0, 4), (0, 6))
+    assert found.removed() == -2.0
+    assert found.kept("wall") == pytest.approx((1024 - 48 - 96) / (1024 - 48))
+
+
+def test_change_is_split_at_the_region_of_the_concept():
+    # One corner pixel, far from the window, goes from -1 to 0: a change of 1 there.
+    found = effect_of(0.0, (15, 16), (15, 16), windows=(0,))
+    # The window's 6 x 4 pixels with a margin of 2 are 10 x 8.
+    assert found.outside_pixels.tolist() == [256 - 80, 256, 256, 256]
+    assert found.change() == pytest.approx(4 / (4 * 256 - 80))
+    assert found.change(outside=False) == 0.0
+
+
+def test_no_edit_changes_nothing():
+    model = Picture().eval()
+    found = measure(
+        model, EYES, scene((0,)), "window", lambda: painted(model, 0.0, slice(0), slice(0))
+    )
+    assert found.removed() == 0.0
+    assert found.kept_mean() == 1.0
+    assert found.change() == 0.0
+
+
+def test_the_interval_holds_the_figure_and_shrinks_with_samples():
+    found = effect_of(-1.0, (4, 10), (4, 6), windows=(0, 1, 2))
+    low, high = found.interval(lambda effect, rows: effect.shown(rows)[0])
+    assert low <= 0.75 <= high
+    assert low < high
+    assert found.interval(lambda effect, rows: effect.removed(rows))[1] == 0.5
+
+
+def test_what_was_observed_before_can_be_used_again():
+    model = Picture().eval()
+    z = scene((0, 3))
+    seen = observe(model, EYES, z)
+    change = lambda: painted(model, -1.0, slice(4, 10), slice(4, 6))  # noqa: E731
+    again = measure(model, EYES, z, "window", change, before=seen)
+    assert again.removed() == measure(model, EYES, z, "window", change).removed() == 0.5
+    with pytest.raises(DissectError, match="of other latents"):
+        measure(model, EYES, z[:2], "window", change, before=seen)
+
+
+def test_frechet_distance_of_normals_is_known():
+    random = np.random.default_rng(0)
+    first = random.normal(size=(20_000, 3))
+    assert frechet_distance(first, first) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(first, first + [1, 2, 0]) == pytest.approx(5, rel=1e-6)
+    # Means equal, deviations 1 and 3: (3 - 1)^2 for each of three axes.
+    assert frechet_distance(first, 3 * first) == pytest.approx(12, rel=0.05)
+
+
+def test_an_unknown_concept_is_one_line():
+    model = Picture().eval()
+    with pytest.raises(DissectError, match="does not know 'windows'.*window"):
+        measure(model, EYES, scene(()), "windows", lambda: painted(model, 0.0, slice(0), slice(0)))
+
+
+def test_a_segmenter_that_gives_masks_of_another_size_is_refused():
+    wrong = Segmenter(("a", "b"), lambda images: torch.zeros(len(images), 3, 3, dtype=torch.long))
+    with pytest.raises(DissectError, match=r"of shape \(4, 16, 16\)"):
+        observe(Picture().eval(), wrong, scene(()))
+    nameless = Segmenter(("a",), lambda images: torch.ones(len(images), 16, 16, dtype=torch.long))
+    with pytest.raises(DissectError, match="gave class 1, and has 1 names"):
+        observe(Picture().eval(), nameless, scene(()))
