@@ -124,6 +124,29 @@ def test_a_saved_edit_is_the_ablated_generator(capsys, study, tmp_path):
     assert "--force" in err
 
 
+def test_samples_can_be_annotated_in_another_tool(capsys, study, tmp_path):
+    model = str(study / "g.safetensors")
+    words = ["sample", "--model", model, "--n", "12", "--seed", "5", "--start", "3", "--each"]
+    assert run(capsys, *words, "--out", str(tmp_path))[0] == 0
+    files = sorted((tmp_path / "samples").iterdir())
+    assert files[0].name == "seed5-000003.png"
+    # What a tool exports: names of files, and no word of latents.
+    images = [
+        {"id": k, "file_name": f"upload/{file.name}", "width": 32, "height": 32}
+        for k, file in enumerate(files)
+    ]
+    drawn = [
+        {"id": k, "image_id": k, "category_id": 1, "bbox": [8, 8, 8, 8], "area": 64}
+        for k in range(0, 12, 2)
+    ]
+    coco = {"images": images, "annotations": drawn, "categories": [{"id": 1, "name": "spot"}]}
+    (tmp_path / "export.json").write_text(json.dumps(coco))
+    words = ["probe", "--model", model, "--concept", "spot", "--json", "--out", str(tmp_path)]
+    status, out, err = run(capsys, *words, "--boxes", str(tmp_path / "export.json"))
+    assert status == 0, err
+    assert json.loads(out)["n_boxes"] == 6
+
+
 def test_sample_draws_a_grid(capsys, study, tmp_path):
     model = str(study / "g.safetensors")
     words = ["sample", "--model", model, "--n", "4", "--out", str(tmp_path), "--json"]

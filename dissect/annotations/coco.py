@@ -1,5 +1,6 @@
 """COCO JSON: the boxes of one category, out of our own files and out of any annotation tool's."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from dissect.records import Record, finite, near_names
 __all__ = ["Coco", "read_coco", "write_coco"]
 
 _Id = int | str
+_LATENT_IN_NAME = re.compile(r"(?:^|[/\\_-])seed(\d{1,18})-(\d{1,18})\.\w+$")
 
 
 class Coco(NamedTuple):
@@ -170,6 +172,9 @@ def _image(entry: Record, boxes: Sequence[Box]) -> AnnotatedImage:
         seed, index = latent.integer("seed"), latent.integer("index")
     elif not entry.has("file_name"):
         raise DissectError(f"{entry.where} has neither a 'file_name' nor a 'latent'")
+    elif named := _LATENT_IN_NAME.search(entry.text_or_none("file_name") or ""):
+        # Tools keep the name of a file and nothing else: `dissect sample --each` puts it there.
+        seed, index = int(named[1]), int(named[2])
     width, height = entry.integer("width", 1), entry.integer("height", 1)
     file_name, sha256 = entry.text_or_none("file_name"), entry.text_or_none("sha256")
     try:

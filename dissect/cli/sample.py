@@ -15,12 +15,22 @@ def sample(
     model: Model = "bedrooms64",
     n: Annotated[int, typer.Option("--n", help="How many.", min=1, max=10_000)] = 64,
     start: Annotated[int, typer.Option(help="Index of the first latent.", min=0)] = 0,
+    each: Annotated[
+        bool,
+        typer.Option(
+            "--each",
+            help="Also every sample as a PNG of its own, its name telling its latent, for drawing "
+            "boxes with any annotation tool.",
+        ),
+    ] = False,
     out: Out = Path("out"),
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Draw a grid of samples."""
+    from PIL import Image
+
     from dissect.data import to_images
     from dissect.figures import image_grid
     from dissect.files import save_image
@@ -31,4 +41,8 @@ def sample(
     images = to_images(generate(generator, n, seed, start=start))
     columns = max(1, round(n**0.5))
     output.wrote(save_image(out / "samples.png", image_grid(images, columns=columns, scale=3)))
+    if each:
+        for index, image in enumerate(images, start):
+            path = out / "samples" / f"seed{seed}-{index:06d}.png"
+            output.wrote(save_image(path, Image.fromarray(image)))
     output.result({"n": n, "seed": seed, "start": start}, f"{n} samples of {model}")
