@@ -33,6 +33,7 @@ from dissect.layers import (
     resolve_layer,
     studied_modules,
 )
+from dissect.recording import Recording, never_ran
 
 __all__ = [
     "Recording",
@@ -48,50 +49,6 @@ _Device = torch.device | str
 _Model = TypeVar("_Model", bound=nn.Module)
 # What a hook does with the layer, what the layer was given, and what it gave.
 _Act = Callable[[nn.Module, Any, Any], Tensor | None]
-
-
-class _NotRecordedError(DissectError, KeyError):
-    """A KeyError too, so that `in` and `get` of a recording work as those of any mapping."""
-
-    __str__ = Exception.__str__
-
-
-class Recording(Mapping[str, Tensor]):
-    """What the recorded layers gave, by name: `acts["layer8x8"]` is the output in the last call.
-
-    As a mapping it holds the layers that have run so far. A module that several blocks share is
-    one layer with several names; each of its names gives all of its calls.
-    """
-
-    def __init__(self, calls: Mapping[str, list[Tensor]]) -> None:
-        self._calls = calls
-
-    def calls(self, layer: str) -> tuple[Tensor, ...]:
-        """The layer's output in every call so far, in order of the calls.
-
-        Raises:
-            DissectError: the layer was not asked for, or has not run.
-        """
-        if layer not in self._calls:
-            raise _NotRecordedError(
-                f"{layer!r} was not asked for; recorded here: {', '.join(self._calls)}"
-            )
-        if not self._calls[layer]:
-            raise _NotRecordedError(_never_ran(layer))
-        return tuple(self._calls[layer])
-
-    def __getitem__(self, layer: str) -> Tensor:
-        return self.calls(layer)[-1]
-
-    def __iter__(self) -> Iterator[str]:
-        return (layer for layer, outputs in self._calls.items() if outputs)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __repr__(self) -> str:
-        shapes = (f"{layer}: {tuple(last.shape)}" for layer, last in self.items())
-        return f"Recording({', '.join(shapes)})"
 
 
 @contextmanager
@@ -203,7 +160,7 @@ def edit(
     with _hooked(everything, dict.fromkeys(names, apply)):
         yield
     for name in waiting:
-        warnings.warn(f"nothing was edited: {_never_ran(name)}", stacklevel=3)
+        warnings.warn(f"nothing was edited: {never_ran(name)}", stacklevel=3)
 
 
 def activations(
@@ -409,13 +366,6 @@ def _refuse_change(name: str, before: Tensor, after: Any) -> None:
     )
     if now != was:
         raise DissectError(f"the edit of {name!r} returned {now}: it must return {was}")
-
-
-def _never_ran(name: str) -> str:
-    return (
-        f"layer {name!r} did not run in the block; was the model called there, does its forward "
-        "pass call this module, and did no other recording stop the pass before it?"
-    )
 
 
 def _not_one_tensor(name: str, layer: nn.Module, output: object) -> str:
