@@ -32,6 +32,7 @@ from dissect.layers import (
     owns_memory,
     resolve_layer,
     studied_modules,
+    unwrapped,
 )
 from dissect.recording import Recording, never_ran
 
@@ -215,11 +216,14 @@ def plain_copy(model: _Model) -> _Model:
     """
     with _hooked(studied_modules(model, allow_training=True)[0], {}):
         twin = deepcopy(resolve_layer(model, ""))
-    for module in twin.modules():
+    for module in list(twin.modules()):
         for key, hook in list(module._forward_hooks.items()):
             if isinstance(hook, _Hook):
                 del module._forward_hooks[key]
                 module._forward_hooks_with_kwargs.pop(key, None)
+        module._modules.update(
+            (name, unwrapped(child)) for name, child in module._modules.items() if child is not None
+        )
         # An open block may have given a layer the `forward` of its class for its own.
         if getattr(module.__dict__.get("forward"), "__func__", None) is type(module).forward:
             del module.__dict__["forward"]

@@ -23,6 +23,7 @@ __all__ = [
     "owns_memory",
     "resolve_layer",
     "studied_modules",
+    "unwrapped",
 ]
 
 # In training mode the first makes a sample depend on its batch-mates, the others on chance.
@@ -57,7 +58,7 @@ def resolve_layer(model: nn.Module, name: str) -> nn.Module:
         raise DissectError(
             f"a layer is given by its name, such as {example!r}, not as {type(name).__name__}"
         )
-    module = _unwrapped(model)
+    module = unwrapped(model)
     for part in name.split(".") if name else ():
         if part == _WRAPPED:
             continue
@@ -69,7 +70,7 @@ def resolve_layer(model: nn.Module, name: str) -> nn.Module:
         child = module._modules.get(part)
         if child is None:
             raise DissectError(_no_such_layer(model, name))
-        module = _unwrapped(child)
+        module = unwrapped(child)
     return module
 
 
@@ -85,7 +86,7 @@ def _no_such_layer(model: nn.Module, name: str) -> str:
         hint = f"its {len(known)} layers include {', '.join(outermost)}"
     else:
         hint = "it has none"
-    return f"{type(_unwrapped(model)).__name__} has no layer {name!r}: {hint}"
+    return f"{type(unwrapped(model)).__name__} has no layer {name!r}: {hint}"
 
 
 def named_modules(model: nn.Module) -> dict[str, nn.Module]:
@@ -94,7 +95,7 @@ def named_modules(model: nn.Module) -> dict[str, nn.Module]:
     ahead: list[tuple[str, nn.Module, tuple[nn.Module, ...]]] = [("", model, ())]
     while ahead:
         name, module, above = ahead.pop()
-        found[name] = module = _unwrapped(module)
+        found[name] = module = unwrapped(module)
         if isinstance(module, ScriptModule):
             continue
         above = (*above, module)
@@ -171,7 +172,8 @@ def _can_be_compiled() -> bool:
     return "torch._dynamo" in sys.modules
 
 
-def _unwrapped(module: nn.Module) -> nn.Module:
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module inside the wrappers of `torch.compile`."""
     while _WRAPPED in module._modules:
         module = module._modules[_WRAPPED]  # type: ignore[assignment]
     return module

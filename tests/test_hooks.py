@@ -3,6 +3,7 @@ import gc
 import warnings
 import weakref
 from collections import OrderedDict
+from contextlib import nullcontext, suppress
 
 import pytest
 import torch
@@ -126,12 +127,13 @@ class Constant(nn.Module):
         return self.constant
 
 
-def test_a_recorded_weight_is_not_the_weight():
-    model = Constant()
-    with record(model, "", stop=True) as acts:
+@pytest.mark.parametrize("layer", ["", "layer0"])
+def test_a_recorded_weight_is_not_the_weight(layer):
+    model = chain(Constant())
+    with record(model, layer, stop=True) as acts:
         model(ones())
-    acts[""].zero_()
-    assert model.constant.sum() == 3
+    acts[layer].zero_()
+    assert model.layer0.constant.sum() == 3
 
 
 class Window(nn.Module):
@@ -139,9 +141,10 @@ class Window(nn.Module):
         return torch.zeros(1000, 10)[:1]
 
 
-def test_a_window_into_a_large_tensor_does_not_keep_all_of_it():
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_window_into_a_large_tensor_does_not_keep_all_of_it(mode):
     model = Window()
-    with record(model, "", stop=True) as acts:
+    with mode(), record(model, "", stop=True) as acts:
         model(ones())
     assert acts[""].untyped_storage().nbytes() == 10 * 4
 
@@ -389,6 +392,17 @@ def test_of_two_early_stops_the_first_to_come_ends_the_pass(outer, inner):
     assert model.layer1.runs == 0
     assert ("layer0" in acts) == (inner == "layer0")
     assert model(ones()).item() == 30
+
+
+def test_an_early_stop_of_the_whole_passes_through_that_of_a_part():
+    model = chain(by_2_3_5(), Times(7.0))
+    with (
+        record(model, "layer0.layer1", stop=True) as whole,
+        record(model.layer0, "layer1", "layer2", stop=True) as part,
+    ):
+        assert model(ones()) is None
+    assert (whole["layer0.layer1"].item(), part["layer1"].item()) == (6, 6)
+    assert "layer2" not in part
 
 
 def test_an_edit_may_not_change_shape_dtype_or_device_nor_forget_to_return():
@@ -729,37 +743,46 @@ class Pure(nn.Module):
         return self.thrice(self.twice(x))
 
 
+GRAPHS = []
+
+
+def counting(graph, inputs):
+    """A backend that compiles nothing and counts the graphs that it is given."""
+    GRAPHS.append(graph)
+    return graph
+
+
 class PureDecorated(Pure):
-    @torch.compile(backend="eager")
+    @torch.compile(backend=counting)
     def forward(self, x):
         return self.thrice(self.twice(x))
 
 
 def _compiled_whole():
-    return torch.compile(Pure(), backend="eager")
+    return torch.compile(Pure(), backend=counting)
 
 
 def _compiled_in_place():
     model = Pure()
-    model.compile(backend="eager")
+    model.compile(backend=counting)
     return model
 
 
 def _compiled_layer():
     model = Pure()
-    model.twice = torch.compile(model.twice, backend="eager")
+    model.twice = torch.compile(model.twice, backend=counting)
     return model
 
 
 def _compiled_layer_in_place():
     model = Pure()
-    model.twice.compile(backend="eager")
+    model.twice.compile(backend=counting)
     return model
 
 
 def _compiled_forward():
     model = Pure()
-    model.forward = torch.compile(model.forward, backend="eager")
+    model.forward = torch.compile(model.forward, backend=counting)
     return model
 
 
@@ -776,8 +799,10 @@ COMPILED = [
 @pytest.fixture
 def _fresh_dynamo():
     torch._dynamo.reset()
+    GRAPHS.clear()
     yield
     torch._dynamo.reset()
+    GRAPHS.clear()
 
 
 @pytest.mark.usefixtures("_fresh_dynamo")
@@ -785,7 +810,7 @@ def _fresh_dynamo():
 def test_compiled_models_are_recorded_and_edited_and_stay_compiled(compiled):
     model = compiled()
     assert model(ones()).item() == 6
-    attributes = [dict(vars(m)) for m in model.modules()]
+    attributes, graphs = [dict(vars(m)) for m in model.modules()], len(GRAPHS)
     with record(model, "twice") as acts:
         assert model(ones()).item() == 6
     assert acts["twice"].item() == 2
@@ -795,6 +820,7 @@ def test_compiled_models_are_recorded_and_edited_and_stay_compiled(compiled):
     with edit(model, {"twice": lambda a: a + 1}):
         assert model(ones()).item() == 9
     assert model(ones()).item() == 6
+    assert len(GRAPHS) == graphs
     for module, before in zip(model.modules(), attributes, strict=True):
         assert vars(module).keys() == before.keys()
         for name in ("forward", "_compiled_call_impl"):
@@ -809,16 +835,18 @@ def test_compiled_models_have_the_names_of_plain_ones(compiled):
 
 @pytest.mark.usefixtures("_fresh_dynamo")
 @pytest.mark.parametrize("compiled", COMPILED)
-def test_a_plain_copy_of_a_compiled_model_is_a_model_of_its_own(compiled):
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_plain_copy_of_a_compiled_model_is_a_model_of_its_own(compiled, inside):
     model = compiled()
     model(ones())
-    with edit(model, {"twice": torch.neg}):
+    with edit(model, {"twice": torch.neg}) if inside else nullcontext():
         twin = plain_copy(model)
         model(ones())
     with torch.no_grad():
         resolve_layer(twin, "twice").weight.fill_(7.0)
     assert (twin(ones()).item(), model(ones()).item()) == (21, 6)
     assert "forward" not in vars(resolve_layer(twin, "twice"))
+    assert list(twin.state_dict()) == ["twice.weight", "thrice.weight"]
 
 
 @pytest.mark.usefixtures("_fresh_dynamo")
@@ -837,4 +865,8 @@ def test_a_model_inside_compiled_code_of_others_is_recorded_and_edited(around, f
         assert fast(ones()).item() == 9 * scale
         assert fast(2 * ones()).item() == 15 * scale
     assert [a.item() for a in acts.calls("twice")] == [3, 5]
+    # What surrounds the model may be given None, and may not take it.
+    with record(model, "twice", stop=True) as acts, suppress(TypeError):
+        fast(ones())
+    assert acts["twice"].item() == 2
     assert fast(ones()).item() == 6 * scale

@@ -1,9 +1,12 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+from dissect import baking
 from dissect.errors import DissectError
-from dissect.hooks import activations
+from dissect.hooks import activations, record
 from dissect.models import Generator
 from dissect.surgery import ablated, bake, mean_activation
 from dissect.units import Units
@@ -181,3 +184,328 @@ def test_a_layer_that_cannot_be_baked_says_so(generator, layer):
     total = 3 if layer == "rgb" else 6
     with pytest.raises(DissectError, match="cannot be written into the weights exactly"):
         bake(generator, Units(layer, (0,), total))
+
+
+def test_strength_two_turns_the_sign_and_a_replacement_is_put_to_the_bit(generator):
+    before = activations(generator, "layer8x8", Z)[:, [1, 4]]
+    with ablated(generator, UNITS, strength=2):
+        assert torch.equal(activations(generator, "layer8x8", Z)[:, [1, 4]], -before)
+    third = torch.tensor([1 / 3, -1e-7])
+    with ablated(generator, UNITS, replacement=third):
+        after = activations(generator, "layer8x8", Z)[:, [1, 4]]
+    assert torch.equal(after, third[:, None, None].expand_as(after))
+
+
+def test_infinite_values_are_removed_and_stay_where_the_gate_is_closed():
+    model = Table().eval()
+    wild = torch.tensor([[[[float("inf"), float("inf")]], [[float("nan"), -0.0]]]])
+    for strength in (0.5, 1.0, 2.0):
+        closed = ablated(
+            model, Units("layer", (0, 1), 2), where=torch.zeros(1, 2), strength=strength
+        )
+        with closed:
+            out = model(wild)
+        assert out.numpy().tobytes() == wild.numpy().tobytes()
+    with ablated(model, Units("layer", (0, 1), 2), strength=0):
+        assert model(wild).numpy().tobytes() == wild.numpy().tobytes()
+    with ablated(model, Units("layer", (0, 1), 2)):
+        assert model(wild).abs().max() == 0
+    with ablated(model, Units("layer", (0, 1), 2), where=torch.ones(1, 2)):
+        assert model(wild).abs().max() == 0
+
+
+def test_no_units_are_no_edit():
+    model = Table().eval()
+    with ablated(model, Units("layer", (), 2)):
+        assert torch.equal(model(HAND), HAND)
+
+
+def test_the_activation_that_came_in_is_not_written_to():
+    model, x = Table().eval(), HAND.clone()
+    with record(model, "layer") as before, ablated(model, Units("layer", (0, 1), 2)):
+        model(x)
+    assert torch.equal(before["layer"], HAND)
+    assert torch.equal(x, HAND)
+
+
+def test_features_without_a_grid_can_be_ablated_but_not_gated():
+    model, x = Table().eval(), torch.tensor([[1.0, 2.0]])
+    with ablated(model, Units("layer", (1,), 2), replacement=torch.tensor([7.0])):
+        assert model(x).tolist() == [[1, 7]]
+    gated = ablated(model, Units("layer", (1,), 2), where=torch.ones(1, 1))
+    with (
+        pytest.raises(DissectError, match=r"a grid \(N, C, H, W\), and layer 'layer' gives"),
+        gated,
+    ):
+        model(x)
+
+
+def test_gradients_reach_the_units_only_where_they_are_left():
+    model, x = Table().eval(), HAND.clone().requires_grad_()
+    with ablated(model, Units("layer", (1,), 2), where=torch.tensor([[1.0, 0.0]]), strength=0.5):
+        out = model(x)
+    (slope,) = torch.autograd.grad(out.sum(), x)
+    assert slope.tolist() == [[[[1, 1]], [[0.5, 1]]]]
+
+
+@pytest.mark.parametrize("where", [None, torch.ones(1, 2)])
+def test_gradients_pass_the_other_units_of_a_relu(where):
+    # A ReLU looks at its own output on the way back, which must be as it left it.
+    model, x = nn.Sequential(nn.ReLU()), HAND.clone().requires_grad_()
+    with ablated(model, Units("0", (0,), 2), where=where):
+        out = model(x)
+    (slope,) = torch.autograd.grad(out.sum(), x)
+    assert slope.tolist() == [[[[0, 0]], [[1, 0]]]]
+
+
+class Weighted:
+    """A gate with weights of its own, and the layer that they are for."""
+
+    layer = "layer8x8"
+
+    def __init__(self, device="cpu"):
+        self.weight = torch.ones(6, device=device, requires_grad=True)
+
+    def probability(self, acts):
+        assert not acts.requires_grad
+        return torch.einsum("nchw,c->nhw", acts, self.weight).sigmoid()
+
+
+def test_a_gate_is_for_the_layer_of_the_units(generator):
+    with ablated(generator, UNITS, where=Weighted()):
+        assert generator(Z.clone().requires_grad_()).requires_grad
+    with pytest.raises(DissectError, match="reads 'layer8x8' and the units are of 'layer16x16'"):
+        ablated(generator, Units("layer16x16", (0,), 3), where=Weighted())
+
+
+def test_the_threshold_is_that_of_the_gate():
+    gate = torch.tensor([[0.2, 0.8]])
+    assert hand(where=gate, threshold=0.1) == [[1, 2], [0, 0]]
+    assert hand(where=gate) == [[1, 2], [3, 0]]
+    assert hand(where=gate, threshold=0.8) == [[1, 2], [3, -4]]
+
+
+def test_mistakes_are_told_before_the_block_is_entered(generator):
+    for settings, message in [
+        ({"where": np.ones((8, 8))}, "use 'everywhere', a probe or a tensor"),
+        ({"strength": float("nan")}, "strength must be from 0 to 2"),
+        ({"replacement": [0.0, 0.0]}, "use 'zero' or a tensor"),
+        ({"replacement": torch.tensor([0.0, float("nan")])}, "must be finite"),
+    ]:
+        with pytest.raises(DissectError, match=message):
+            ablated(generator, UNITS, **settings)
+
+
+def test_training_mode_is_refused_unless_asked_for(generator):
+    generator.train()
+    with pytest.raises(DissectError, match="training mode"):
+        ablated(generator, UNITS).__enter__()
+    with ablated(generator, UNITS, allow_training=True):
+        generator(Z)
+
+
+def test_an_ablation_that_never_acts_warns_where_it_was_written(generator):
+    never = "nothing was edited: layer 'layer8x8' did not run"
+    with pytest.warns(UserWarning, match=never) as seen, ablated(generator, UNITS):
+        pass
+    assert seen[0].filename == __file__
+
+
+def test_a_mean_needs_latents_and_units_of_the_layer(generator):
+    with pytest.raises(DissectError, match="at least 1 latent"):
+        mean_activation(generator, UNITS, Z[:0])
+    with pytest.raises(DissectError, match="a layer of 7"):
+        mean_activation(generator, Units("layer8x8", (1,), 7), Z)
+    with pytest.raises(DissectError, match="at least 1 input, not 0"):
+        mean_activation(generator, UNITS, Z, batch_size=0)
+
+
+# Baking
+
+
+def lively(model):
+    """The model in eval mode, with batch norms that shift and scale."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            if module.affine:
+                nn.init.normal_(module.weight)
+                nn.init.normal_(module.bias)
+    return model.eval()
+
+
+def flat(activation):
+    """As the PyTorch tutorial writes a DCGAN: one Sequential, layers known by number."""
+    main = nn.Sequential(
+        nn.ConvTranspose2d(4, 6, 4, bias=False),
+        nn.BatchNorm2d(6),
+        activation(),
+        nn.ConvTranspose2d(6, 3, 4, 2, 1),
+        nn.Tanh(),
+    )
+    return lively(nn.Sequential(main))
+
+
+def in_place():
+    return nn.ReLU(inplace=True)
+
+
+class Functional(nn.Module):
+    """A block whose modules are registered in another order than they run."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.conv = nn.BatchNorm2d(6), nn.ConvTranspose2d(4, 6, 4)
+
+    def forward(self, x):
+        return F.leaky_relu(self.norm(self.conv(x)), 0.2)
+
+
+def functional():
+    return lively(nn.Sequential(Functional(), nn.Conv2d(6, 3, 3)))
+
+
+BAKED = {
+    "relu": (lambda: flat(nn.ReLU), "0.2"),
+    "relu in place": (lambda: flat(in_place), "0.2"),
+    "leaky relu": (lambda: flat(nn.LeakyReLU), "0.2"),
+    "batch norm": (lambda: flat(nn.ReLU), "0.1"),
+    "batch norm before in place": (lambda: flat(in_place), "0.1"),
+    "functional": (functional, "0"),
+    "functional, its norm": (functional, "0.norm"),
+}
+
+
+@pytest.mark.parametrize("case", BAKED)
+def test_foreign_generators_are_baked_bit_for_bit(case):
+    make, layer = BAKED[case]
+    model, units, z = make(), Units(layer, (0, 5), 6), torch.randn(5, 4, 1, 1)
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad(), ablated(model, units):
+        wanted = model(z)
+    edited = bake(model, units)
+    with torch.no_grad():
+        assert torch.equal(edited(z), wanted)
+        assert not torch.equal(model(z), wanted)
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+    changed = [k for k, v in edited.state_dict().items() if not torch.equal(v, weights[k])]
+    assert [name.rpartition(".")[2] for name in changed] == ["weight", "bias"]
+
+
+def test_baking_inside_an_ablation_leaves_no_hook_of_it(generator):
+    with torch.no_grad(), ablated(generator, UNITS, strength=2):
+        edited = bake(generator, UNITS)
+        generator(Z)
+    with torch.no_grad(), ablated(generator, UNITS):
+        wanted = generator(Z)
+    with torch.no_grad():
+        assert torch.equal(edited(Z), wanted)
+    assert not any(module._forward_hooks for module in edited.modules())
+
+
+def test_a_compiled_generator_is_ablated_and_baked_as_a_plain_one(generator):
+    with torch.no_grad(), ablated(generator, UNITS):
+        wanted = generator(Z)
+    generator.layer8x8 = torch.compile(generator.layer8x8, backend="eager")
+    fast = torch.compile(generator, backend="eager")
+    with torch.no_grad():
+        fast(Z)
+        with ablated(fast, UNITS):
+            assert torch.equal(fast(Z), wanted)
+        edited = bake(fast, UNITS)
+        assert torch.equal(edited(Z), wanted)
+    assert "layer8x8.norm.weight" in edited.state_dict()
+
+
+class Residual(Functional):
+    def forward(self, x):
+        x = self.conv(x)
+        return F.relu(self.norm(x) + x)
+
+
+class Aside(Functional):
+    def forward(self, x):
+        x = self.norm(self.conv(x))
+        self.level = x.mean()
+        return F.relu(x)
+
+
+class Slopes(Functional):
+    def forward(self, x):
+        x = self.conv(x)
+        return F.leaky_relu(self.norm(x), x.mean())
+
+
+class Asks(Functional):
+    def forward(self, x):
+        return F.relu(self.norm(self.conv(x))) if x.sum() > 0 else self.norm(self.conv(x))
+
+
+class Norms(Functional):
+    def forward(self, x):
+        return F.relu(self.norm(self.norm(self.conv(x))))
+
+
+class Shifts(Functional):
+    def forward(self, x):
+        return F.relu(self.norm(self.conv(x)) + 1)
+
+
+def plain_norm():
+    return nn.Sequential(nn.ConvTranspose2d(4, 6, 4), nn.BatchNorm2d(6, affine=False), nn.ReLU())
+
+
+def shared_norm():
+    norm = nn.BatchNorm2d(6)
+    first = nn.Sequential(nn.ConvTranspose2d(4, 6, 4), norm, nn.ReLU())
+    return nn.Sequential(first, nn.Sequential(nn.Conv2d(6, 6, 1), norm, nn.ReLU()))
+
+
+@pytest.mark.parametrize(
+    ("model", "layer", "reason"),
+    [
+        (nn.Sequential(Residual()), "0", "add comes after any batch norm"),
+        (nn.Sequential(Aside()), "0", "used in another place"),
+        (nn.Sequential(Slopes()), "0", "made of 2 values"),
+        (nn.Sequential(Asks()), "0", "the forward code of Asks cannot be followed"),
+        (nn.Sequential(Norms()), "0", "its batch norm runs more than once"),
+        (nn.Sequential(Shifts()), "0", "add comes after any batch norm"),
+        (nn.Sequential(plain_norm()), "0", "no weight and bias"),
+        (shared_norm(), "0", "shared with another layer"),
+        (flat(nn.ReLU), "0.0", "ConvTranspose2d comes after any batch norm"),
+        (nn.Sequential(nn.ReLU(), nn.Tanh()), "1", "no batch norm comes before it"),
+        (flat(nn.ReLU), "0.3", "ConvTranspose2d comes after any batch norm"),
+        (flat(nn.Sigmoid), "0.2", "Sigmoid comes after any batch norm"),
+        (nn.Sequential(nn.Conv2d(4, 6, 1), nn.ReLU()), "1", "Conv2d comes after any batch norm"),
+    ],
+)
+def test_what_cannot_be_baked_exactly_is_refused_with_the_reason(model, layer, reason):
+    with pytest.raises(DissectError, match=reason) as caught:
+        bake(model.eval(), Units(layer, (0,), 6))
+    assert "\n" not in str(caught.value)
+
+
+def test_units_of_a_layer_of_another_size_are_not_baked(generator):
+    with pytest.raises(DissectError, match="has 6 units, and the units are of a layer of 7"):
+        bake(generator, Units("layer8x8", (1,), 7))
+    with pytest.raises(DissectError, match="has no layer 'layer9'"):
+        bake(generator, Units("layer9", (1,), 7))
+
+
+@pytest.mark.parametrize("kind", baking.KEEP_ZERO_MODULES)
+def test_modules_that_keep_zero_do(kind):
+    if kind.__name__ == "_DropoutNd":
+        kind = nn.Dropout2d
+    zero = kind().eval()(torch.zeros(1, 3, 2, 2))
+    assert zero.detach().numpy().tobytes() == bytes(48)
+
+
+@pytest.mark.parametrize("function", baking.KEEP_ZERO_FUNCTIONS, ids=lambda f: f.__name__)
+def test_functions_that_keep_zero_do(function):
+    assert function(torch.zeros(12)).numpy().tobytes() == bytes(48)
+
+
+@pytest.mark.parametrize("method", baking.KEEP_ZERO_METHODS)
+def test_methods_that_keep_zero_do(method):
+    assert getattr(torch.zeros(12), method)().numpy().tobytes() == bytes(48)

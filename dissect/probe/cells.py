@@ -39,9 +39,9 @@ class ProbeSettings:
 
     seed: int = 0
     inside: float = 0.5
-    negatives_per_positive: float = 5.0
+    negatives_per_positive: float = 2.0
     negatives_from: Literal["all", "boxed"] = "all"
-    C: float = 1.0
+    C: float = 0.01
     folds: int = 5
     resamples: int = 200
     shuffles: int = 5

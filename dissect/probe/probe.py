@@ -191,9 +191,9 @@ def fit_probe(
     model: str | None = None,
     seed: int = 0,
     inside: float = 0.5,
-    negatives_per_positive: float = 5.0,
+    negatives_per_positive: float = 2.0,
     negatives_from: Literal["all", "boxed"] = "all",
-    C: float = 1.0,  # noqa: N803 - the field's name for it
+    C: float = 0.01,  # noqa: N803 - the field's name for it
     folds: int = 5,
     resamples: int = 200,
     shuffles: int = 5,
@@ -221,7 +221,9 @@ def fit_probe(
             as there are that many. The paper does not say.
         negatives_from: the images that negative cells come from: `all` the annotated ones, or
             only those with a box (`boxed`). The paper's "same images" can be read either way.
-        C: the inverse strength of the L2 penalty, on units of standard deviation 1.
+        C: the inverse strength of the L2 penalty, on units of standard deviation 1. A strong one:
+            units that tell the same share the weight, where a weak one gives some of them a
+            negative weight to fit the rest, and the paper's rule leaves those out.
         folds: of the cross-validation; fewer where fewer images show the concept.
         resamples: of images, for the intervals of the score.
         shuffles: of labels, for the baseline.

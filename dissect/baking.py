@@ -1,0 +1,153 @@
+"""Which weights make a unit exactly zero, so that its removal can be written into them."""
+
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from dissect.errors import DissectError
+from dissect.layers import named_modules, resolve_layer
+
+__all__ = ["norm_that_ends"]
+
+# Of 0 these give 0, to the bit, and of one unit's cell that cell alone (in evaluation mode).
+KEEP_ZERO_MODULES = (
+    nn.CELU,
+    nn.ELU,
+    nn.GELU,
+    nn.Hardswish,
+    nn.Identity,
+    nn.LeakyReLU,
+    nn.Mish,
+    nn.PReLU,
+    nn.ReLU,
+    nn.ReLU6,
+    nn.RReLU,
+    nn.SELU,
+    nn.SiLU,
+    nn.Softsign,
+    nn.Tanh,
+    _DropoutNd,
+)
+KEEP_ZERO_FUNCTIONS = (
+    F.celu,
+    F.elu,
+    F.gelu,
+    F.hardswish,
+    F.leaky_relu,
+    F.mish,
+    F.relu,
+    F.relu6,
+    F.selu,
+    F.silu,
+    F.softsign,
+    F.tanh,
+    torch.relu,
+    torch.relu_,
+    torch.tanh,
+)
+KEEP_ZERO_METHODS = ("clone", "contiguous", "relu", "relu_", "tanh", "tanh_")
+
+
+def norm_that_ends(model: nn.Module, name: str) -> _BatchNorm:
+    """The batch norm whose zeros are the layer's zeros: only what keeps zero comes after it.
+
+    It is the layer, or lies in it, or comes straight before it. What the data passes through is
+    read from the forward code by `torch.fx`, not from the order in which modules are registered.
+
+    Raises:
+        DissectError: no such layer, or none that is certain.
+    """
+    layer = resolve_layer(model, name)
+    norm = layer if isinstance(layer, _BatchNorm) else _traced_back(model, name, layer)
+    if not norm.affine:
+        raise _inexact(name, "its batch norm has no weight and bias (affine=False)")
+    modules = list(named_modules(model).values())
+    if modules.count(norm) != modules.count(layer):
+        raise _inexact(name, "its batch norm is shared with another layer")
+    return norm
+
+
+def _traced_back(model: nn.Module, name: str, layer: nn.Module) -> _BatchNorm:
+    """Follow the layer's output back, in the layer itself, then in each module around it."""
+    parts = name.split(".") if name else []
+    depths = range(len(parts), -1, -1)
+    if fx.Tracer().is_leaf_module(layer, name):
+        if not isinstance(layer, KEEP_ZERO_MODULES):
+            raise _inexact(name, f"{type(layer).__name__} comes after any batch norm")
+        depths = depths[1:]
+    for depth in depths:
+        scope = resolve_layer(model, ".".join(parts[:depth]))
+        graph = _graph(scope, layer, name)
+        modules = dict(scope.named_modules(remove_duplicate=False))
+        called = {
+            node: modules[str(node.target)] for node in graph.nodes if node.op == "call_module"
+        }
+        if scope is layer:
+            ends = [node for node in graph.nodes if node.op == "output"]
+        else:
+            ends = [node for node, module in called.items() if module is layer]
+        if len(ends) != 1:
+            raise _inexact(name, f"it runs {len(ends)} times in the forward pass")
+        norm = _norm_before(ends[0], called, name)
+        if norm is not None:
+            return norm
+    raise _inexact(name, "no batch norm comes before it")
+
+
+def _norm_before(node: fx.Node, called: dict[fx.Node, nn.Module], name: str) -> _BatchNorm | None:
+    """The batch norm that feeds the node through what keeps zero; None where the input does."""
+    while True:
+        before = node.all_input_nodes
+        if len(before) != 1:
+            raise _inexact(name, f"it is made of {len(before)} values")
+        (node,) = before
+        if len(node.users) != 1:
+            raise _inexact(name, "what its batch norm gives is used in another place, too")
+        if node.op == "placeholder":
+            return None
+        module = called.get(node)
+        if isinstance(module, _BatchNorm):
+            if list(called.values()).count(module) > 1:
+                raise _inexact(name, "its batch norm runs more than once")
+            return module
+        if not _keeps_zero(node, module):
+            what = node.target if module is None else type(module).__name__
+            raise _inexact(name, f"{getattr(what, '__name__', what)} comes after any batch norm")
+
+
+def _keeps_zero(node: fx.Node, module: nn.Module | None) -> bool:
+    if module is not None:
+        return isinstance(module, KEEP_ZERO_MODULES)
+    if node.op == "call_function":
+        return node.target in KEEP_ZERO_FUNCTIONS
+    return node.op == "call_method" and node.target in KEEP_ZERO_METHODS
+
+
+class _Tracer(fx.Tracer):
+    """Looks into everything but torch's own modules and the layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return m is self.layer or super().is_leaf_module(m, module_qualified_name)
+
+
+def _graph(scope: nn.Module, layer: nn.Module, name: str) -> fx.Graph:
+    try:
+        return _Tracer(layer).trace(scope)
+    except Exception as error:
+        # Whatever the model's code does with a stand-in for a tensor may fail in any way.
+        raise _inexact(
+            name, f"the forward code of {type(scope).__name__} cannot be followed"
+        ) from error
+
+
+def _inexact(name: str, reason: str) -> DissectError:
+    return DissectError(
+        f"an edit of {name!r} cannot be written into the weights exactly: {reason}; "
+        "bake a layer that ends in batch norm and ReLU, or use 'ablated'"
+    )

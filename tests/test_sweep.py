@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import torch
+
+from dissect.errors import DissectError
+from dissect.models import Generator, latents_for
+from dissect.segment import Segmenter
+from dissect.selection import unit_effects
+
+EYES = Segmenter(
+    ("dark", "grey", "bright"),
+    lambda images: (images.mean(1) > -0.1).long() + (images.mean(1) > 0.1).long(),
+)
+
+
+@pytest.fixture
+def generator():
+    torch.manual_seed(0)
+    made = Generator(latent_size=6, width=4, image_size=32, kernel=4).eval()
+    with torch.no_grad():
+        for layer in (made.layer4x4, made.layer8x8, made.layer16x16, made.rgb):
+            layer.conv.weight.normal_(0, 0.4)
+        # Two units that are silent on all samples, and on some.
+        made.layer8x8.norm.bias[3] = -100.0
+        made.layer8x8.norm.bias[5] = -1.5
+    return made
+
+
+@pytest.mark.parametrize("layer", ["layer4x4", "layer8x8", "layer16x16"])
+def test_the_fast_way_gives_the_plain_ways_numbers(generator, layer):
+    z = latents_for(generator, 70)
+    fast = unit_effects(generator, layer, z, EYES)
+    plain = unit_effects(generator, layer, z, EYES, fast=False)
+    assert np.abs(fast.change - plain.change).max() < 1e-5
+    pixels = 70 * 32 * 32
+    assert np.abs(fast.after - plain.after).max() <= 1e-4 * pixels
+    assert np.abs(fast.both - plain.both).max() <= 1e-4 * pixels
+    assert fast.before.tolist() == plain.before.tolist()
+    assert fast.before.sum() == pixels
+    assert (fast.after.sum(1) == pixels).all()
+
+
+def test_a_silent_unit_does_nothing(generator):
+    effects = unit_effects(generator, "layer8x8", latents_for(generator, 20), EYES)
+    assert effects.silent[3] == 1.0
+    assert effects.change[3] == 0.0
+    assert (effects.after[3] == effects.before).all()
+    assert effects.removed("bright")[3] == 0.0
+    assert effects.kept("bright")[3] == 1.0
+    assert effects.change[[k for k in range(8) if k != 3]].max() > 0
+
+
+def test_every_unit_is_reported(generator):
+    ticks = []
+    unit_effects(generator, "layer8x8", latents_for(generator, 4), EYES, watch=ticks.append)
+    assert ticks == [1] * 8
+
+
+def test_a_layer_without_a_grid_is_refused(generator):
+    with pytest.raises(DissectError, match="no layer 'layer9x9'"):
+        unit_effects(generator, "layer9x9", latents_for(generator, 4), EYES)
