@@ -107,7 +107,7 @@ def test_successor_in_place_does_not_reach_what_is_recorded(stop):
 
 
 @pytest.mark.parametrize("detach", [True, False])
-def test_an_in_place_layer_after_the_layer_of_an_early_stop_is_not_needed_for_safety(detach):
+def test_what_is_recorded_is_never_the_input_of_the_model(detach):
     # Identity gives the very tensor it was given: not to be kept without a copy, for it is ours.
     model, x = chain(nn.Identity(), Times(2.0)), ones()
     with record(model, "layer0", stop=True, detach=detach) as acts:

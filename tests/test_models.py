@@ -1,6 +1,8 @@
 import json
 import math
 import struct
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -281,3 +283,11 @@ def test_a_model_without_latents_says_what_to_add(factory):
 def test_images_do_not_depend_on_the_batch_size():
     generator = tiny().eval()
     assert torch.equal(generate(generator, 10, batch_size=3), generate(generator, 10))
+
+
+def test_loading_is_quick_and_leaves_the_compiler_alone():
+    code = (
+        "import sys, torch; from dissect import load; load('bedrooms64');"
+        "assert 'torch._dynamo' not in sys.modules, 'the compiler was imported'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

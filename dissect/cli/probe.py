@@ -10,6 +10,8 @@ from dissect.cli.output import Output
 from dissect.errors import DissectError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
     from torch import nn
 
@@ -45,7 +47,8 @@ def probe(
     parse_rule(rule)
     generator = load(model, device=resolve_device(device))
     annotations = open_boxes(boxes, model, concept)
-    if changed := annotations.differing(annotated_images(generator, annotations)):
+    images = annotated_images(generator, annotations)
+    if changed := annotations.differing(images):
         output.note(
             f"{len(changed)} of {len(annotations)} samples differ in some bytes from those "
             "annotated, though the model is the same: another processor or version rounds "
@@ -73,7 +76,7 @@ def probe(
     units = fitted.units(rule)
     output.wrote(units.save(out / "units.json"))
     output.wrote(fitted.save(out / "probe.json"))
-    output.wrote(save_image(out / "probe.png", _picture(fitted, generator, annotations)))
+    output.wrote(save_image(out / "probe.png", _picture(fitted, generator, annotations, images)))
     score = fitted.score
     values = {
         "concept": annotations.concept,
@@ -104,8 +107,13 @@ def open_boxes(boxes: Path | None, model: str, concept: str) -> "Annotations":
     return Annotations.load(boxes or annotation_file(model, concept), concept)
 
 
-def _picture(fitted: "Probe", generator: "nn.Module", annotations: "Annotations") -> "Image.Image":
-    from dissect.annotated import annotated_images, annotated_latents
+def _picture(
+    fitted: "Probe",
+    generator: "nn.Module",
+    annotations: "Annotations",
+    images: "NDArray[np.uint8]",
+) -> "Image.Image":
+    from dissect.annotated import annotated_latents
     from dissect.figures import probe_figure, rasterized
     from dissect.hooks import activations
 
@@ -114,7 +122,7 @@ def _picture(fitted: "Probe", generator: "nn.Module", annotations: "Annotations"
     shown = sorted(range(len(areas)), key=lambda place: -areas[place])[:_SAMPLES_SHOWN]
     figure = probe_figure(
         fitted,
-        annotated_images(generator, annotations)[shown],
+        images[shown],
         [annotations.boxes[place] for place in shown],
         activations(generator, fitted.layer, annotated_latents(generator, annotations)[shown]),
     )

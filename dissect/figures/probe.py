@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from dissect.figures.style import BLUE, GREY, ORANGE, house_style
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from dissect.probe import Probe
 
 __all__ = ["layer_scores_figure", "probe_figure"]
+
+_ENLARGED = 4
 
 
 def probe_figure(
@@ -39,22 +42,34 @@ def probe_figure(
 
     units = probe.units("positive")
     shown = units.indices[:strongest]
-    columns = len(images)
-    with house_style():
-        figure = Figure(figsize=(4.6 + 1.02 * columns, 1.02 * (len(shown) + 1) + 0.8))
-        parts: Any = figure.subfigures(1, 2, width_ratios=(4.2, 1.02 * columns + 0.4))
-        left, right = parts
-        _weights(left.subplots(), probe)
-        grid = right.subplots(len(shown) + 1, columns, squeeze=False)
-        right.suptitle(
-            f"The {len(shown)} strongest units over {columns} annotated samples "
-            f"(yellow: box drawn around a {probe.concept or 'concept'})",
-            fontsize=11,
+    maps = activations[:, list(shown)].float().cpu().numpy()
+    tiles = [[_with_boxes(image, drawn) for image, drawn in zip(images, boxes, strict=True)]]
+    for place in range(len(shown)):
+        top = float(maps[:, place].max()) or 1.0
+        tiles.append(
+            [
+                _with_boxes(_heated(image, values / top), drawn)
+                for image, values, drawn in zip(images, maps[:, place], boxes, strict=True)
+            ]
         )
-        _samples(grid[0], images, boxes)
-        for row, unit in zip(grid[1:], shown, strict=True):
-            _unit(row, images, boxes, activations[:, unit].float().cpu().numpy())
-            row[0].set_ylabel(f"unit {unit}", rotation=0, ha="right", va="center")
+    with house_style():
+        figure = Figure(figsize=(5.0 + 1.02 * len(images), 1.02 * len(tiles) + 0.8))
+        left, right = figure.subplots(1, 2, width_ratios=(4.2, 1.02 * len(images) + 0.8))
+        _weights(left, probe)
+        # One picture for all tiles: an axes for each would take seconds to draw.
+        sheet = _sheet(tiles)
+        right.imshow(sheet, interpolation="antialiased")
+        step = sheet.shape[0] / len(tiles)
+        names = ["sample", *(f"unit {unit}" for unit in shown)]
+        right.set(xticks=[], yticks=[step * (row + 0.5) for row in range(len(names))])
+        right.set_yticklabels(names)
+        right.tick_params(length=0)
+        for spine in right.spines.values():
+            spine.set_visible(False)
+        right.set_title(
+            f"The {len(shown)} strongest units over {len(images)} annotated samples "
+            f"(yellow: box drawn around a {probe.concept or 'concept'})"
+        )
         return figure
 
 
@@ -109,49 +124,40 @@ def _weights(axes: Any, probe: "Probe") -> None:
     axes.margins(x=0.01)
 
 
-def _samples(row: Any, images: NDArray[np.uint8], boxes: Sequence[Sequence["Box"]]) -> None:
-    for axes, image, drawn in zip(row, images, boxes, strict=True):
-        axes.imshow(image)
-        _outline(axes, drawn)
-        _bare(axes)
-    row[0].set_ylabel("sample", rotation=0, ha="right", va="center")
+def _heated(image: NDArray[np.uint8], share: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A pale grey image under the colours of an activation, given as a share of its largest."""
+    import matplotlib as mpl
+
+    height, width = image.shape[:2]
+    rows = np.arange(height) * share.shape[0] // height
+    columns = np.arange(width) * share.shape[1] // width
+    large = np.clip(share, 0, 1)[rows][:, columns]
+    colour = mpl.colormaps["inferno"](large)[..., :3]
+    grey = (0.35 + 0.4 * image.mean(2, keepdims=True) / 255).repeat(3, 2)
+    alpha = np.sqrt(large)[..., None]
+    mixed: NDArray[np.uint8] = np.rint((alpha * colour + (1 - alpha) * grey) * 255).astype(np.uint8)
+    return mixed
 
 
-def _unit(
-    row: Any,
-    images: NDArray[np.uint8],
-    boxes: Sequence[Sequence["Box"]],
-    maps: NDArray[np.float32],
-) -> None:
-    height, width = images.shape[1:3]
-    top = float(maps.max()) or 1.0
-    for axes, image, drawn, values in zip(row, images, boxes, maps, strict=True):
-        grey = image.mean(2, keepdims=True).repeat(3, 2) / 255
-        axes.imshow(0.35 + 0.4 * grey)
-        axes.imshow(
-            values,
-            cmap="inferno",
-            alpha=np.clip(values / top, 0, 1) ** 0.5,
-            vmin=0,
-            vmax=top,
-            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-        )
-        _outline(axes, drawn)
-        _bare(axes)
-
-
-def _outline(axes: Any, boxes: Sequence["Box"]) -> None:
-    from matplotlib.patches import Rectangle
-
+def _with_boxes(image: NDArray[np.uint8], boxes: Sequence["Box"]) -> NDArray[np.uint8]:
+    """The image enlarged, each pixel as it is, with the boxes drawn on it."""
+    large = Image.fromarray(image).resize(
+        (image.shape[1] * _ENLARGED, image.shape[0] * _ENLARGED), Image.Resampling.NEAREST
+    )
+    draw = ImageDraw.Draw(large)
     for box in boxes:
-        # Pixel p covers p to p + 1 in a box's measures, and p - 0.5 to p + 0.5 in the plot's.
-        corner = (box.x - 0.5, box.y - 0.5)
-        axes.add_patch(
-            Rectangle(corner, box.width, box.height, fill=False, color="#ffd400", linewidth=1.2)
-        )
+        x0, y0, x1, y1 = (round(edge * _ENLARGED) for edge in (box.x, box.y, box.right, box.bottom))
+        draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=(255, 212, 0), width=2)
+    return np.asarray(large)
 
 
-def _bare(axes: Any) -> None:
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+def _sheet(tiles: list[list[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+    """All tiles on white, a little apart."""
+    height, width, _ = tiles[0][0].shape
+    gap = 2 * _ENLARGED
+    sheet = np.full((len(tiles) * (height + gap), len(tiles[0]) * (width + gap), 3), 255, np.uint8)
+    for row, images in enumerate(tiles):
+        for column, tile in enumerate(images):
+            top, left = row * (height + gap) + gap // 2, column * (width + gap) + gap // 2
+            sheet[top : top + height, left : left + width] = tile
+    return sheet

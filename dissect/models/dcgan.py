@@ -125,6 +125,8 @@ def initialize(network: nn.Module) -> None:
     bias is 0.
     """
     for module in network.modules():
+        if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
+            continue  # it has no values, and drawing them would import all of torch's compiler
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.normal_(module.weight, 0.0, 0.02)
         elif isinstance(module, nn.BatchNorm2d):
