@@ -14,21 +14,24 @@ hooks that others registered are neither removed nor moved.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from itertools import chain
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from dissect.errors import DissectError
 from dissect.layers import (
+    Inputs,
+    Place,
+    can_be_compiled,
     compiled_places,
-    kept_eager,
     layer_names,
     named_modules,
+    not_one_tensor,
     owns_memory,
     resolve_layer,
     studied_modules,
@@ -48,11 +51,11 @@ __all__ = [
 
 _Device = torch.device | str
 _Model = TypeVar("_Model", bound=nn.Module)
+_Result = TypeVar("_Result")
 # What a hook does with the layer, what the layer was given, and what it gave.
-_Act = Callable[[nn.Module, Any, Any], Tensor | None]
+_Act = Callable[[nn.Module, Inputs, Any], Tensor | None]
 
 
-@contextmanager
 def record(
     model: nn.Module,
     *layers: str,
@@ -60,7 +63,7 @@ def record(
     detach: bool = True,
     to: _Device | torch.dtype | None = None,
     allow_training: bool = False,
-) -> Iterator[Recording]:
+) -> AbstractContextManager[Recording]:
     """A context manager that gives a `Recording` of the layers' outputs while the block runs.
 
     What is recorded is what the layer gave, whatever later operations write in its place. It is
@@ -87,14 +90,16 @@ def record(
         raise DissectError(f"name layers to record, such as {next(iter(layer_names(model)), '')!r}")
     asked = {name: resolve_layer(model, name) for name in layers}
     everything, shared = studied_modules(model, allow_training=allow_training)
-    destination = _destination(to)
+    destination = _device(to) if isinstance(to, str) else to
     names = {layer: name for name, layer in asked.items()}
     calls: dict[nn.Module, list[Tensor]] = {layer: [] for layer in names}
-    early = _EarlyStop(model, _times_registered(model, names, shared)) if stop else None
+    registered = list(named_modules(model).values() if shared else names)
+    runs = {layer: registered.count(layer) for layer in names}
+    early = _EarlyStop(model, runs) if stop else None
 
-    def capture(layer: nn.Module, inputs: Any, output: Any) -> Tensor | None:
+    def capture(layer: nn.Module, inputs: Inputs, output: Any) -> Tensor | None:
         if not isinstance(output, Tensor):
-            raise DissectError(_not_one_tensor(names[layer], layer, output))
+            raise DissectError(not_one_tensor(names[layer], layer, output))
         nothing_follows = early is not None and early.ends_with(layer)
         kept = output.detach() if detach else output
         moved = kept if destination is None else kept.to(destination)
@@ -108,18 +113,17 @@ def record(
         calls[layer].append(kept)
         return None if detach or nothing_follows else kept.clone()
 
-    with _hooked(everything, dict.fromkeys(names, capture), early):
-        yield Recording({name: calls[layer] for name, layer in asked.items()})
+    recording = Recording({name: calls[layer] for name, layer in asked.items()})
+    return _Block(everything, dict.fromkeys(names, capture), recording, early=early)
 
 
-@contextmanager
 def edit(
     model: nn.Module,
     edits: Mapping[str, Callable[[Tensor], Tensor]],
     *,
     copy: bool = True,
     allow_training: bool = False,
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """A context manager in which layers give what your functions make of their activations.
 
     Warns when the block ends and a layer to be edited has not run, since nothing was edited then.
@@ -148,20 +152,17 @@ def edit(
     everything, _ = studied_modules(model, allow_training=allow_training)
     waiting = dict.fromkeys(edits)
 
-    def apply(layer: nn.Module, inputs: Any, output: Any) -> Tensor:
+    def apply(layer: nn.Module, inputs: Inputs, output: Any) -> Tensor:
         name = names[layer]
         waiting.pop(name, None)
         if not isinstance(output, Tensor):
-            raise DissectError(_not_one_tensor(name, layer, output))
+            raise DissectError(not_one_tensor(name, layer, output))
         given = output if owns_memory(layer, inputs, output) else output.clone()
         new = edits[name](given)
         _refuse_change(name, output, new)
         return new.clone() if copy and new is not given else new
 
-    with _hooked(everything, dict.fromkeys(names, apply)):
-        yield
-    for name in waiting:
-        warnings.warn(f"nothing was edited: {never_ran(name)}", stacklevel=3)
+    return _Block(everything, dict.fromkeys(names, apply), None, to_run=waiting)
 
 
 def activations(
@@ -210,11 +211,11 @@ def activations(
 
 
 def plain_copy(model: _Model) -> _Model:
-    """A deep copy without the hooks of any `record` or `edit` that is open, and uncompiled.
+    """A deep copy, uncompiled and without the hooks of any open `record` or `edit`.
 
     Hooks that others registered are copied with the model.
     """
-    with _hooked(studied_modules(model, allow_training=True)[0], {}):
+    with _Block(studied_modules(model, allow_training=True)[0], {}, None):
         twin = deepcopy(resolve_layer(model, ""))
     for module in list(twin.modules()):
         for key, hook in list(module._forward_hooks.items()):
@@ -236,7 +237,10 @@ class _Hook:
     def __init__(self, layer: nn.Module, act: _Act, early: "_EarlyStop | None") -> None:
         self._layer: nn.Module | None = layer
         self._act: _Act | None = act
-        self._run: _Act | None = kept_eager(self._act_and_stop)
+        self._run: _Act | None = self._act_and_stop
+        if can_be_compiled():
+            # Compiled code that calls the layer is to call this, rather than look into it.
+            self._run = torch.compiler.disable(self._act_and_stop)
         self.early = early
         self._handle = layer.register_forward_hook(self, with_kwargs=True)
 
@@ -245,7 +249,7 @@ class _Hook:
             return None
         return self._run(module, (args, kwargs), output)
 
-    def _act_and_stop(self, layer: nn.Module, inputs: Any, output: Any) -> Tensor | None:
+    def _act_and_stop(self, layer: nn.Module, inputs: Inputs, output: Any) -> Tensor | None:
         assert self._act is not None
         result = self._act(layer, inputs, output)
         ours = [hook for hook in layer._forward_hooks.values() if isinstance(hook, _Hook)]
@@ -278,16 +282,22 @@ class _EarlyStop:
 
     def __init__(self, model: nn.Module, runs: Mapping[nn.Module, int]) -> None:
         self.model = model
+        # Whether every layer has run in the call that is under way.
+        self.is_over = False
         self._runs = runs
         # Runs to come in the call that is under way; None between calls.
         self._left: dict[nn.Module, int] | None = None
-        # An instance's `_compiled_call_impl` is what `nn.Module.__call__` turns to first. Unlike
-        # `forward` it surrounds the model's own hooks, which would be given None otherwise, and
-        # is not copied with the model.
-        former = model.__dict__.get("_compiled_call_impl")
-        self._call: Callable[..., Any] = (
-            former if isinstance(former, _EarlyStop) else model._call_impl
-        )
+
+    def install(self) -> Place:
+        """The place to put this in: what `nn.Module.__call__` turns to first.
+
+        Unlike `forward` it surrounds the model's own hooks, which would be given None otherwise,
+        and is not copied with the model.
+        """
+        former = self.model.__dict__.get("_compiled_call_impl")
+        inner = former if isinstance(former, _EarlyStop) else self.model._call_impl
+        self._call: Callable[..., Any] = inner
+        return self.model, "_compiled_call_impl", self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._left is not None:
@@ -299,7 +309,7 @@ class _EarlyStop:
             if stop.owner is not self:
                 raise
         finally:
-            self._left = None
+            self._left, self.is_over = None, False
         return None
 
     def ends_with(self, layer: nn.Module) -> bool:
@@ -307,57 +317,75 @@ class _EarlyStop:
         if self._left is None:
             return False
         self._left[layer] -= 1
+        if self._left[layer] == 0:
+            self.is_over = max(self._left.values()) <= 0
         last = next(reversed(layer._forward_hooks.values()))
         return self.is_over and isinstance(last, _Hook) and last.early is self
 
-    @property
-    def is_over(self) -> bool:
-        return self._left is not None and all(count <= 0 for count in self._left.values())
 
+class _Block(Generic[_Result]):
+    """A block in which layers have hooks, modules run uncompiled, and calls may end early."""
 
-def _times_registered(
-    model: nn.Module, layers: Iterable[nn.Module], shared: bool
-) -> dict[nn.Module, int]:
-    if not shared:
-        return dict.fromkeys(layers, 1)
-    modules = list(named_modules(model).values())
-    return {layer: modules.count(layer) for layer in layers}
+    def __init__(
+        self,
+        modules: Iterable[nn.Module],
+        acts: Mapping[nn.Module, _Act],
+        result: _Result,
+        *,
+        early: _EarlyStop | None = None,
+        to_run: Iterable[str] = (),
+    ) -> None:
+        self._modules = modules
+        self._acts = acts
+        self._result = result
+        self._early = early
+        # Layers that have not run yet, of those whose running was the point of the block.
+        self._to_run = to_run
+        self._hooks: list[_Hook] = []
+        self._before: list[Place] = []
 
+    def __enter__(self) -> _Result:
+        if self._hooks:
+            raise DissectError("this block is open already: make another to open within it")
+        places = compiled_places(self._modules, self._acts) if can_be_compiled() else []
+        if self._early is not None:
+            places.append(self._early.install())
+        self._before = [
+            (module, name, module.__dict__.get(name, self)) for module, name, _ in places
+        ]
+        try:
+            for module, name, value in places:
+                module.__dict__[name] = value
+            for layer, act in self._acts.items():
+                self._hooks.append(_Hook(layer, act, self._early))
+        except BaseException:
+            self._undo()
+            raise
+        return self._result
 
-@contextmanager
-def _hooked(
-    modules: Iterable[nn.Module],
-    acts: Mapping[nn.Module, _Act],
-    early: _EarlyStop | None = None,
-) -> Iterator[None]:
-    """The layers have hooks, the modules run uncompiled, and the model's calls may end early."""
-    places = compiled_places(modules, acts)
-    if early is not None:
-        places.append((early.model, "_compiled_call_impl", early))
-    absent = object()
-    before = [(module, name, module.__dict__.get(name, absent)) for module, name, _ in places]
-    hooks: list[_Hook] = []
-    try:
-        for module, name, value in places:
-            module.__dict__[name] = value
-        for layer, act in acts.items():
-            hooks.append(_Hook(layer, act, early))
-        yield
-    finally:
-        for hook in hooks:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._undo()
+        if kind is None:
+            for name in self._to_run:
+                warnings.warn(f"nothing was edited: {never_ran(name)}", stacklevel=2)
+
+    def _undo(self) -> None:
+        for hook in self._hooks:
             hook.remove()
-        for module, name, value in reversed(before):
-            if value is absent:
+        for module, name, value in reversed(self._before):
+            # The block itself stands for an attribute that was not there.
+            if value is self:
                 module.__dict__.pop(name, None)
             else:
                 module.__dict__[name] = value
+        self._hooks, self._before = [], []
 
 
-def _destination(to: _Device | torch.dtype | None) -> torch.device | torch.dtype | None:
+def _device(name: str) -> torch.device:
     try:
-        return torch.device(to) if isinstance(to, str) else to
+        return torch.device(name)
     except RuntimeError as error:
-        raise DissectError(f"there is no device {to!r}: use 'cpu', 'cuda', ...") from error
+        raise DissectError(f"there is no device {name!r}: use 'cpu', 'cuda', ...") from error
 
 
 def _refuse_change(name: str, before: Tensor, after: Any) -> None:
@@ -370,9 +398,3 @@ def _refuse_change(name: str, before: Tensor, after: Any) -> None:
     )
     if now != was:
         raise DissectError(f"the edit of {name!r} returned {now}: it must return {was}")
-
-
-def _not_one_tensor(name: str, layer: nn.Module, output: object) -> str:
-    inside = [f"{name}.{child}".lstrip(".") for child in layer_names(layer)]
-    where = f"a layer inside it, such as {inside[0]!r}" if inside else "the layer that feeds it"
-    return f"layer {name!r} gives {type(output).__name__}, not one tensor: name {where}"

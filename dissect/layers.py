@@ -2,11 +2,10 @@
 
 import difflib
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from types import FunctionType, MethodType
-from typing import Any, TypeVar
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.jit import ScriptModule
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -15,11 +14,13 @@ from torch.nn.modules.dropout import _DropoutNd
 from dissect.errors import DissectError
 
 __all__ = [
+    "Inputs",
     "Place",
+    "can_be_compiled",
     "compiled_places",
-    "kept_eager",
     "layer_names",
     "named_modules",
+    "not_one_tensor",
     "owns_memory",
     "resolve_layer",
     "studied_modules",
@@ -35,7 +36,8 @@ _PLAIN = "_torchdynamo_orig_callable"
 
 # A module, the name of one of its attributes, and a value for that.
 Place = tuple[nn.Module, str, Any]
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+# What a module is called with: by position, and by name.
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def layer_names(model: nn.Module) -> list[str]:
@@ -139,36 +141,26 @@ def compiled_places(modules: Iterable[nn.Module], layers: Iterable[nn.Module]) -
 
     Compiled code pays no heed to hooks that were added after it was compiled.
     """
-    return list(_compiled_places(modules, layers)) if _can_be_compiled() else []
-
-
-def _compiled_places(modules: Iterable[nn.Module], layers: Iterable[nn.Module]) -> Iterator[Place]:
+    places: list[Place] = []
     for module in modules:
         for name in ("_compiled_call_impl", "forward"):
             value = module.__dict__.get(name)
             if isinstance(value, FunctionType) and hasattr(value, _PLAIN):
-                yield module, name, getattr(value, _PLAIN)
+                places.append((module, name, getattr(value, _PLAIN)))
         plain = getattr(_forward_of_class(module), _PLAIN, None)
         if plain is not None and "forward" not in module.__dict__:
-            yield module, "forward", MethodType(plain, module)
+            places.append((module, "forward", MethodType(plain, module)))
     for layer in layers:
         # The model may also run inside something compiled that cannot be seen from here. A
         # `forward` of its own is what makes dynamo look at a layer, and at its hooks, again.
         forward = _forward_of_class(layer)
         if forward and "forward" not in layer.__dict__ and not hasattr(forward, _PLAIN):
-            yield layer, "forward", MethodType(forward, layer)
+            places.append((layer, "forward", MethodType(forward, layer)))
+    return places
 
 
-def kept_eager(function: _Function) -> _Function:
-    """The function, which stays out of the graph where what calls it is compiled."""
-    if not _can_be_compiled():
-        return function
-    eager: _Function = torch.compiler.disable(function)
-    return eager
-
-
-def _can_be_compiled() -> bool:
-    # Nothing is compiled before dynamo is imported, and importing it takes seconds.
+def can_be_compiled() -> bool:
+    """Whether anything may be compiled: not before dynamo is imported, which takes seconds."""
     return "torch._dynamo" in sys.modules
 
 
@@ -184,20 +176,25 @@ def _forward_of_class(module: nn.Module) -> Callable[..., Any] | None:
     return getattr(type(module), "forward", None)
 
 
-def owns_memory(layer: nn.Module, inputs: Any, output: Tensor) -> bool:
+def owns_memory(layer: nn.Module, inputs: Inputs, output: Tensor) -> bool:
     """Whether the output is surely a tensor of its own: no weight, no view, nothing of the inputs.
 
     False may also mean that it cannot be told.
     """
     if type(output) is not Tensor or output._is_view():
         return False
+    args, kwargs = inputs
+    state = (layer._parameters, layer._buffers, kwargs)
     try:
         memory = output.untyped_storage()
         start, size = memory.data_ptr(), memory.nbytes()
         if size != output.numel() * output.element_size():
             return False
-        for other in (*_tensors(inputs), *layer._parameters.values(), *layer._buffers.values()):
-            if other is not None and start <= other.data_ptr() < start + size:
+        for other in (*args, *(value for values in state for value in values.values())):
+            if isinstance(other, Tensor):
+                if start <= other.data_ptr() < start + size:
+                    return False
+            elif isinstance(other, list | tuple | dict):
                 return False
     except (NotImplementedError, RuntimeError):
         # Sparse and other tensors that have no memory to compare.
@@ -205,11 +202,8 @@ def owns_memory(layer: nn.Module, inputs: Any, output: Tensor) -> bool:
     return True
 
 
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, list | tuple):
-        return []
-    return [tensor for part in value for tensor in _tensors(part)]
+def not_one_tensor(name: str, layer: nn.Module, output: object) -> str:
+    """What to do where a layer does not give one tensor."""
+    inside = [f"{name}.{child}".lstrip(".") for child in layer_names(layer)]
+    where = f"a layer inside it, such as {inside[0]!r}" if inside else "the layer that feeds it"
+    return f"layer {name!r} gives {type(output).__name__}, not one tensor: name {where}"

@@ -433,6 +433,17 @@ def test_an_edit_in_place_does_not_reach_the_input_of_the_model():
     assert x.item() == 1
 
 
+def test_a_block_may_be_entered_again_but_not_within_itself():
+    model = by_2_3_5()
+    louder = edit(model, {"layer0": lambda a: a + 1})
+    for _ in range(2):
+        with louder:
+            assert model(ones()).item() == 45
+            with pytest.raises(DissectError, match="open already"):
+                louder.__enter__()
+        assert model(ones()).item() == 30
+
+
 def test_an_edit_that_never_acts_warns_and_one_that_acts_does_not():
     model = by_2_3_5()
     with pytest.warns(UserWarning, match="nothing was edited: layer 'layer2' did not run") as seen:
