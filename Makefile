@@ -53,7 +53,6 @@ figures: $(VENV)/.installed
 	mkdir -p docs
 	cp out/figures/probe.png out/figures/ablate.png docs/
 	cp out/figures/layers/layers.png docs/layers.png
-	cp out/figures/fresh/ablate.png docs/fresh.png
 	cp out/figures/samples.png dissect/models/weights/bedrooms64/samples.png
 
 clean:

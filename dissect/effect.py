@@ -195,7 +195,7 @@ def measure(
         classes=segmenter.classes,
         replaced=replaced,
         features=np.concatenate(features) if features else None,
-        **joined,  # type: ignore[arg-type]
+        **joined,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dissect.cli import ablate, data, effect, probe, sample, segment, train
+from dissect.cli import ablate, data, probe, sample, train
 from dissect.errors import DissectError
 
 __all__ = ["app", "main"]
@@ -40,10 +40,8 @@ def _options(
 
 app.command("probe")(probe.probe)
 app.command("ablate")(ablate.ablate)
-app.command("effect")(effect.effect)
 app.command("sample")(sample.sample)
 app.command("train")(train.train)
-app.command("segment")(segment.segment)
 app.add_typer(data.app, name="data")
 
 

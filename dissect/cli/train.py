@@ -10,7 +10,7 @@ import typer
 
 from dissect.cli.options import Device, Json, Out, Seed
 from dissect.cli.output import Output
-from dissect.cli.segment import train_segmenter
+from dissect.cli.segmenter import train_segmenter
 from dissect.errors import DissectError
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ of one channel.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -157,7 +158,7 @@ class _Tail:
                     conv.weight[unit : unit + 1],
                     None,
                     conv.stride,
-                    conv.padding,
+                    cast("tuple[int, ...]", conv.padding),
                     conv.output_padding,
                 )
                 yield at, self.rest(self.whole[rows[at]] - own)

@@ -86,7 +86,7 @@ def train_segmenter(
             logits = network(images)
         loss = functional.cross_entropy(logits.float(), target, weights)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         schedule.step()
         if step % 10 == 0 or step == config.steps:
