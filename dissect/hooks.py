@@ -101,7 +101,7 @@ def record(
         if not isinstance(output, Tensor):
             raise DissectError(not_one_tensor(names[layer], layer, output))
         nothing_follows = early is not None and early.ends_with(layer)
-        kept = output.detach() if detach else output
+        kept = output.detach() if detach and output.requires_grad else output
         moved = kept if destination is None else kept.to(destination)
         if moved is not kept:
             calls[layer].append(moved)

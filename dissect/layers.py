@@ -181,18 +181,17 @@ def owns_memory(layer: nn.Module, inputs: Inputs, output: Tensor) -> bool:
 
     False may also mean that it cannot be told.
     """
-    if type(output) is not Tensor or output._is_view():
+    # In inference mode torch does not know what is a view.
+    if type(output) is not Tensor or output._is_view() or output.is_inference():
         return False
     args, kwargs = inputs
-    state = (layer._parameters, layer._buffers, kwargs)
     try:
-        memory = output.untyped_storage()
-        start, size = memory.data_ptr(), memory.nbytes()
-        if size != output.numel() * output.element_size():
-            return False
-        for other in (*args, *(value for values in state for value in values.values())):
+        start, size = output.data_ptr(), output.nbytes
+        others = [*args, *kwargs.values(), *layer._parameters.values(), *layer._buffers.values()]
+        for other in others:
             if isinstance(other, Tensor):
-                if start <= other.data_ptr() < start + size:
+                at = other.data_ptr()
+                if at < start + size and start < at + other.nbytes:
                     return False
             elif isinstance(other, list | tuple | dict):
                 return False
