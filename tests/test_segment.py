@@ -97,5 +97,5 @@ def test_a_segmenter_learns_the_same_from_the_same_seed(renders):
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]), name
     assert [step for step, _, _ in seen] == list(range(10, 90, 10))
-    assert seen[-1][1] < 0.8 * seen[0][1]
+    assert seen[-1][1] < 0.9 * seen[0][1]
     assert not first.training
