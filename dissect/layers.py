@@ -181,12 +181,14 @@ def owns_memory(layer: nn.Module, inputs: Inputs, output: Tensor) -> bool:
 
     False may also mean that it cannot be told.
     """
-    # In inference mode torch does not know what is a view.
-    if type(output) is not Tensor or output._is_view() or output.is_inference():
+    if type(output) is not Tensor or output._is_view():
         return False
     args, kwargs = inputs
     try:
         start, size = output.data_ptr(), output.nbytes
+        # In inference mode torch does not know what is a view.
+        if output.is_inference() and output.untyped_storage().nbytes() != size:
+            return False
         others = [*args, *kwargs.values(), *layer._parameters.values(), *layer._buffers.values()]
         for other in others:
             if isinstance(other, Tensor):
