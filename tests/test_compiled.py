@@ -156,3 +156,17 @@ def test_a_model_inside_compiled_code_of_others_is_recorded_and_edited(around, f
         fast(ONE)
     assert acts["twice"].item() == 2
     assert fast(ONE).item() == 6 * scale
+
+
+@pytest.mark.usefixtures("_fresh_dynamo")
+def test_the_function_of_an_edit_stays_out_of_the_graph():
+    model, traced = Pure(), []
+    fast = torch.compile(lambda x: model(x), backend=counting)
+
+    def double(activation):
+        traced.append(torch.compiler.is_compiling())
+        return activation * 2
+
+    with edit(model, {"twice": double}):
+        assert fast(ONE).item() == 12
+    assert traced == [False]

@@ -115,6 +115,19 @@ def test_what_is_recorded_is_never_the_input_of_the_model(detach):
     assert acts["layer0"].item() == 1
 
 
+class First(nn.Module):
+    def forward(self, xs):
+        return xs[0]
+
+
+def test_what_is_recorded_is_no_part_of_a_list_that_came_in():
+    model, x = First(), ones()
+    with record(model, "", stop=True) as acts:
+        model([x])
+    x.zero_()
+    assert acts[""].item() == 1
+
+
 class Constant(nn.Module):
     """As StyleGAN begins: the output is the weight itself."""
 
@@ -247,7 +260,8 @@ def test_a_part_called_by_itself_runs_to_its_end():
     with record(model, "layer0.layer0", stop=True) as acts:
         assert model.layer0(ones()).item() == 30
         assert model(ones()) is None
-    assert [a.item() for a in acts.calls("layer0.layer0")] == [2, 2]
+        assert model.layer0(ones()).item() == 30
+    assert [a.item() for a in acts.calls("layer0.layer0")] == [2, 2, 2]
 
 
 def test_a_wrapper_is_recorded_by_the_names_that_it_has():
