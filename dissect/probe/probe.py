@@ -193,7 +193,7 @@ def fit_probe(
     inside: float = 0.5,
     negatives_per_positive: float = 2.0,
     negatives_from: Literal["all", "boxed"] = "all",
-    C: float = 0.01,  # noqa: N803 - the field's name for it
+    C: float = 0.003,  # noqa: N803 - the field's name for it
     folds: int = 5,
     resamples: int = 200,
     shuffles: int = 5,
