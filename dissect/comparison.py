@@ -15,7 +15,7 @@ from dissect.errors import DissectError
 from dissect.hooks import activations
 from dissect.models import latents_for
 from dissect.probe import Probe
-from dissect.surgery import ablated, mean_activation
+from dissect.surgery import Within, ablated, mean_activation
 from dissect.units import Units
 
 __all__ = ["Edit", "compare", "fresh_latents", "most_of_concept"]
@@ -113,9 +113,9 @@ def compare(
 def _edited(
     model: nn.Module, z: Tensor, units: Units, edit: Edit, probe: Probe | None
 ) -> NDArray[np.uint8]:
-    where: Probe | _Within | Tensor | None = probe or edit.region
+    where: Probe | Within | Tensor | None = probe or edit.region
     if probe is not None and edit.region is not None:
-        where = _Within(probe, edit.region)
+        where = Within(probe, edit.region)
     replacement: Literal["zero"] | Tensor = "zero"
     if edit.replacement == "mean":
         replacement = mean_activation(model, units, z)
@@ -128,18 +128,6 @@ def _edited(
         replacement=replacement,
     ):
         return _drawn(model, z)
-
-
-@dataclass(frozen=True)
-class _Within:
-    """A probe that sees nothing outside a region."""
-
-    probe: Probe
-    region: Tensor
-
-    def probability(self, activations: Tensor) -> Tensor:
-        found = self.probe.probability(activations)
-        return found * self.region.to(found)
 
 
 def _drawn(model: nn.Module, z: Tensor) -> NDArray[np.uint8]:
