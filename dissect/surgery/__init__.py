@@ -2,5 +2,6 @@
 
 from dissect.surgery.ablation import Gate, Within, ablated, mean_activation
 from dissect.surgery.baking import bake
+from dissect.surgery.excision import excise
 
-__all__ = ["Gate", "Within", "ablated", "bake", "mean_activation"]
+__all__ = ["Gate", "Within", "ablated", "bake", "excise", "mean_activation"]
