@@ -82,7 +82,7 @@ class GatedEdit(nn.Module):
                 f"this edit is of a layer of {units} units, and got {tuple(activation.shape)}"
             )
         shape = (1, units, *([1] * (activation.ndim - 2)))
-        values = self.values.to(activation).reshape(shape)
+        values = self.values.to(activation.dtype).reshape(shape)
         after = values if self.strength == 1 else activation - self.strength * (activation - values)
         chosen = self.edited.reshape(shape)
         if self.probe is not None or self.region is not None:
@@ -106,12 +106,12 @@ class GatedEdit(nn.Module):
             assert self.region is not None
             return self.region.unsqueeze(0) > self.threshold
         # As `Probe.probability` has it, step for step: the last bit decides at the threshold.
-        kind = torch.promote_types(activation.dtype, torch.float32)
+        kind = torch.float64 if activation.dtype == torch.float64 else torch.float32
         assert self.probe.bias is not None
         logit = F.conv2d(
             activation.to(kind), self.probe.weight.to(kind), self.probe.bias.to(kind)
         ).squeeze(1)
         found = logit.sigmoid()
         if self.region is not None:
-            found = found * self.region.to(found)
+            found = found * self.region.to(kind)
         return found > self.threshold
