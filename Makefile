@@ -42,6 +42,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/record.py
 	$(BIN)/python benchmarks/render.py
 	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/excise.py
 
 # Every picture in the README and beside the bundled model.
 figures: $(VENV)/.installed

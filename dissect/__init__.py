@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dissect.models import Discriminator, Generator, fingerprint, latents_for, load
     from dissect.models import save_checkpoint as save
     from dissect.probe import Probe, fit_probe
-    from dissect.surgery import ablated, bake
+    from dissect.surgery import ablated, bake, excise
     from dissect.units import Units
 
 _HOMES = {
@@ -50,6 +50,7 @@ _HOMES = {
     "fit_probe": "dissect.probe",
     "ablated": "dissect.surgery",
     "bake": "dissect.surgery",
+    "excise": "dissect.surgery",
     "Units": "dissect.units",
 }
 
@@ -67,6 +68,7 @@ __all__ = [
     "annotation_file",
     "bake",
     "edit",
+    "excise",
     "fingerprint",
     "fit_probe",
     "latents",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,10 +15,10 @@ from dissect.errors import DissectError
 from dissect.hooks import activations
 from dissect.models import latents_for
 from dissect.probe import Probe
-from dissect.surgery import ablated, mean_activation
+from dissect.surgery import Within, ablated, mean_activation
 from dissect.units import Units
 
-__all__ = ["Edit", "compare", "fresh_latents", "most_of_concept"]
+__all__ = ["Edit", "compare", "edit_arguments", "fresh_latents", "most_of_concept"]
 
 _BATCH = 100
 
@@ -110,36 +110,32 @@ def compare(
     return images
 
 
-def _edited(
+def edit_arguments(
     model: nn.Module, z: Tensor, units: Units, edit: Edit, probe: Probe | None
-) -> NDArray[np.uint8]:
-    where: Probe | _Within | Tensor | None = probe or edit.region
+) -> dict[str, Any]:
+    """The arguments of `ablated`, and of `bake`, beside the model and the units.
+
+    A unit's mean, where the edit asks for it, is taken over the latents `z`.
+    """
+    where: Probe | Within | Tensor | None = probe or edit.region
     if probe is not None and edit.region is not None:
-        where = _Within(probe, edit.region)
+        where = Within(probe, edit.region)
     replacement: Literal["zero"] | Tensor = "zero"
     if edit.replacement == "mean":
         replacement = mean_activation(model, units, z)
-    with ablated(
-        model,
-        units,
-        where=where,
-        threshold=edit.threshold,
-        strength=edit.strength,
-        replacement=replacement,
-    ):
+    return {
+        "where": where,
+        "threshold": edit.threshold,
+        "strength": edit.strength,
+        "replacement": replacement,
+    }
+
+
+def _edited(
+    model: nn.Module, z: Tensor, units: Units, edit: Edit, probe: Probe | None
+) -> NDArray[np.uint8]:
+    with ablated(model, units, **edit_arguments(model, z, units, edit, probe)):
         return _drawn(model, z)
-
-
-@dataclass(frozen=True)
-class _Within:
-    """A probe that sees nothing outside a region."""
-
-    probe: Probe
-    region: Tensor
-
-    def probability(self, activations: Tensor) -> Tensor:
-        found = self.probe.probability(activations)
-        return found * self.region.to(found)
 
 
 def _drawn(model: nn.Module, z: Tensor) -> NDArray[np.uint8]:

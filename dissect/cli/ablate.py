@@ -8,14 +8,11 @@ import typer
 from dissect.cli.options import Boxes, Concept, Device, Force, Json, Layer, Model, Out, Rule, Seed
 from dissect.cli.output import Output
 from dissect.cli.probe import open_boxes
+from dissect.cli.saving import check_saving, save_edited, saved_text
 from dissect.errors import DissectError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from dissect.comparison import Edit
-    from dissect.models import Generator
-    from dissect.units import Units
 
 __all__ = ["ablate"]
 
@@ -63,8 +60,15 @@ def ablate(
     ] = None,
     columns: Annotated[int, typer.Option(help="Samples in a row.", min=1)] = 12,
     save: Annotated[
-        Path | None, typer.Option(help="Save the edited generator (with --where everywhere).")
+        Path | None,
+        typer.Option(
+            help="Save the edited generator, with --where everywhere (in its weights, where they "
+            "can hold the edit) or --where probe (as a small module)."
+        ),
     ] = None,
+    excise: Annotated[
+        bool, typer.Option("--excise", help="Save it without the units: smaller and faster.")
+    ] = False,
     out: Out = Path("out"),
     seed: Seed = 1,
     device: Device = "auto",
@@ -90,9 +94,7 @@ def ablate(
     probe = fit_from_boxes(generator, annotations, layer, scored=False)
     grid = _grid(generator, layer)
     edit = Edit(strength, replace, threshold, _region(region, annotations.size, grid))  # type: ignore[arg-type]
-    savable = None
-    if save is not None:
-        savable = _savable(save, generator, edit, where, force=force)
+    check_saving(save, generator, edit, where, excised=excise, force=force)
     if units_file is None:
         units = probe.units(rule)
     else:
@@ -129,8 +131,13 @@ def ablate(
     caption = f"{model}, {layer}: {chosen}"
     sheet = labelled_rows(rows, columns=columns, caption=caption)
     output.wrote(save_image(out / "ablate.png", sheet))
-    if save is not None and savable is not None:
-        output.wrote(_save(save, savable, units, force=force))
+    saved = None
+    if save is not None:
+        gate = probe if where == "probe" else None
+        saved = save_edited(
+            save, generator, units, gate, edit, z[shown], excised=excise, force=force
+        )
+        output.wrote(save)
     values = {
         "concept": concept,
         "layer": layer,
@@ -144,8 +151,10 @@ def ablate(
         "among": among,
         "shown": shown,
         "seed": seed,
+        "saved": saved,
     }
-    output.result(values, f"{len(units)} of {units.total} units of {layer} removed from {chosen}")
+    text = f"{len(units)} of {units.total} units of {layer} removed from {chosen}"
+    output.result(values, text if saved is None else f"{text}\n{saved_text(saved)}")
 
 
 def _grid(generator: "nn.Module", layer: str) -> tuple[int, int]:
@@ -180,31 +189,3 @@ def _region(
             f"--region covers no cell of the {grid[0]}x{grid[1]} grid by half: draw it larger"
         )
     return cells.float()
-
-
-def _savable(
-    path: Path, generator: "nn.Module", edit: "Edit", where: str, *, force: bool
-) -> "Generator":
-    """The generator, if its edit can be saved: refused before any work is done, not after it."""
-    from dissect.models import Generator
-
-    plain = edit.strength == 1 and edit.replacement == "zero" and edit.region is None
-    if where != "everywhere" or not plain:
-        raise DissectError(
-            "only units removed everywhere can be written into the weights: add --where "
-            "everywhere, and leave out --strength, --replace and --region"
-        )
-    if not isinstance(generator, Generator):
-        raise DissectError("--save writes generators of dissect; save others with torch.save")
-    if path.exists() and not force:
-        raise DissectError(f"{path} exists already; give another name, or --force to replace it")
-    return generator
-
-
-def _save(path: Path, generator: "Generator", units: "Units", *, force: bool) -> Path:
-    from dissect.models import save_checkpoint
-    from dissect.surgery import bake
-
-    baked = bake(generator, units)
-    card = {"edit": {"layer": units.layer, "units": list(units.indices), "rule": units.rule}}
-    return save_checkpoint(path, baked, card=card, force=force)
