@@ -54,7 +54,7 @@ CASES = {
     "module": (["--strength", "1.5"], "everywhere"),
     "probe": (["--threshold", "0.4", "--strength", "1.5"], "probe"),
     "mean": (["--replace", "mean"], "everywhere"),
-    "region": (["--region", "0,0,32,24"], "probe"),
+    "region": (["--region", "0,0,32,24", "--threshold", "0.2"], "probe"),
     "excised": (["--excise"], "everywhere"),
 }
 
