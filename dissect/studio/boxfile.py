@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from dissect.studio.pictures import Pictures, identity
 __all__ = ["BoxFile", "ConflictError", "Drawn"]
 
 _MOST_BOXES = 200
+# Seconds after which nobody is still writing a file.
+_ABANDONED = 60
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class BoxFile:
         self._places = {pictures.key(place): place for place in range(len(pictures))}
         self._new_info = info or {}
         self._lock = threading.Lock()
+        _sweep(path)
         with self._lock:
             self._read()
 
@@ -162,6 +167,14 @@ class BoxFile:
             for image in annotations.images
             if identity(image) in self._places
         }
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes left half-written beside the file."""
+    for left in path.parent.glob(f".{path.name}.????????"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _ABANDONED:
+                left.unlink()
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
