@@ -151,7 +151,7 @@ def studio(
         first = painter is painters[0]
         known = _known(painter, drawing if first else None, (boxes or []) if first else [])
         explorers[name] = Explorer(painter, known, eyes, out)
-    workspace = Workspace(f"dissect {', '.join(names)}", drawing, explorers)
+    workspace = Workspace(", ".join(names), drawing, explorers)
     if as_json:
         # A program needs the address now, and nothing more once the page is closed.
         output.result({"url": place.url}, "")

@@ -29,8 +29,9 @@ function filled(node, properties, children) {
 /** Say something that must not be missed; a good message goes by itself. */
 export function notice(text, { good = false, id = "" } = {}) {
   if (id) dismiss(id);
+  const sentence = text.charAt(0).toUpperCase() + text.slice(1);
   const close = element("button", { type: "button", textContent: "Close" });
-  const node = element("div", { className: good ? "notice good" : "notice" }, text, close);
+  const node = element("div", { className: good ? "notice good" : "notice" }, sentence, close);
   node.dataset.id = id;
   close.addEventListener("click", () => node.remove());
   $("notices").append(node);

@@ -4,10 +4,12 @@ import { get, latest, post } from "./api.js";
 import { $, bytes, element, notice, saved } from "./dom.js";
 import { brushCells, copyEdit, editBody, editFrom, editWords, freshEdit } from "./edit.js";
 import { History } from "./history.js";
+import { showMeters } from "./meters.js";
 import { makePane } from "./pane.js";
 import { makeUnitList } from "./units.js";
 
 const MOST_TRIED = 40; // samples looked through for one that shows the concept
+const SHOWS = 0.015; // the share of an image's pixels from which it does
 const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
 export function exploreRoom(models, remember) {
@@ -77,15 +79,16 @@ export function exploreRoom(models, remember) {
   const draw = latest(async () => {
     if (!study) return;
     const began = gesture;
+    let control = null;
     try {
       after = opened(await post("edit", body()));
       panes.after.show(after.pixels, about.width, about.height);
       if ($("control").checked) {
-        const control = opened(await post("edit", { ...body(), control: Number($("control").dataset.draw) }));
+        control = opened(await post("edit", { ...body(), control: Number($("control").dataset.draw) }));
         panes.control.show(control.pixels, about.width, about.height);
-        panes.control.counts = control.counts;
       }
-      measure();
+      showMeters({ before, after, control, at: number(), concept: short() });
+      panes.after.describe(`After the edit of ${edit.units.size} units ${edit.where}`);
       overlay();
       // How long a hand waits for the picture; the tests read it, and so may anybody.
       if (began !== null) performance.measure("edit", { start: began, end: performance.now() });
@@ -112,27 +115,6 @@ export function exploreRoom(models, remember) {
       notice(error.message, { id: "look" });
     }
   });
-
-  /** The share of the concept's pixels that are gone, here and under the control. */
-  function measure() {
-    const meters = [];
-    const figure = (value, meaning) => meters.push(
-      element("span", { className: "figure" }, element("b", { textContent: value }), element("span", { className: "quiet", textContent: meaning })));
-    const at = number();
-    if (at >= 0 && before?.counts) {
-      const first = before.counts[at] ?? 0;
-      const left = after.counts[at] ?? 0;
-      const share = (rest) => (first ? `${Math.round((1 - rest / first) * 100)}%`.replace("-", "−") : "none here");
-      figure(share(left), `of the ${short()} removed`);
-      figure(`${first} → ${left}`, `${short()} pixels`);
-      if ($("control").checked && panes.control.counts) figure(share(panes.control.counts[at] ?? 0), "removed by random units");
-    }
-    let sum = 0;
-    for (let place = 0; place < before.pixels.length; place += 1) sum += Math.abs(before.pixels[place] - after.pixels[place]);
-    figure((sum / before.pixels.length).toFixed(1), "mean change, of 255");
-    $("meters").replaceChildren(...meters);
-    panes.after.describe(`After the edit of ${edit.units.size} units ${edit.where}`);
-  }
 
   function overlay() {
     for (const pane of Object.values(panes)) pane.clear();
@@ -232,7 +214,7 @@ export function exploreRoom(models, remember) {
     const at = number();
     for (let tried = 1; tried <= MOST_TRIED; tried += 1) {
       const { counts } = await get("before", { model, seed: sample.seed, index: sample.index + tried });
-      if ((counts[at] ?? 0) >= 60) return go(sample.seed, sample.index + tried);
+      if ((counts[at] ?? 0) >= SHOWS * about.width * about.height) return go(sample.seed, sample.index + tried);
     }
     return notice(`None of the next ${MOST_TRIED} samples shows a ${short()}.`, { good: true });
   }
@@ -248,9 +230,8 @@ export function exploreRoom(models, remember) {
 
   async function openModel(words) {
     about = await get("model", { model });
-    const options = (select, values) => $(select).replaceChildren(...values.map(([value, text]) => element("option", { value, textContent: text })));
-    options("layer", about.layers.map((name) => [name, name]));
-    options("concept", Object.entries(about.concepts).map(([name, boxes]) => [name, `${name}, ${boxes} boxes`]));
+    $("layer").replaceChildren(...about.layers.map((name) => element("option", { value: name, textContent: name })));
+    listConcepts();
     const layer = words.get("layer") ?? "layer8x8";
     $("layer").value = about.layers.includes(layer) ? layer : about.layers[0];
     if (words.get("concept") in about.concepts) $("concept").value = words.get("concept");
@@ -258,6 +239,22 @@ export function exploreRoom(models, remember) {
     const none = !Object.keys(about.concepts).length;
     if (none) notice("This model has no boxes yet: draw some under Annotate, and come back.", { id: "none" });
     return !none;
+  }
+
+  function listConcepts() {
+    $("concept").replaceChildren(...Object.entries(about.concepts).map(([name, boxes]) =>
+      element("option", { value: name, textContent: `${name}, ${boxes} boxes` })));
+  }
+
+  /** Boxes may have been drawn since the room was left. */
+  async function comeBack() {
+    const chosen = $("concept").value;
+    const boxes = about.concepts[chosen];
+    about = await get("model", { model });
+    listConcepts();
+    if (chosen in about.concepts) $("concept").value = chosen;
+    if (about.concepts[chosen] === boxes) keep();
+    else await restudy();
   }
 
   /** What needs the segmenter, and speaks of the concept, is there only where the two meet. */
@@ -383,7 +380,7 @@ export function exploreRoom(models, remember) {
       if (words.has("index")) {
         sample = { seed: Number(words.get("seed")) || 0, index: Number(words.get("index")) || 0 };
       }
-      if (seen) keep();
+      if (seen) await comeBack();
       else await reopen(words);
     },
   };
