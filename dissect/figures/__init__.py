@@ -5,6 +5,7 @@ from dissect.figures.grid import image_grid
 from dissect.figures.probe import layer_scores_figure, probe_figure
 from dissect.figures.sheet import SheetStyle, labelled_rows
 from dissect.figures.style import rasterized
+from dissect.figures.units_page import units_page
 
 __all__ = [
     "SheetStyle",
@@ -15,4 +16,5 @@ __all__ = [
     "probe_figure",
     "rasterized",
     "ruled_sheet",
+    "units_page",
 ]
