@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dissect.cli import ablate, data, effect, probe, sample, studio, train
+from dissect.cli import ablate, data, effect, probe, sample, studio, train, units
 from dissect.errors import DissectError
 
 __all__ = ["app", "main"]
@@ -41,6 +41,7 @@ def _options(
 app.command("probe")(probe.probe)
 app.command("ablate")(ablate.ablate)
 app.command("effect")(effect.effect)
+app.command("units")(units.units)
 app.command("sample")(sample.sample)
 app.command("annotate")(studio.annotate)
 app.command("studio")(studio.studio)

@@ -6,6 +6,7 @@ from dissect.figures.grid import image_grid
 from dissect.figures.probe import layer_scores_figure, probe_figure
 from dissect.figures.sheet import SheetStyle, labelled_rows
 from dissect.figures.style import rasterized
+from dissect.figures.units_page import units_page
 
 __all__ = [
     "SheetStyle",
@@ -17,4 +18,5 @@ __all__ = [
     "probe_figure",
     "rasterized",
     "ruled_sheet",
+    "units_page",
 ]
