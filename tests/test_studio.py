@@ -18,7 +18,8 @@ from dissect.annotations import Annotations, Box
 from dissect.cli import main
 from dissect.errors import DissectError
 from dissect.models import fingerprint
-from dissect.studio import BoxFile, ConflictError, Painter, SamplePictures, take_place
+from dissect.studio import BoxFile, ConflictError, Drawing, Painter, SamplePictures, take_place
+from dissect.studio.drawing import concepts_in, samples_to_draw_on
 from dissect.studio.explorer import Edit
 from dissect.units import Units
 
@@ -127,6 +128,18 @@ def test_after_any_changes_the_file_holds_what_was_answered(tmp_path, pictures, 
     opened = BoxFile(path, "spot", pictures).drawn()
     for place, drawn in expected.items():
         assert opened[place].boxes == (None if drawn is None else tuple(drawn))
+
+
+def test_a_folder_is_continued_with_the_concepts_and_the_samples_that_it_is_about(tmp_path):
+    painter = Painter("toy", Toy().eval())
+    begun = Drawing(tmp_path, SamplePictures(painter, [(7, 3), (7, 4), (2, 0)]), ["spot", "a door"])
+    begun.file("a door").change(1, [Box(0, 0, 2, 2)], "unseen")
+    (tmp_path / "units.json").write_text('{"kind": "units"}')
+    (tmp_path / "broken.json").write_text("{")
+    assert concepts_in(tmp_path) == ["a door"]
+    assert samples_to_draw_on(tmp_path, ["a door"], None, None, None) == [(7, 3), (7, 4), (2, 0)]
+    assert samples_to_draw_on(tmp_path, ["a door"], 2, 9, None) == [(0, 9), (0, 10)]
+    assert samples_to_draw_on(tmp_path, ["spot"], None, None, None)[::149] == [(0, 0), (0, 149)]
 
 
 # The door.

@@ -331,3 +331,13 @@ def luminance(colour):
         for one in (part / 255 for part in colour)
     ]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_an_address_that_was_garbled_opens_what_there_is(open_page):
+    garbled = (
+        "#explore?layer=bogus&concept=no&seed=-4&index=99999999999&units=zz&where=no&strength=x"
+    )
+    page = open_page(garbled)
+    until(page, "location.hash.includes('layer=layer8x8')")
+    assert "seed=0&index=999999&" in page.evaluate("location.hash")
+    assert page.locator(".notice").count() == 0

@@ -133,6 +133,9 @@ export function exploreRoom(models, remember) {
   }
 
   function showEdit() {
+    // Without units there is nothing to edit, and nothing to press.
+    const needing = document.querySelectorAll("#explore .units .tools, #explore .controls");
+    for (const part of [...needing, panes.after.node]) part.hidden = !study;
     list.tick(edit.units);
     $("chosen").textContent = study ? `${edit.units.size} of ${study.top.length} units` : "";
     $("strength").value = edit.strength;
@@ -205,8 +208,14 @@ export function exploreRoom(models, remember) {
     }
   }
 
+  /** A sample that there is, whatever was typed. */
+  function nearest(seed, index) {
+    const whole = (value, most) => Math.min(Math.max(0, Math.floor(Number(value)) || 0), most);
+    return { seed: whole(seed, Number.MAX_SAFE_INTEGER), index: whole(index, 999999) };
+  }
+
   function go(seed, index) {
-    sample = { seed: Math.max(0, Math.floor(seed) || 0), index: Math.min(Math.max(0, Math.floor(index) || 0), 999999) };
+    sample = nearest(seed, index);
     look();
   }
 
@@ -232,12 +241,11 @@ export function exploreRoom(models, remember) {
     about = await get("model", { model });
     $("layer").replaceChildren(...about.layers.map((name) => element("option", { value: name, textContent: name })));
     listConcepts();
-    const layer = words.get("layer") ?? "layer8x8";
-    $("layer").value = about.layers.includes(layer) ? layer : about.layers[0];
+    $("layer").value = [words.get("layer"), "layer8x8", about.layers[0]].find((name) => about.layers.includes(name));
     if (words.get("concept") in about.concepts) $("concept").value = words.get("concept");
     nameConcept();
     const none = !Object.keys(about.concepts).length;
-    if (none) notice("This model has no boxes yet: draw some under Annotate, and come back.", { id: "none" });
+    if (none) notice("No boxes are known on samples of this model: draw some under Annotate, which shows the first model’s.", { id: "none" });
     return !none;
   }
 
@@ -291,8 +299,12 @@ export function exploreRoom(models, remember) {
     try {
       study = null;
       $("units").replaceChildren();
+      $("meters").replaceChildren();
       if (await openModel(words)) await openStudy(words);
-      else await look();
+      else {
+        showEdit();
+        await look();
+      }
     } catch (error) {
       saved("");
       notice(error.message, { id: "open" });
@@ -330,8 +342,8 @@ export function exploreRoom(models, remember) {
   $("none").addEventListener("click", (event) => change(({ units }) => units.clear(), event));
   $("clear").addEventListener("click", (event) => change(({ cells }) => cells.clear(), event));
   $("where").addEventListener("change", (event) => change((now) => { now.where = event.target.value; }, event));
-  $("seed").addEventListener("change", () => go(Number($("seed").value), Number($("index").value)));
-  $("index").addEventListener("change", () => go(Number($("seed").value), Number($("index").value)));
+  $("seed").addEventListener("change", () => go($("seed").value, $("index").value));
+  $("index").addEventListener("change", () => go($("seed").value, $("index").value));
   $("sample-previous").addEventListener("click", () => go(sample.seed, sample.index - 1));
   $("sample-next").addEventListener("click", () => go(sample.seed, sample.index + 1));
   $("with-concept").addEventListener("click", () => findNext().catch((error) => notice(error.message)));
@@ -378,7 +390,7 @@ export function exploreRoom(models, remember) {
       model = asked;
       $("model").value = model;
       if (words.has("index")) {
-        sample = { seed: Number(words.get("seed")) || 0, index: Number(words.get("index")) || 0 };
+        sample = nearest(words.get("seed"), words.get("index"));
       }
       if (seen) await comeBack();
       else await reopen(words);
