@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dissect.effect import Effect, frechet_distance, measure, observe
+from dissect.effect import Edit, Effect, frechet_distance, measure, observe
 from dissect.errors import DissectError
 from dissect.segment import Segmenter
 from dissect.surgery import Gate, ablated
@@ -27,7 +27,7 @@ class EffectStudy:
     """What was measured, by gate: `everywhere` (the paper's edit) or `probe`.
 
     Attributes:
-        edits: the edit itself.
+        edits: the edit itself; `filled` is `dissect.comparison.filled`, where that was asked for.
         by_units: the strongest so many of the units, by their number.
         by_strength: all the units at each strength from 0.25 to 2.
         random: the controls: as many random units, at the same strength and gate.
@@ -67,6 +67,7 @@ def study_effect(
     controls: int = 20,
     seed: int = 0,
     real: NDArray[np.float64] | None = None,
+    fill: Edit | None = None,
     watch: Callable[[int], None] = lambda _: None,
 ) -> EffectStudy:
     """What removing `units` does, at each gate, beside as many random units.
@@ -82,6 +83,7 @@ def study_effect(
         threshold: the probability from which a gate is open.
         controls: how many random sets are measured at each gate.
         seed: of the random sets.
+        fill: a further edit to be measured beside them, under the name `filled`.
         real: (n, F) features of real images, for the Fréchet distance.
         watch: called with 1 after each edit measured.
 
@@ -110,6 +112,8 @@ def study_effect(
         for name, gate in gates.items()
     }
     edits = {name: curve[len(units)] for name, curve in by_units.items()}
+    if fill is not None:
+        edits["filled"] = measure(model, segmenter, z, concept, fill, before=before)
     by_strength = {
         name: {dose: effect(units, gate, dose) for dose in STRENGTHS}
         for name, gate in gates.items()

@@ -57,8 +57,8 @@ def effect(
     as_json: Json = False,
 ) -> None:
     """Measure an edit on fresh latents: what it removed, what it kept, and what chance does."""
-    from dissect.annotated import fit_from_boxes
-    from dissect.comparison import Edit, fresh_latents
+    from dissect.annotated import fit_from_boxes, mean_elsewhere
+    from dissect.comparison import Edit, filled, fresh_latents
     from dissect.data import source, to_tensor
     from dissect.effect_study import study_effect, study_size
     from dissect.figures import effect_figure, rasterized
@@ -85,6 +85,7 @@ def effect(
         units = Units.load(units_file)
         units.check(fingerprint(generator), layer, len(probe.weight))
     gates = {name: probe if name == "probe" else None for name in _WHERE[where]}
+    elsewhere = mean_elsewhere(generator, annotations, layer)
     z = fresh_latents(generator, n, seed, annotations)
     renders = source(str(card.get("source", "bedrooms")), count=_REAL_IMAGES, seed=_REAL_SEED)
     assert eyes.features is not None
@@ -102,6 +103,9 @@ def effect(
             controls=controls,
             seed=seed,
             real=real,
+            fill=partial(filled, generator, probe, elsewhere, threshold=edit.threshold)
+            if "probe" in gates
+            else None,
             watch=advance,
         )
     picture = effect_figure(
