@@ -194,9 +194,10 @@ def test_a_post_that_a_form_of_another_page_could_send_is_refused(studio):
 
 def test_what_is_too_large_is_refused(studio):
     client, _, _ = studio
-    assert client.request("POST", "api/boxes", b" " * (1 << 20) + b" ")[0] == 413
-    length = {"Content-Length": "9" * 15}
-    assert client.request("POST", "api/boxes", b"{}", length)[0] == 413
+    for length in (str((1 << 20) + 1), "9" * 15):
+        # Refused by what it says of itself, before it is read.
+        assert client.request("POST", "api/boxes", b"{", {"Content-Length": length})[0] == 413
+    assert client.request("POST", "api/boxes", b" " * (1 << 20))[0] == 422
     assert client.request("GET", "api/boxes?" + "a" * 5_000)[0] == 414
     deep = b'{"boxes":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     assert client.request("POST", "api/boxes", deep)[0] == 422
@@ -267,7 +268,9 @@ GOOD = {
 bodies = st.dictionaries(st.sampled_from(list(GOOD)), values, max_size=3).map(
     lambda odd: {**GOOD, **odd}
 )
-posts = st.tuples(st.sampled_from(["boxes", "coverage", "edit", "save", "walk"]), bodies | values)
+posts = st.tuples(
+    st.sampled_from(["boxes", "coverage", "edit", "measure", "save", "walk"]), bodies | values
+)
 gets = st.tuples(
     st.sampled_from(
         ["workspace", "boxes", "agreement", "model", "units", "rule", "strengths", "before"]
@@ -370,6 +373,17 @@ def test_removing_the_spots_unit_removes_the_spot_and_only_where_it_is_brushed(s
     far = 63 - cell
     assert left(Edit((0,), where="brush", insert=(far,))) == 64 + 16
     assert int((explorer.control(study, Edit((0,)), 0, 3, 0).labels == 1).sum()) > 0
+
+
+def test_an_edit_is_measured_on_fresh_samples_beside_random_units(studio):
+    client, _, _ = studio
+    sent = {**GOOD, "units": [0], "where": "everywhere"}
+    status, found = client.post("api/measure", sent)
+    assert status == 200
+    assert (found["n"], found["removed"], found["removed_ci"]) == (48, 1.0, [1.0, 1.0])
+    assert found["random"] < 0.5  # units 1 to 3 draw no spot
+    status, found = client.post("api/measure", {**sent, "where": "brush"})
+    assert status == 422
 
 
 def test_what_is_saved_loads_and_is_never_written_over(tmp_path):
