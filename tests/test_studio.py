@@ -21,6 +21,7 @@ from dissect.models import fingerprint
 from dissect.studio import BoxFile, ConflictError, Drawing, Painter, SamplePictures, take_place
 from dissect.studio.drawing import concepts_in, samples_to_draw_on
 from dissect.studio.explorer import Edit
+from dissect.studio.serve import open_page
 from dissect.units import Units
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -327,6 +328,45 @@ def test_no_request_breaks_the_server_or_leaves_its_folder(studio, part):
 
 
 # What the page asks.
+
+
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        ({"boxes": [[1, 1, 4, 99]]}, "does not lie inside the image of 32 x 32"),
+        ({"boxes": [[1, 1, 4]]}, "a list of 4 finite numbers"),
+        ({"boxes": [[1, 1, 0, 4]]}, "a positive width and height"),
+        ({"boxes": [[1, 1, 2, 2]] * 500}, "at most 200 boxes"),
+        ({"place": 12}, "at most 11"),
+        ({"concept": "bed"}, "no concept 'bed' here; there are: 'door', 'spot'"),
+        ({"pass": "third"}, "'first' or 'second'"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_with_its_reason(tmp_path, odd, message):
+    sent = {"concept": "spot", "pass": "first", "place": 0, "boxes": [], "version": "unseen"}
+    with running(workspace(tmp_path)) as client:
+        status, answer = client.post("api/boxes", {**sent, **odd})
+    assert status == 422
+    assert message in answer["error"]
+    assert list(tmp_path.rglob("*.json")) == []
+
+
+def test_an_unknown_layer_or_model_is_told_with_those_there_are(studio):
+    client, _, _ = studio
+    status, answer = client.get("api/before?model=other&seed=0&index=0")
+    assert (status, answer["error"]) == (422, "no model 'other' was opened here; there are: toy")
+    status, answer = client.post("api/edit", {**GOOD, "layer": "layer9x9"})
+    assert status == 422
+    assert "'layer8x8'" in answer["error"]
+
+
+def test_where_no_browser_can_be_opened_the_terminal_says_so(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    said = []
+    open_page("http://127.0.0.1:1/", said.append)
+    assert said == ["no browser could be opened here: open the address yourself"]
 
 
 def test_coverage_is_that_of_the_library(studio):
