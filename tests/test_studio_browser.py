@@ -68,7 +68,7 @@ def drag(page, start, end):
     page.mouse.up()
 
 
-def until(page, expression, seconds=10):
+def until(page, expression, seconds=30):
     """Wait until an expression is true; the page's own policy forbids Playwright's way."""
     end = time.monotonic() + seconds
     while not page.evaluate(expression):
@@ -270,6 +270,17 @@ def test_units_are_switched_and_looked_at(open_page):
     assert page.locator(".pane figcaption").first.inner_text() == "Before\nunit 0"
     page.keyboard.press("c")
     page.wait_for_selector(".pane:nth-child(3):not([hidden])")
+
+
+def test_a_measurement_is_of_one_edit(open_page):
+    page = open_page("#explore?seed=0&index=3&units=1")
+    page.locator("#measure").click()
+    said = "document.getElementById('measured').textContent"
+    until(page, f"{said}.startsWith('On 48 fresh samples 100% of the spot removed')")
+    page.locator(".unit input").nth(1).check()
+    until(page, f"{said} === ''")
+    page.keyboard.press("b")
+    assert page.locator("#measure").is_hidden()
 
 
 def test_cells_are_brushed_by_keys(open_page):

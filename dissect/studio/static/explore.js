@@ -4,7 +4,7 @@ import { get, latest, post } from "./api.js";
 import { $, bytes, element, notice, saved } from "./dom.js";
 import { brushCells, copyEdit, editBody, editFrom, editWords, freshEdit } from "./edit.js";
 import { History } from "./history.js";
-import { showMeters } from "./meters.js";
+import { forgetMeasure, makeMeasure, showMeters } from "./meters.js";
 import { makePane } from "./pane.js";
 import { makeUnitList } from "./units.js";
 
@@ -29,7 +29,10 @@ export function exploreRoom(models, remember) {
     $("undo-edit").disabled = !history.canUndo;
     $("redo-edit").disabled = !history.canRedo;
   });
-  const list = makeUnitList($("units"), { tick, hover });
+  const list = makeUnitList($("units"), {
+    tick: (unit, on) => change(({ units }) => (on ? units.add(unit) : units.delete(unit))),
+    hover,
+  });
   const handlers = { brush, key: pressPane };
   const panes = {
     before: makePane("Before", handlers), after: makePane("After", handlers), control: makePane("Random units", handlers),
@@ -37,7 +40,7 @@ export function exploreRoom(models, remember) {
   $("panes").append(...Object.values(panes).map(({ node }) => node));
 
   const short = () => $("concept").value.split(" (")[0];
-  const number = () => about.classes?.indexOf(short()) ?? -1;
+  const number = () => about?.classes?.indexOf(short()) ?? -1;
   const thumbnail = (seed, index) => `api/sample/${models.indexOf(model)}/${seed}/${index}.png`;
 
   /** Change the edit by a step that can be undone; strokes and slides of one hand are one step. */
@@ -150,6 +153,7 @@ export function exploreRoom(models, remember) {
     for (const pane of [panes.before, panes.after]) pane.brushed(brushing ? edit.cells : new Map(), brushing ? cursor : null);
     panes.control.node.hidden = !$("control").checked;
     $("redraw").hidden = !$("control").checked;
+    forgetMeasure(number() >= 0 && !brushing);
     const bakes = edit.where === "everywhere" && edit.strength === 1;
     $("save-checkpoint").disabled = !bakes;
     $("save-checkpoint").title = bakes ? "" : "Only units removed everywhere, at strength 1, can be written into the weights";
@@ -160,10 +164,6 @@ export function exploreRoom(models, remember) {
     remember("explore", {
       ...context(), ...sample, ...editWords(edit), ...(sort !== "weight" && { sort }),
     });
-  }
-
-  function tick(unit, on) {
-    change(({ units }) => (on ? units.add(unit) : units.delete(unit)));
   }
 
   function hover(unit) {
@@ -355,6 +355,7 @@ export function exploreRoom(models, remember) {
   $("control").addEventListener("change", () => { showEdit(); draw(); });
   $("redraw").addEventListener("click", () => { $("control").dataset.draw = Number($("control").dataset.draw) + 1; draw(); });
   for (const what of ["units", "picture", "checkpoint"]) $(`save-${what}`).addEventListener("click", () => save(what));
+  makeMeasure(body, short);
   slide("strength", "strength");
   slide("threshold", "threshold");
   history.changed();
