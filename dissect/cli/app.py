@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dissect.cli import ablate, data, probe, sample, train
+from dissect.cli import ablate, arithmetic, attributes, data, probe, sample, train, turn, walk
 from dissect.errors import DissectError
 
 __all__ = ["app", "main"]
@@ -42,6 +42,10 @@ app.command("probe")(probe.probe)
 app.command("ablate")(ablate.ablate)
 app.command("sample")(sample.sample)
 app.command("train")(train.train)
+app.command("attributes")(attributes.attributes)
+app.command("walk")(walk.walk)
+app.command("arithmetic")(arithmetic.arithmetic)
+app.command("turn")(turn.turn)
 app.add_typer(data.app, name="data")
 
 
