@@ -30,6 +30,7 @@ def between(first: Tensor, last: Tensor, n: int, path: Path = "linear") -> Tenso
         raise DissectError(f"unknown path {path!r}: use linear or spherical")
     share = torch.linspace(0, 1, n, dtype=first.dtype, device=first.device)[:, None]
     straight: Tensor = first + share * (last - first)
+    straight[-1] = last  # not but for rounding
     if path == "linear":
         return straight
     lengths = first.norm(), last.norm()
