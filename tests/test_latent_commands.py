@@ -68,7 +68,7 @@ def test_walk_draws_rows_and_measures_them(capsys, model, tmp_path):
     details = json.loads((tmp_path / "walk.json").read_text())
     assert len(details["curves"]["smile"]) == 2
     assert len(details["curves"]["smile"][0]) == 5
-    assert Image.open(tmp_path / "walk.gif").n_frames == 10
+    assert Image.open(tmp_path / "walk.gif").n_frames == 9
     bare = said(
         capsys, *words[:-1], "--reader", "none", "--control", "0", "--out", str(tmp_path / "bare")
     )

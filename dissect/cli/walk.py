@@ -183,8 +183,8 @@ def _gif(path: Path, pictures: "NDArray[np.uint8]") -> Path:
         Image.fromarray(image).resize(
             (image.shape[1] * 4, image.shape[0] * 4), Image.Resampling.NEAREST
         )
-        for row in pictures
-        for image in row
+        for place, row in enumerate(pictures)
+        for image in row[place > 0 :]  # a row begins where the last one ended
     ]
     with atomic_write(path) as stream:
         frames[0].save(
