@@ -243,14 +243,18 @@ def _figure(
 
     z = latents_for(generator, rows, seed, start=_MEASURED)
     ends = to_images(draw(generator, found.applied(z[:1] * 0, torch.tensor([-1.0, 1.0]))[0]))
+    picked = tuple(found.about.get("ends", ()))
+    names = (f"less {found.attribute}", f"more {found.attribute}")
+    if len(picked) == 2 and picked != ("low", "high"):
+        names = picked
     moved = found.applied(z, torch.linspace(-1, 1, _POSITIONS), centred=centred)
     images = to_images(draw(generator, moved.flatten(0, 1)))
     return turn_figure(
         ends[0],
         ends[1],
         images.reshape(rows, _POSITIONS, *images.shape[1:]),
-        first_name=f"less {found.attribute}",
-        last_name=f"more {found.attribute}",
+        first_name=names[0],
+        last_name=names[1],
     )
 
 

@@ -38,7 +38,12 @@ class Column:
 
 
 def arithmetic_figure(
-    columns: Sequence[Column], block: Images, pixel_result: Images, *, result: str, scale: int = 2
+    columns: Sequence[Column],
+    block: Images,
+    pixel_result: Images,
+    *,
+    result: str,
+    scale: int | None = None,
 ) -> Image.Image:
     """Exemplars above their means, signs between them, and the result with its neighbours.
 
@@ -49,9 +54,9 @@ def arithmetic_figure(
         block: (9, H, W, 3): row by row, the result itself in the middle.
         pixel_result: (H, W, 3).
         result: what the result should be.
-        scale: enlargement.
+        scale: enlargement; None makes images about 128 pixels wide.
     """
-    side = columns[0].mean.shape[0] * scale
+    side = columns[0].mean.shape[0] * (scale or _scale(columns[0].mean.shape[0]))
     gap, sign_width, margin, bracket = 4, 76, 24, 34
     shown = max(len(column.exemplars) for column in columns)
     tall = shown * (side + gap)
@@ -60,7 +65,7 @@ def arithmetic_figure(
     top = margin
     means_at = top + tall + bracket
     names_at = means_at + side + 10
-    below_at = names_at + 2 * (_TEXT + 8) + 26
+    below_at = names_at + 3 * (_TEXT + 8) + 16
     page = Image.new("RGB", (width, below_at + side + 2 * _TEXT + margin), PAPER)
     draw = ImageDraw.Draw(page)
 
@@ -93,7 +98,13 @@ def arithmetic_figure(
 
 
 def turn_figure(
-    first: Images, last: Images, rows: Images, *, first_name: str, last_name: str, scale: int = 2
+    first: Images,
+    last: Images,
+    rows: Images,
+    *,
+    first_name: str,
+    last_name: str,
+    scale: int | None = None,
 ) -> Image.Image:
     """Samples moved along an axis, its two ends above them (Radford et al. 2015, Figure 8).
 
@@ -101,7 +112,7 @@ def turn_figure(
         first, last: (H, W, 3), images of the means of the exemplars at both ends.
         rows: (N, P, H, W, 3), P odd; the middle column is the samples as they are.
         first_name, last_name: what the ends show.
-        scale: enlargement.
+        scale: enlargement; None makes images about 128 pixels wide.
 
     Raises:
         DissectError: rows of another shape.
@@ -109,7 +120,8 @@ def turn_figure(
     if rows.ndim != 5 or not len(rows) or rows.shape[1] % 2 == 0:
         raise DissectError(f"a turn's rows have shape (N, P, H, W, 3), P odd; got {rows.shape}")
     count, positions, height, width, _ = rows.shape
-    side, tall = width * scale, height * scale
+    enlarged = scale or _scale(width)
+    side, tall = width * enlarged, height * enlarged
     margin, space = 18, 30
     grid_at = margin + tall + _TEXT + space
     page = Image.new("RGB", (2 * margin + positions * side, grid_at + count * tall + margin), PAPER)
@@ -203,6 +215,10 @@ def contact_sheet(
             anchor="mt",
         )
     return page
+
+
+def _scale(width: int) -> int:
+    return max(1, 128 // width)
 
 
 def _operator(
