@@ -22,7 +22,7 @@ __all__ = ["turn"]
 
 _METHODS = ("exemplars", "regression", "held", "components")
 _POSITIONS = 11
-_CALIBRATION, _RANDOM = 64, 4  # latents and random directions
+_CALIBRATION, _RANDOM = 40, 3  # latents and random directions
 _MEASURED = 10_000  # index of the first latent that is measured: none was looked at before
 
 

@@ -168,7 +168,12 @@ def _chosen(
             raise DissectError("--concept needs a reader of the model's images; see --reader")
         return [reader.names[reader.number(name)] for name in wanted[:_SHOWN_CONCEPTS]]
     shares = [name for name in curves if not name.endswith("_side") and name not in _SIGNED]
-    return sorted(shares, key=lambda name: -float(curves[name].std()))[:_SHOWN_CONCEPTS]
+
+    def change(name: str) -> float:
+        # Against its usual amount, or walls would always come before windows.
+        return float(curves[name].std() / max(abs(curves[name].mean()), 1e-3) ** 0.5)
+
+    return sorted(shares, key=change, reverse=True)[:_SHOWN_CONCEPTS]
 
 
 _SIGNED = ("yaw", "pitch")  # a curve of them is no amount

@@ -162,27 +162,33 @@ def walk_figure(
         curves: by concept, (N, M): its amount along each row; None draws the rows alone.
     """
     count, columns = rows.shape[:2]
+    scale = 2
+    grid = image_grid(rows.reshape(-1, *rows.shape[2:]), columns=columns, scale=scale)
     if not curves:
-        return image_grid(rows.reshape(-1, *rows.shape[2:]), columns=columns, scale=2)
+        return grid
     from matplotlib.figure import Figure
 
+    head, wide, dots = 64, 420, 120
+    pitch = (rows.shape[2] + 1) * scale
     with house_style():
-        figure = Figure(figsize=(0.62 * columns + 2.9, 0.62 * count + 0.5), layout="constrained")
-        grid = figure.subplots(
-            count, 2, squeeze=False, width_ratios=[0.62 * columns, 2.4], sharex=False
-        )
+        figure = Figure(figsize=(wide / dots, (grid.height + head) / dots), dpi=dots, layout="none")
         tops = {name: max(float(values.max()), 1e-9) for name, values in curves.items()}
+        whole = grid.height + head
         for row in range(count):
-            left, right = grid[row]
-            left.imshow(np.concatenate(list(rows[row]), axis=1), interpolation="nearest")
-            left.set_axis_off()
+            bottom = grid.height - row * pitch - rows.shape[2] * scale
+            place = (0.06, (bottom + 8) / whole, 0.92, (rows.shape[2] * scale - 16) / whole)
+            axes = figure.add_axes(place)
             for colour, (name, values) in zip((BLUE, ORANGE, GREY), curves.items(), strict=False):
                 x = np.linspace(0, 1, values.shape[1])
-                right.plot(x, values[row] / tops[name], color=colour, label=name, linewidth=1.6)
-            right.set(xlim=(0, 1), ylim=(-0.05, 1.1), xticks=[], yticks=[])
-        names, labels = grid[0][1].get_legend_handles_labels()
-        figure.legend(names, labels, loc="outside upper right", ncols=len(labels), fontsize=9)
-        return rasterized(figure)
+                axes.plot(x, values[row] / tops[name], color=colour, label=name, linewidth=1.6)
+            axes.set(xlim=(0, 1), ylim=(-0.05, 1.1), xticks=[], yticks=[])
+        lines, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(lines, labels, loc="upper center", ncols=len(labels), fontsize=9)
+        panel = rasterized(figure)
+    page = Image.new("RGB", (grid.width + panel.width, grid.height + head), PAPER)
+    page.paste(panel, (grid.width, 0))
+    page.paste(grid, (0, head))
+    return page
 
 
 def contact_sheet(

@@ -73,17 +73,17 @@ def calibrated(
 ) -> Direction:
     """The direction as long as it can be before its attribute saturates.
 
-    The mean curve of the attribute over `z` is read at nine positions, for rising lengths; the
+    The mean curve of the attribute over `z` is read at seven positions, for rising lengths; the
     longest is taken at which its slope at both ends is still 0.6 of that in the middle.
     """
     column = reader.number(direction.attribute)
-    positions = torch.linspace(-1, 1, 9)
+    positions = torch.linspace(-1, 1, 7)
     chosen = direction.of_length(_LENGTHS[0])
     for length in _LENGTHS:
         tried = direction.of_length(length)
         curve = read_rows(generator, reader, z, tried, positions, centred=centred)
         steps = curve[:, :, column].mean(0).diff()
-        ends, middle = (steps[:2].sum(), steps[-2:].sum()), steps[3:5].sum()
+        ends, middle = (steps[:2].sum(), steps[-2:].sum()), steps[2:4].sum()
         if middle <= 0 or min(ends) < _STEEPEST_DROP * middle:
             break
         chosen = tried
