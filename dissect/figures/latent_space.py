@@ -171,7 +171,8 @@ def walk_figure(
     head, wide, dots = 64, 420, 120
     pitch = (rows.shape[2] + 1) * scale
     with house_style():
-        figure = Figure(figsize=(wide / dots, (grid.height + head) / dots), dpi=dots, layout="none")
+        figure = Figure(figsize=(wide / dots, (grid.height + head) / dots), dpi=dots)
+        figure.set_layout_engine("none")  # places are given
         tops = {name: max(float(values.max()), 1e-9) for name, values in curves.items()}
         whole = grid.height + head
         for row in range(count):
