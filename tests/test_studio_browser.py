@@ -236,7 +236,8 @@ def test_a_spot_is_brushed_away_and_the_share_removed_rises(open_page, client, t
     page.mouse.move(*view(page, 0, (left, top + 1)))
     page.mouse.up()
     removed(page, "100%")
-    until(page, "location.hash.includes('remove=')")
+    cells = [(top + down) * 8 + left + across for down in (0, 1) for across in (0, 1)]
+    until(page, f"location.hash.endsWith('remove={sum(1 << cell for cell in cells):x}')")
     page.reload()
     removed(page, "100%")  # the address holds the edit
     page.locator("#save-units").click()
