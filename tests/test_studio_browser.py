@@ -236,7 +236,8 @@ def test_a_spot_is_brushed_away_and_the_share_removed_rises(open_page, client, t
     page.mouse.move(*view(page, 0, (left, top + 1)))
     page.mouse.up()
     removed(page, "100%")
-    until(page, "location.hash.includes('remove=')")
+    cells = [(top + down) * 8 + left + across for down in (0, 1) for across in (0, 1)]
+    until(page, f"location.hash.endsWith('remove={sum(1 << cell for cell in cells):x}')")
     page.reload()
     removed(page, "100%")  # the address holds the edit
     page.locator("#save-units").click()
@@ -352,3 +353,20 @@ def test_an_address_that_was_garbled_opens_what_there_is(open_page):
     until(page, "location.hash.includes('layer=layer8x8')")
     assert "seed=0&index=999999&" in page.evaluate("location.hash")
     assert page.locator(".notice").count() == 0
+
+
+def test_a_slide_is_one_step_to_undo(open_page):
+    page = open_page("#explore?seed=0&index=3&units=1")
+    slider = page.locator("#strength")
+    slider.evaluate(
+        """(node) => {
+            for (const value of [0.8, 0.5, 0.2]) {
+                node.value = value;
+                node.dispatchEvent(new Event('input'));
+            }
+            node.dispatchEvent(new Event('change'));
+        }"""
+    )
+    assert page.locator("#strength-value").inner_text() == "0.20"
+    page.locator("#undo-edit").click()
+    assert page.locator("#strength-value").inner_text() == "1.00"

@@ -1,7 +1,7 @@
 // What an edit did to the sample, in figures.
 
 import { post } from "./api.js";
-import { $, element, notice } from "./dom.js";
+import { $, element, notice, text } from "./dom.js";
 
 /**
  * Show the share of a concept's pixels that is gone, beside the control's, and the mean change.
@@ -9,8 +9,10 @@ import { $, element, notice } from "./dom.js";
  */
 export function showMeters({ before, after, control, at, concept }) {
   const meters = [];
-  const figure = (value, meaning) => meters.push(
-    element("span", { className: "figure" }, element("b", { textContent: value }), element("span", { className: "quiet", textContent: meaning })));
+  const figure = (value, meaning) => {
+    const number = element("b", { textContent: value });
+    meters.push(element("span", { className: "figure" }, number, text("quiet", meaning)));
+  };
   if (at >= 0) {
     const first = before.counts[at] ?? 0;
     const left = after.counts[at] ?? 0;
@@ -34,8 +36,9 @@ export function makeMeasure(body, concept) {
     $("measured").textContent = "measuring…";
     try {
       const found = await post("measure", body());
-      $("measured").textContent = `On ${found.n} fresh samples ${percent(found.removed)} of the ${concept()} `
-        + `removed (95%: ${range(found.removed_ci)}); by random units ${percent(found.random)} (${range(found.random_ci)}).`;
+      const ours = `${percent(found.removed)} of the ${concept()} removed (95%: ${range(found.removed_ci)})`;
+      const others = `${percent(found.random)} (${range(found.random_ci)})`;
+      $("measured").textContent = `On ${found.n} fresh samples ${ours}; by random units ${others}.`;
     } catch (error) {
       $("measured").textContent = "";
       notice(error.message, { id: "measure" });
