@@ -268,7 +268,8 @@ def test_trials_count_what_sums_show():
     terms = parse_expression("red - plain + blue")
     wanted = parse_conditions("red>0.5,blue>0.5", COLOURS.names)
     score = measured(Flat(), COLOURS, terms, pools, wanted, realism, exemplars=3, n=20)
-    assert (score.n, score.exemplars, score.wanted, score.ordinary) == (20, 3, 1, 1)
+    assert (score.n, score.exemplars, score.wanted) == (20, 3, 1)
+    assert score.both == score.ordinary
     opposite = parse_conditions("red<0.5", COLOURS.names)
     score = measured(Flat(), COLOURS, terms, pools, opposite, realism, exemplars=3, n=20)
     assert (score.wanted, score.both) == (0, 0)
@@ -284,6 +285,8 @@ def test_realism_knows_what_is_ordinary():
     stripes = images[800:].clone()
     stripes[..., ::2] += 0.6
     assert float(realism.ordinary(stripes).float().mean()) < 0.05
+    means = images[:800].unflatten(0, (100, 8)).mean(1)
+    assert float(realism.ordinary(means).float().mean()) < 0.5
     with pytest.raises(DissectError, match="at least 200"):
         Realism.of(COLOURS, images[:100])
 

@@ -21,17 +21,18 @@ class Realism:
     Features are reduced to their main components among ordinary samples, each scaled to deviation
     1. An image's distance is the mean to its 5 nearest of one half of the samples; what is ordinary
     is told by the other half. Attributes alone do not tell a face from two laid over one another;
-    this does, since such a picture has edges that no sample has.
+    this does: one laid over another has edges that no sample has and lies too far off, and a blurred
+    mean of many lies nearer to the middle than any sample does.
 
     Attributes:
-        limit: the distance within which 95 of 100 ordinary samples lie.
+        range: the distances between which 95 of 100 ordinary samples lie.
     """
 
     reader: AttributeReader
     mean: Tensor
     components: Tensor
     reference: Tensor
-    limit: float
+    range: tuple[float, float]
 
     @classmethod
     def of(cls, reader: AttributeReader, samples: Tensor) -> "Realism":
@@ -50,17 +51,22 @@ class Realism:
         scale = deviations[:kept].clamp(min=1e-6) / (len(first) - 1) ** 0.5
         components = directions[:kept] / scale[:, None]
         reference = (first - mean) @ components.T
-        bare = cls(reader, mean, components, reference, 0.0)
-        limit = float(bare._nearest(second).quantile(0.95))
-        return cls(reader, mean, components, reference, limit)
+        bare = cls(reader, mean, components, reference, (0.0, 0.0))
+        far = bare._nearest(second)
+        ends = float(far.quantile(0.025)), float(far.quantile(0.975))
+        return cls(reader, mean, components, reference, ends)
 
     def distance(self, images: Tensor) -> Tensor:
         """How far each image (N, 3, H, W) is from ordinary ones: (N,), in deviations."""
         return self._nearest(_features(self.reader, images))
 
     def ordinary(self, images: Tensor) -> Tensor:
-        """Whether each image lies as near as 95 of 100 ordinary samples do: bool (N,)."""
-        return self.distance(images) <= self.limit
+        """Whether each image lies in the range of ordinary samples: bool (N,)."""
+        return self.within(self.distance(images))
+
+    def within(self, distance: Tensor) -> Tensor:
+        """Whether each distance is an ordinary one: bool (N,)."""
+        return (distance >= self.range[0]) & (distance <= self.range[1])
 
     def _nearest(self, features: Tensor) -> Tensor:
         placed = (features - self.mean) @ self.components.T

@@ -114,7 +114,7 @@ def measured(
     pixel = pixel_sum(terms, means)
     shown = [meeting(reader.read(images), wanted, reader) for images in (latent, pixel)]
     far = [realism.distance(images) for images in (latent, pixel)]
-    near = [distance <= realism.limit for distance in far]
+    near = [realism.within(distance) for distance in far]
 
     def share(met: Tensor) -> float:
         return float(met.float().mean())
