@@ -21,8 +21,9 @@ class Realism:
     Features are reduced to their main components among ordinary samples, each scaled to deviation
     1. An image's distance is the mean to its 5 nearest of one half of the samples; what is ordinary
     is told by the other half. Attributes alone do not tell a face from two laid over one another;
-    this does: faces laid over one another have edges that no sample has and lie too far off, and a
-    blurred mean of many lies nearer to the middle than any sample does.
+    this is meant to: edges that no sample has lead too far off, a blur too near the middle. It is
+    only as sharp as the samples are: against those of a smudged generator, pixel-space means of
+    three faces and more pass for ordinary.
 
     Attributes:
         range: the distances between which 95 of 100 ordinary samples lie.
