@@ -83,7 +83,8 @@ def units(
             watch=advance,
         )
     output.wrote(found.save(out / "dissection.json"))
-    page = units_page(found, strongest_samples(generator, found), title=f"{model}, {layer}")
+    title = f"{model}, {'all layers' if layer == 'all' else layer}"
+    page = units_page(found, strongest_samples(generator, found), title=title)
     output.wrote(write_bytes(out / "units.html", page.encode()))
     values = {
         "layer": layer,

@@ -35,7 +35,7 @@ class StrongestSamples:
 
 
 def strongest_samples(
-    model: nn.Module, found: Dissection, *, pictures: int = 1_300
+    model: nn.Module, found: Dissection, *, pictures: int = 2_000
 ) -> StrongestSamples:
     """The samples with the largest activations of each unit, drawn again from their latents.
 
