@@ -44,6 +44,7 @@ def rasterized(figure: "Figure", *, dots_per_inch: int = 160) -> Image.Image:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     stream = BytesIO()
+    figure.set_dpi(dots_per_inch)
     FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None}, pil_kwargs={})
     stream.seek(0)
     return Image.open(stream).convert("RGB")
