@@ -15,7 +15,13 @@ from dissect.hooks import activations, layer_names, record
 from dissect.models import fingerprint, generate, latents_for
 from dissect.probe import Probe, fit_probe
 
-__all__ = ["annotated_images", "annotated_latents", "fit_from_boxes", "grid_layers"]
+__all__ = [
+    "annotated_images",
+    "annotated_latents",
+    "fit_from_boxes",
+    "grid_layers",
+    "mean_elsewhere",
+]
 
 
 def annotated_latents(model: nn.Module, annotations: Annotations) -> Tensor:
@@ -85,6 +91,23 @@ def fit_from_boxes(
         seed=seed,
         **effort,
     )
+
+
+def mean_elsewhere(model: nn.Module, annotations: Annotations, layer: str) -> Tensor:
+    """The mean of every unit of `layer` over the annotated cells outside every box, (C,).
+
+    Raises:
+        DissectError: boxes for another model, no such layer, one without a grid, or no such cell.
+    """
+    acts = activations(model, layer, annotated_latents(model, annotations))
+    if acts.ndim != 4:
+        raise DissectError(
+            f"layer {layer!r} gives {tuple(acts.shape)}, not a grid of units (N, C, H, W)"
+        )
+    outside = annotations.coverage((acts.shape[2], acts.shape[3])) == 0
+    if not bool(outside.any()):
+        raise DissectError(f"the boxes leave no cell of {layer!r} free")
+    return acts.movedim(1, -1)[outside.to(acts.device)].mean(0)
 
 
 def grid_layers(model: nn.Module) -> list[str]:

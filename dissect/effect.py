@@ -115,7 +115,7 @@ class Effect:
         """Mean of `kept` over every other class."""
         return float(np.mean([self.kept(c, rows) for c in self.classes if c != self.concept]))
 
-    def became(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+    def replaced_by(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """(K,) what the concept's pixels became, in shares; of the concept itself what is left."""
         counts = _picked(self.replaced, rows).sum(0)
         shares: NDArray[np.float64] = counts / max(int(counts.sum()), 1)

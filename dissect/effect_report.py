@@ -47,7 +47,7 @@ class EffectReport:
     Attributes:
         study: what was measured.
         edits: of each edit.
-        random: of its controls, the mean over the sets.
+        random: of the controls of those that have any, the mean over the sets.
         distances, control_distances: from real images; empty where there are no features.
     """
 
@@ -108,6 +108,8 @@ def report(
         if real is None or before is None or edit.features is None:
             continue
         distances[name] = distance(real, before, edit.features, seed=seed)
+        if name not in study.random:
+            continue
         control_distances[name] = ControlDistance(
             before=frechet_distance(real, before[:few]),
             edit=frechet_distance(real, edit.features[:few]),

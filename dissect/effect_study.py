@@ -47,8 +47,9 @@ class EffectStudy:
     """What was measured, by the name of the edit, such as `everywhere` (the paper's) or `probe`.
 
     Attributes:
-        edits: each edit itself, on all latents.
-        random: its controls: as many random units, edited alike, on the first `few` latents.
+        edits: each edit itself, on all latents; also those beside, which have no controls or
+            doses.
+        random: an edit's controls: as many random units, edited alike, on the first `few` latents.
         by_units: the strongest so many of its units, by their number, on the first `few` latents.
         by_strength: all its units at each strength from 0.25 to 2, on the first `few` latents.
         few: how many latents those are.
@@ -77,6 +78,7 @@ def study_effect(
     segmenter: Segmenter,
     concept: str,
     *,
+    beside: Mapping[str, Intervention] | None = None,
     controls: int = 20,
     few: int = 300,
     seed: int = 0,
@@ -90,6 +92,7 @@ def study_effect(
         z: latents that were not used for choosing them.
         segmenter: the eyes.
         concept: what was to be removed.
+        beside: further edits, to be measured without controls and other doses.
         controls: how many random sets are measured for each edit.
         few: on how many of the latents, the first ones, the controls and the other doses are
             measured; on all of them where there are fewer.
@@ -101,9 +104,9 @@ def study_effect(
             or what `measure` and `ablated` raise.
     """
     few = min(few, len(z))
-    trials = _trials(edits, len(z), few, controls, seed)
+    trials = _trials(edits, beside or {}, len(z), few, controls, seed)
     effects, features = measure_each(model, trials, z, segmenter, concept, watch=watch)
-    main = {name: effects["edit", name, 0] for name in edits}
+    main = {name: effects["edit", name, 0] for name in (*edits, *(beside or {}))}
     for found in main.values():
         if not found.before.sum():
             raise DissectError(
@@ -122,9 +125,16 @@ def study_effect(
     return EffectStudy(main, random, by_units, by_strength, few, features)
 
 
-def study_size(edits: Mapping[str, Intervention], n: int, few: int, controls: int) -> int:
+def study_size(
+    edits: Mapping[str, Intervention],
+    n: int,
+    *,
+    beside: Mapping[str, Intervention] | None = None,
+    controls: int = 20,
+    few: int = 300,
+) -> int:
     """How many images `study_effect` draws of `n` latents, before and after, for a progress bar."""
-    trials = _trials(edits, n, min(few, n), controls, 0)
+    trials = _trials(edits, beside or {}, n, min(few, n), controls, 0)
     return n + sum(trial.n for trial in trials.values())
 
 
@@ -175,9 +185,14 @@ def measure_each(
 
 
 def _trials(
-    edits: Mapping[str, Intervention], n: int, few: int, controls: int, seed: int
+    edits: Mapping[str, Intervention],
+    beside: Mapping[str, Intervention],
+    n: int,
+    few: int,
+    controls: int,
+    seed: int,
 ) -> dict[_Key, Trial]:
-    trials: dict[_Key, Trial] = {}
+    trials = {("edit", name, 0.0): Trial(edit, n) for name, edit in beside.items()}
     for name, edit in edits.items():
         if not len(edit.units):
             raise DissectError("there is no unit to remove: choose at least one")

@@ -50,7 +50,7 @@ class Summary:
         kept_mean: the mean of those.
         outside_change, inside_change: mean absolute change outside the concept's region and
             inside it, on the [-1, 1] scale.
-        became: by class, the share of the concept's pixels that are of it now; of the concept
+        replaced_by: by class, the share of the concept's pixels that are of it now; of the concept
             itself what is left.
     """
 
@@ -64,14 +64,14 @@ class Summary:
     kept_mean: Estimate
     outside_change: Estimate
     inside_change: Estimate
-    became: Mapping[str, Estimate]
+    replaced_by: Mapping[str, Estimate]
 
     def values(self) -> dict[str, Any]:
         """Ready for JSON: every figure by its name, its interval by the same name and `_ci`."""
         result: dict[str, Any] = {"n_samples": self.n}
         for name in (
             *("removed", "shown_before", "shown_after", "kept", "kept_mean"),
-            *("outside_change", "inside_change", "became"),
+            *("outside_change", "inside_change", "replaced_by"),
         ):
             found = getattr(self, name)
             if isinstance(found, Estimate):
@@ -115,7 +115,7 @@ def summarize(effects: Sequence[Effect], *, resamples: int = 1_000, seed: int = 
     both, either = (total([getattr(e, name) for e in effects]) for name in ("both", "either"))
     replaced = total([effect.replaced for effect in effects])
     kept = mean(_share(both, either, empty=1.0))
-    became = mean(_share(replaced, replaced.sum(2, keepdims=True), empty=0.0))
+    replaced_by = mean(_share(replaced, replaced.sum(2, keepdims=True), empty=0.0))
     others = [k for k, name in enumerate(one.classes) if name != one.concept]
 
     def change(where: str) -> Estimate:
@@ -137,7 +137,7 @@ def summarize(effects: Sequence[Effect], *, resamples: int = 1_000, seed: int = 
         kept_mean=Estimate.of(kept[:, others].mean(1) if others else np.ones(len(kept))),
         outside_change=change("outside"),
         inside_change=change("inside"),
-        became={name: Estimate.of(became[:, k]) for k, name in enumerate(one.classes)},
+        replaced_by={name: Estimate.of(replaced_by[:, k]) for k, name in enumerate(one.classes)},
     )
 
 

@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from dissect.cli import ablate, data, effect, probe, sample, studio, train, units
+from dissect.cli import (
+    ablate,
+    arithmetic,
+    attributes,
+    data,
+    effect,
+    probe,
+    sample,
+    studio,
+    train,
+    turn,
+    units,
+    walk,
+)
 from dissect.errors import DissectError
 
 __all__ = ["app", "main"]
@@ -46,6 +59,10 @@ app.command("sample")(sample.sample)
 app.command("annotate")(studio.annotate)
 app.command("studio")(studio.studio)
 app.command("train")(train.train)
+app.command("attributes")(attributes.attributes)
+app.command("walk")(walk.walk)
+app.command("arithmetic")(arithmetic.arithmetic)
+app.command("turn")(turn.turn)
 app.add_typer(data.app, name="data")
 
 

@@ -80,7 +80,7 @@ def effect(
         raise DissectError(f"--where {where!r} is not known: use {', '.join(_WHERE)}")
     # Before torch is imported, which alone takes seconds.
     with progress_bar("loading", 4) as advance:
-        from dissect.annotated import fit_from_boxes
+        from dissect.annotated import fit_from_boxes, mean_elsewhere
         from dissect.comparison import Edit, fresh_latents
         from dissect.effect_study import study_effect, study_size
         from dissect.intervention import Intervention
@@ -105,19 +105,26 @@ def effect(
         units.check(fingerprint(generator), layer, len(probe.weight))
         z = fresh_latents(generator, n, seed, annotations)
         advance(1)
+        elsewhere = mean_elsewhere(generator, annotations, layer)
         real = _real_features(eyes, card.get("source"), annotations.size)
         advance(1)
     edits = {
         name: Intervention(units, probe if name == "probe" else None, threshold, strength)
         for name in _WHERE[where]
     }
-    with progress_bar("measuring", study_size(edits, n, random_n, random_sets)) as advance:
+    # No choice of units is in this one: it shows what there is to remove at those cells at all.
+    every = Units(layer, tuple(range(units.total)), units.total)
+    filled = Intervention(every, probe, threshold, replacement=elsewhere)
+    beside = {"filled": filled} if "probe" in edits else {}
+    size = study_size(edits, n, beside=beside, controls=random_sets, few=random_n)
+    with progress_bar("measuring", size) as advance:
         study = study_effect(
             generator,
             edits,
             z,
             eyes,
             concept,
+            beside=beside,
             controls=random_sets,
             few=random_n,
             seed=seed,
@@ -136,7 +143,7 @@ def effect(
             f"{model}, {layer}, rule {units.rule}, strength {strength:g}: the {len(shown)} of {n} "
             f"fresh samples with most {concept} before"
         )
-        rows = _rows(generator, edits, z[shown], seed)
+        rows = _rows(generator, edits, beside, z[shown], seed, concept)
         output.wrote(save_image(out / "effect.png", effect_sheet(rows, figure, caption=caption)))
         advance(1)
     values = {
@@ -176,22 +183,30 @@ def _most_of_concept(found: "Effect") -> list[int]:
 
 
 def _rows(
-    generator: "nn.Module", edits: "Mapping[str, Intervention]", z: "Tensor", seed: int
+    generator: "nn.Module",
+    edits: "Mapping[str, Intervention]",
+    beside: "Mapping[str, Intervention]",
+    z: "Tensor",
+    seed: int,
+    concept: str,
 ) -> "dict[str, NDArray[np.uint8]]":
-    """The same samples before, after each edit, and after its first control."""
+    """The same samples before, after each edit, and after the first control of each."""
     import torch
 
     from dissect.data import to_images
 
-    def drawn() -> "NDArray[np.uint8]":
-        with torch.inference_mode():
-            return to_images(generator(z))
-
-    where = {"everywhere": "removed everywhere", "probe": "removed only where\nthe probe sees it"}
-    rows = {"before": drawn()}
-    for kind in ("units", "random units"):
-        for name, edit in edits.items():
-            chosen = edit if kind == "units" else edit.control(seed)
-            with chosen.on(generator):
-                rows[f"{len(edit.units)} {kind}\n{where[name]}"] = drawn()
+    where = {
+        "everywhere": "removed everywhere",
+        "probe": f"removed only where the\nprobe sees a {concept}",
+    }
+    states = {f"{len(edit.units)} units\n{where[name]}": edit for name, edit in edits.items()}
+    if "filled" in beside:
+        states[f"there, every unit as\nwhere there is no\n{concept}"] = beside["filled"]
+    for name, edit in edits.items():
+        states[f"{len(edit.units)} random units\n{where[name]}"] = edit.control(seed)
+    with torch.inference_mode():
+        rows = {"before": to_images(generator(z))}
+        for name, edit in states.items():
+            with edit.on(generator):
+                rows[name] = to_images(generator(z))
     return rows

@@ -29,6 +29,8 @@ def effect_text(found: "EffectReport", units: "Units", strength: float) -> str:
     ]
     for name, one in edits.items():
         lines.append(_row(name, one, _edit_distance(found.distances.get(name))))
+        if name not in random:
+            continue
         distance = _random_distance(found.control_distances.get(name))
         lines.append(_row("  random units", random[name], distance))
         spread = [one.removed() for one in found.study.random[name]]
@@ -36,7 +38,7 @@ def effect_text(found: "EffectReport", units: "Units", strength: float) -> str:
             f"  each set: {min(spread):.1%} to {max(spread):.1%} removed; {found.as_much(name)} of "
             f"{len(spread)} remove as much as the edit"
         )
-    lines += ["", *_kept(edits, random), "", *_became(concept, edits)]
+    lines += ["", *_kept(edits, random), "", *_replacements(concept, edits)]
     return "\n".join(lines)
 
 
@@ -66,30 +68,31 @@ def _random_distance(found: "ControlDistance | None") -> str:
 def _kept(edits: Mapping[str, "Summary"], random: Mapping[str, "Summary"]) -> list[str]:
     lines = [
         f"{'IoU before and after':<24}"
-        + "".join(f"{name:<26}{'random (mean)':<16}" for name in edits)
+        + "".join(f"{name:<26}{'random' if name in random else '':<9}" for name in edits)
     ]
     for label in next(iter(edits.values())).kept:
         line = f"{label:<24}"
         for name, one in edits.items():
             found = one.kept[label]
             cell = f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
-            line += f"{cell:<26}{f'{random[name].kept[label].value:.3f}':<16}"
+            control = f"{random[name].kept[label].value:.3f}" if name in random else ""
+            line += f"{cell:<26}{control:<9}"
         lines.append(line.rstrip())
     return lines
 
 
-def _became(concept: str, edits: Mapping[str, "Summary"]) -> list[str]:
+def _replacements(concept: str, edits: Mapping[str, "Summary"]) -> list[str]:
     lines = [f"{f'what was {concept} is now':<24}" + "".join(f"{name:<26}" for name in edits)]
     shares = {
-        label: max(one.became[label].value for one in edits.values())
-        for label in next(iter(edits.values())).became
+        label: max(one.replaced_by[label].value for one in edits.values())
+        for label in next(iter(edits.values())).replaced_by
     }
     for label in sorted(shares, key=lambda label: -shares[label]):
         if shares[label] < _SHARE_LISTED:
             continue
         line = f"{label + ' (left)' if label == concept else label:<24}"
         for one in edits.values():
-            found = one.became[label]
+            found = one.replaced_by[label]
             cell = f"{found.value:.1%} ({found.low:.1%} to {found.high:.1%})"
             line += f"{cell:<26}"
         lines.append(line.rstrip())

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dissect.figures.sheet import labelled_rows
-from dissect.figures.style import BLUE, GREY, ORANGE, house_style, rasterized
+from dissect.figures.style import BLUE, GREY, INK, ORANGE, house_style, rasterized
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["effect_figure", "effect_sheet"]
 
-_LOOKS = {"everywhere": (ORANGE, "s"), "probe": (BLUE, "o")}
-_NAMES = {"everywhere": "removed everywhere", "probe": "only where the probe sees it"}
+_LOOKS = {"everywhere": (ORANGE, "s"), "probe": (BLUE, "o"), "filled": (INK, "D")}
+_NAMES = {
+    "everywhere": "removed everywhere",
+    "probe": "only where the probe sees it",
+    "filled": "its cells filled as elsewhere",
+}
 _DOTS_PER_INCH = 160
 # Classes below this share of what the concept became are left to the table.
 _SHARE_SHOWN = 0.005
@@ -87,11 +91,11 @@ def effect_figure(report: "EffectReport", *, units: int, strength: float) -> "Fi
             ylabel=f"mean change outside any {concept}",
             title="What it costs elsewhere, as the number of units grows",
         )
-        kept, became = below.subplots(1, 2, width_ratios=(1.25, 1.0))
+        kept, replaced = below.subplots(1, 2, width_ratios=(1.25, 1.0))
         _kept(kept, edits, random)
-        _became(became, edits, concept)
-        handles, labels = number.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        _replacements(replaced, edits, concept)
+        handles, labels = cost.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=5)
         return figure
 
 
@@ -110,22 +114,27 @@ def _doses(
         axes.fill_between(
             at, [low for low, _ in ends], [high for _, high in ends], color=colour, alpha=0.2
         )
-        axes.plot(at, removed, marker=marker, color=colour, label=f"the units, {_NAMES[gate]}")
+        axes.plot(at, removed, marker=marker, color=colour)
     for gate, controls in random.items():
         shares = [found.removed() for found in controls]
-        label = f"random units, {_NAMES[gate]}"
-        axes.plot([own] * len(shares), shares, label=label, **_control_look(gate))
+        axes.plot([own] * len(shares), shares, **_control_look(gate))
     axes.axhline(0, color="black", linewidth=0.6)
 
 
 def _costs(axes: "Axes", study: "EffectStudy") -> None:
+    """What is changed elsewhere against what is removed; the one panel that has everything."""
     for gate, curve in study.by_units.items():
         colour, marker = _LOOKS[gate]
-        removed = [found.removed() for found in curve.values()]
-        axes.plot(removed, [e.change() for e in curve.values()], marker=marker, color=colour)
+        removed, cost = zip(*((e.removed(), e.change()) for e in curve.values()), strict=True)
+        axes.plot(removed, cost, marker=marker, color=colour, label=f"the units, {_NAMES[gate]}")
+    for name, found in study.edits.items():
+        if name not in study.by_units:
+            colour, marker = _LOOKS[name]
+            at = ([found.removed()], [found.change()])
+            axes.plot(*at, marker, color=colour, label=_NAMES[name])
     for gate, controls in study.random.items():
-        shares = [found.removed() for found in controls]
-        axes.plot(shares, [found.change() for found in controls], **_control_look(gate))
+        removed, cost = zip(*((e.removed(), e.change()) for e in controls), strict=True)
+        axes.plot(removed, cost, label=f"random units, {_NAMES[gate]}", **_control_look(gate))
     axes.set_ylim(bottom=0)
 
 
@@ -164,11 +173,11 @@ def _kept(axes: "Axes", edits: Mapping[str, "Summary"], random: Mapping[str, "Su
         axes.axhspan(place - 0.5, place + 0.5, color=GREY, alpha=0.12, linewidth=0)
 
 
-def _became(axes: "Axes", edits: Mapping[str, "Summary"], concept: str) -> None:
+def _replacements(axes: "Axes", edits: Mapping[str, "Summary"], concept: str) -> None:
     """What the concept's pixels are now."""
     shares = {
-        name: max(one.became[name].value for one in edits.values())
-        for name in next(iter(edits.values())).became
+        name: max(one.replaced_by[name].value for one in edits.values())
+        for name in next(iter(edits.values())).replaced_by
     }
     names = sorted(
         (name for name, share in shares.items() if share >= _SHARE_SHOWN),
@@ -176,7 +185,7 @@ def _became(axes: "Axes", edits: Mapping[str, "Summary"], concept: str) -> None:
     )
     height = 0.8 / len(edits)
     for lane, (gate, summary) in enumerate(edits.items()):
-        found = [summary.became[name] for name in names]
+        found = [summary.replaced_by[name] for name in names]
         axes.barh(
             np.arange(len(names)) + 0.4 - height * (lane + 0.5),
             [one.value for one in found],

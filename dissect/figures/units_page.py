@@ -97,7 +97,8 @@ def _summary(found: "Dissection") -> str:
     )
     effect = (
         f"<dt>removed</dt><dd>what goes of the concept's pixels where this unit alone is set to 0 "
-        f"everywhere, on {found.effect_n} other samples; below 0 where it grows.</dd>"
+        f"everywhere, on {found.effect_n} other samples; below 0 where it grows. The fewer the "
+        "samples and the rarer the concept, the rougher the number.</dd>"
         if found.effect_n
         else ""
     )
