@@ -64,13 +64,13 @@ def test_what_was_removed_is_counted_in_pixels_and_images():
     assert found.removed() == 0.5
     # 12 pixels are fewer than an image must have to show the concept.
     assert found.shown() == (0.5, 0.0)
-    assert found.replaced.tolist() == [24, 0, 24]
+    assert found.replaced.sum(0).tolist() == [24, 0, 24]
 
 
 def test_what_became_of_the_concept():
     found = effect_of(0.0, (0, 16), (0, 16))
     assert found.removed() == 1.0
-    assert found.replaced.tolist() == [0, 48, 0]
+    assert found.replaced.sum(0).tolist() == [0, 48, 0]
     assert found.kept("wall") == 0.0
 
 

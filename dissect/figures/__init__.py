@@ -1,7 +1,7 @@
 """Every picture. Functions return PIL images or matplotlib figures; none writes a file."""
 
 from dissect.figures.boxes import boxes_sheet, ruled_sheet
-from dissect.figures.effect import effect_figure
+from dissect.figures.effect import effect_figure, effect_sheet
 from dissect.figures.grid import image_grid
 from dissect.figures.probe import layer_scores_figure, probe_figure
 from dissect.figures.sheet import SheetStyle, labelled_rows
@@ -12,6 +12,7 @@ __all__ = [
     "SheetStyle",
     "boxes_sheet",
     "effect_figure",
+    "effect_sheet",
     "image_grid",
     "labelled_rows",
     "layer_scores_figure",
