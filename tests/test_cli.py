@@ -254,16 +254,17 @@ def test_a_segmenter_is_trained_on_renders(capsys, tmp_path, monkeypatch):
 
 
 def test_effect_measures_an_edit_beside_its_controls(capsys, tmp_path):
-    few = ("--n", "12", "--controls", "2", "--rule", "top:3", "--out", str(tmp_path), "--json")
+    few = ("--n", "60", "--random-sets", "2", "--rule", "top:3", "--out", str(tmp_path), "--json")
     status, out, err = run(capsys, "effect", *few)
     assert status == 0, err
     result = json.loads(out)
     assert [Path(path).name for path in result["files"]] == ["effect.png"]
     assert result["n_selected"] == 3
     assert result["removed"] == result["edits"]["probe"]["removed"]
-    assert result["random"]["probe"]["n_sets"] == len(result["random"]["everywhere"]["removed"])
-    assert [point["dose"] for point in result["by_units"]["everywhere"]] == [2, 3]
-    assert abs(sum(result["edits"]["probe"]["replaced_by"].values()) - 1) < 1e-9
+    assert result["removed_ci"][0] <= result["removed"] <= result["removed_ci"][1]
+    assert set(result["edits"]) == {"everywhere", "probe", "filled"}
+    assert abs(sum(result["replaced_by"].values()) - 1) < 1e-9
+    assert result["edits"]["filled"]["removed"] > result["random"]["probe"]["removed"]
 
 
 def test_effect_needs_a_segmenter_that_knows_the_concept(capsys, study, tmp_path):
