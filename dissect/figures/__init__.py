@@ -3,6 +3,7 @@
 from dissect.figures.boxes import boxes_sheet, ruled_sheet
 from dissect.figures.effect import effect_figure, effect_sheet
 from dissect.figures.grid import image_grid
+from dissect.figures.guided import concepts_figure, guided_sheet
 from dissect.figures.probe import layer_scores_figure, probe_figure
 from dissect.figures.sheet import SheetStyle, labelled_rows
 from dissect.figures.style import rasterized
@@ -11,8 +12,10 @@ from dissect.figures.units_page import units_page
 __all__ = [
     "SheetStyle",
     "boxes_sheet",
+    "concepts_figure",
     "effect_figure",
     "effect_sheet",
+    "guided_sheet",
     "image_grid",
     "labelled_rows",
     "layer_scores_figure",
