@@ -2,16 +2,19 @@
 
 from dissect.figures.boxes import boxes_sheet, ruled_sheet
 from dissect.figures.grid import image_grid
+from dissect.figures.placement import became_figure, placement_figure
 from dissect.figures.probe import layer_scores_figure, probe_figure
 from dissect.figures.sheet import SheetStyle, labelled_rows
 from dissect.figures.style import rasterized
 
 __all__ = [
     "SheetStyle",
+    "became_figure",
     "boxes_sheet",
     "image_grid",
     "labelled_rows",
     "layer_scores_figure",
+    "placement_figure",
     "probe_figure",
     "rasterized",
     "ruled_sheet",
