@@ -25,6 +25,7 @@ __all__ = [
     "fit_from_segmenter",
     "grid_layers",
     "labelled_cells",
+    "mean_elsewhere",
 ]
 
 
@@ -144,6 +145,21 @@ def labelled_cells(model: nn.Module, labels: Labels, layer: str) -> tuple[Tensor
             f"layer {layer!r} gives {tuple(acts.shape)}, not a grid of units (N, C, H, W)"
         )
     return acts, labels.coverage((acts.shape[2], acts.shape[3]))
+
+
+def mean_elsewhere(model: nn.Module, labels: Labels | Annotations, layer: str) -> Tensor:
+    """The mean of every unit of `layer` over the labelled cells without the concept, (C,).
+
+    Raises:
+        DissectError: boxes for another model, no such layer, one without a grid, or no such cell.
+    """
+    if isinstance(labels, Annotations):
+        labels = Labels(labels)
+    acts, coverage = labelled_cells(model, labels, layer)
+    outside = coverage == 0
+    if not bool(outside.any()):
+        raise DissectError(f"the labels leave no cell of {layer!r} free of a {labels.concept}")
+    return acts.movedim(1, -1)[outside.to(acts.device)].mean(0)
 
 
 def grid_layers(model: nn.Module) -> list[str]:

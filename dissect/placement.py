@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dissect.errors import DissectError
+from dissect.partial import begun_at
 from dissect.segment import Segmenter
 from dissect.surgery import Insertion, inserted
 
@@ -159,12 +160,13 @@ def _place(
     number, classes = segmenter.number(concept), len(segmenter.classes)
     if not len(z):
         raise DissectError("a placement needs at least 1 latent")
-    images, labels = _seen(model, segmenter, z)
+    rest, begun = begun_at(model, what.units.layer, z)
+    images, labels = _seen(rest, segmenter, begun)
     before, after, surroundings, change = [], [], [], []
     for cells in regions:
         pixels = _pixels(cells, labels.shape[1:])
-        with inserted(model, what.units, where=cells, values=what.values):
-            drawn, found = _seen(model, segmenter, z)
+        with inserted(rest, what.units, where=cells, values=what.values):
+            drawn, found = _seen(rest, segmenter, begun)
         old = torch.nn.functional.one_hot(labels[:, pixels], classes).sum(1)
         before.append(old[:, number] / int(pixels.sum()))
         surroundings.append(old.argmax(1))
@@ -183,10 +185,10 @@ def _place(
     )
 
 
-def _seen(model: nn.Module, segmenter: Segmenter, z: Tensor) -> tuple[Tensor, Tensor]:
+def _seen(model: nn.Module, segmenter: Segmenter, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Images (N, 3, H, W) and classes (N, H, W), on the CPU."""
     with torch.inference_mode():
-        images = torch.cat([model(part) for part in z.split(_BATCH)])
+        images = torch.cat([model(part) for part in inputs.split(_BATCH)])
     return images.float().cpu(), segmenter.labels(images).cpu()
 
 

@@ -18,8 +18,10 @@ from dissect.annotations import Annotations, Box
 from dissect.cli import main
 from dissect.errors import DissectError
 from dissect.models import fingerprint
-from dissect.studio import BoxFile, ConflictError, Painter, SamplePictures, take_place
+from dissect.studio import BoxFile, ConflictError, Drawing, Painter, SamplePictures, take_place
+from dissect.studio.drawing import concepts_in, samples_to_draw_on
 from dissect.studio.explorer import Edit
+from dissect.studio.serve import open_page
 from dissect.units import Units
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -129,6 +131,18 @@ def test_after_any_changes_the_file_holds_what_was_answered(tmp_path, pictures, 
         assert opened[place].boxes == (None if drawn is None else tuple(drawn))
 
 
+def test_a_folder_is_continued_with_the_concepts_and_the_samples_that_it_is_about(tmp_path):
+    painter = Painter("toy", Toy().eval())
+    begun = Drawing(tmp_path, SamplePictures(painter, [(7, 3), (7, 4), (2, 0)]), ["spot", "a door"])
+    begun.file("a door").change(1, [Box(0, 0, 2, 2)], "unseen")
+    (tmp_path / "units.json").write_text('{"kind": "units"}')
+    (tmp_path / "broken.json").write_text("{")
+    assert concepts_in(tmp_path) == ["a door"]
+    assert samples_to_draw_on(tmp_path, ["a door"], None, None, None) == [(7, 3), (7, 4), (2, 0)]
+    assert samples_to_draw_on(tmp_path, ["a door"], 2, 9, None) == [(0, 9), (0, 10)]
+    assert samples_to_draw_on(tmp_path, ["spot"], None, None, None)[::149] == [(0, 0), (0, 149)]
+
+
 # The door.
 
 
@@ -181,9 +195,10 @@ def test_a_post_that_a_form_of_another_page_could_send_is_refused(studio):
 
 def test_what_is_too_large_is_refused(studio):
     client, _, _ = studio
-    assert client.request("POST", "api/boxes", b" " * (1 << 20) + b" ")[0] == 413
-    length = {"Content-Length": "9" * 15}
-    assert client.request("POST", "api/boxes", b"{}", length)[0] == 413
+    for length in (str((1 << 20) + 1), "9" * 15):
+        # Refused by what it says of itself, before it is read.
+        assert client.request("POST", "api/boxes", b"{", {"Content-Length": length})[0] == 413
+    assert client.request("POST", "api/boxes", b" " * (1 << 20))[0] == 422
     assert client.request("GET", "api/boxes?" + "a" * 5_000)[0] == 414
     deep = b'{"boxes":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     assert client.request("POST", "api/boxes", deep)[0] == 422
@@ -254,7 +269,9 @@ GOOD = {
 bodies = st.dictionaries(st.sampled_from(list(GOOD)), values, max_size=3).map(
     lambda odd: {**GOOD, **odd}
 )
-posts = st.tuples(st.sampled_from(["boxes", "coverage", "edit", "save", "walk"]), bodies | values)
+posts = st.tuples(
+    st.sampled_from(["boxes", "coverage", "edit", "measure", "save", "walk"]), bodies | values
+)
 gets = st.tuples(
     st.sampled_from(
         ["workspace", "boxes", "agreement", "model", "units", "rule", "strengths", "before"]
@@ -313,6 +330,45 @@ def test_no_request_breaks_the_server_or_leaves_its_folder(studio, part):
 # What the page asks.
 
 
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        ({"boxes": [[1, 1, 4, 99]]}, "does not lie inside the image of 32 x 32"),
+        ({"boxes": [[1, 1, 4]]}, "a list of 4 finite numbers"),
+        ({"boxes": [[1, 1, 0, 4]]}, "a positive width and height"),
+        ({"boxes": [[1, 1, 2, 2]] * 500}, "at most 200 boxes"),
+        ({"place": 12}, "at most 11"),
+        ({"concept": "bed"}, "no concept 'bed' here; there are: 'door', 'spot'"),
+        ({"pass": "third"}, "'first' or 'second'"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_with_its_reason(tmp_path, odd, message):
+    sent = {"concept": "spot", "pass": "first", "place": 0, "boxes": [], "version": "unseen"}
+    with running(workspace(tmp_path)) as client:
+        status, answer = client.post("api/boxes", {**sent, **odd})
+    assert status == 422
+    assert message in answer["error"]
+    assert list(tmp_path.rglob("*.json")) == []
+
+
+def test_an_unknown_layer_or_model_is_told_with_those_there_are(studio):
+    client, _, _ = studio
+    status, answer = client.get("api/before?model=other&seed=0&index=0")
+    assert (status, answer["error"]) == (422, "no model 'other' was opened here; there are: toy")
+    status, answer = client.post("api/edit", {**GOOD, "layer": "layer9x9"})
+    assert status == 422
+    assert "'layer8x8'" in answer["error"]
+
+
+def test_where_no_browser_can_be_opened_the_terminal_says_so(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    said = []
+    open_page("http://127.0.0.1:1/", said.append)
+    assert said == ["no browser could be opened here: open the address yourself"]
+
+
 def test_coverage_is_that_of_the_library(studio):
     client, _, _ = studio
     sent = {"boxes": [[4, 4, 6, 4]], "rows": 8, "columns": 8}
@@ -357,6 +413,17 @@ def test_removing_the_spots_unit_removes_the_spot_and_only_where_it_is_brushed(s
     far = 63 - cell
     assert left(Edit((0,), where="brush", insert=(far,))) == 64 + 16
     assert int((explorer.control(study, Edit((0,)), 0, 3, 0).labels == 1).sum()) > 0
+
+
+def test_an_edit_is_measured_on_fresh_samples_beside_random_units(studio):
+    client, _, _ = studio
+    sent = {**GOOD, "units": [0], "where": "everywhere"}
+    status, found = client.post("api/measure", sent)
+    assert status == 200
+    assert (found["n"], found["removed"], found["removed_ci"]) == (48, 1.0, [1.0, 1.0])
+    assert found["random"] < 0.5  # units 1 to 3 draw no spot
+    status, found = client.post("api/measure", {**sent, "where": "brush"})
+    assert status == 422
 
 
 def test_what_is_saved_loads_and_is_never_written_over(tmp_path):

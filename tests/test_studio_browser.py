@@ -68,7 +68,7 @@ def drag(page, start, end):
     page.mouse.up()
 
 
-def until(page, expression, seconds=10):
+def until(page, expression, seconds=30):
     """Wait until an expression is true; the page's own policy forbids Playwright's way."""
     end = time.monotonic() + seconds
     while not page.evaluate(expression):
@@ -236,7 +236,8 @@ def test_a_spot_is_brushed_away_and_the_share_removed_rises(open_page, client, t
     page.mouse.move(*view(page, 0, (left, top + 1)))
     page.mouse.up()
     removed(page, "100%")
-    until(page, "location.hash.includes('remove=')")
+    cells = [(top + down) * 8 + left + across for down in (0, 1) for across in (0, 1)]
+    until(page, f"location.hash.endsWith('remove={sum(1 << cell for cell in cells):x}')")
     page.reload()
     removed(page, "100%")  # the address holds the edit
     page.locator("#save-units").click()
@@ -270,6 +271,17 @@ def test_units_are_switched_and_looked_at(open_page):
     assert page.locator(".pane figcaption").first.inner_text() == "Before\nunit 0"
     page.keyboard.press("c")
     page.wait_for_selector(".pane:nth-child(3):not([hidden])")
+
+
+def test_a_measurement_is_of_one_edit(open_page):
+    page = open_page("#explore?seed=0&index=3&units=1")
+    page.locator("#measure").click()
+    said = "document.getElementById('measured').textContent"
+    until(page, f"{said}.startsWith('On 48 fresh samples 100% of the spot removed')")
+    page.locator(".unit input").nth(1).check()
+    until(page, f"{said} === ''")
+    page.keyboard.press("b")
+    assert page.locator("#measure").is_hidden()
 
 
 def test_cells_are_brushed_by_keys(open_page):
@@ -331,3 +343,30 @@ def luminance(colour):
         for one in (part / 255 for part in colour)
     ]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_an_address_that_was_garbled_opens_what_there_is(open_page):
+    garbled = (
+        "#explore?layer=bogus&concept=no&seed=-4&index=99999999999&units=zz&where=no&strength=x"
+    )
+    page = open_page(garbled)
+    until(page, "location.hash.includes('layer=layer8x8')")
+    assert "seed=0&index=999999&" in page.evaluate("location.hash")
+    assert page.locator(".notice").count() == 0
+
+
+def test_a_slide_is_one_step_to_undo(open_page):
+    page = open_page("#explore?seed=0&index=3&units=1")
+    slider = page.locator("#strength")
+    slider.evaluate(
+        """(node) => {
+            for (const value of [0.8, 0.5, 0.2]) {
+                node.value = value;
+                node.dispatchEvent(new Event('input'));
+            }
+            node.dispatchEvent(new Event('change'));
+        }"""
+    )
+    assert page.locator("#strength-value").inner_text() == "0.20"
+    page.locator("#undo-edit").click()
+    assert page.locator("#strength-value").inner_text() == "1.00"

@@ -95,7 +95,7 @@ def ablate(
     force: Force = False,
 ) -> None:
     """Remove units and draw fresh samples before, after, and with as many random units removed."""
-    from dissect.annotated import fit_from_labels
+    from dissect.annotated import fit_from_labels, mean_elsewhere
     from dissect.comparison import Edit, compare, edit_arguments, fresh_latents, most_of_concept
     from dissect.figures import labelled_rows
     from dissect.files import save_image
@@ -160,12 +160,14 @@ def ablate(
         return
     z = fresh_latents(generator, among, seed, annotations)
     shown = list(range(n)) if among == n else most_of_concept(generator, probe, z, n)
+    plain = where == "both" and edit == Edit(threshold=threshold)
     states = compare(
         generator,
         z[shown],
         units,
         probe=probe if where != "everywhere" else None,
         edit=edit,
+        elsewhere=mean_elsewhere(generator, found, layer) if plain else None,
         control_seed=seed,
     )
     named = {
@@ -173,6 +175,7 @@ def ablate(
         "everywhere": f"{len(units)} units removed\n"
         + ("everywhere (the paper)" if edit.region is None else "in the region"),
         "probe": f"the same units, only\nwhere the probe sees\na {concept}",
+        "filled": f"there, every unit as\nwhere there is no\n{concept}",
         "random": f"{len(units)} random units\nremoved "
         + ("everywhere" if edit.region is None else "in the region"),
     }

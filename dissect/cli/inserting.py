@@ -221,17 +221,23 @@ def swap_in(job: Job, units: "Units", probe: "Probe", threshold: float, other: "
     shown = most_of_concept(job.generator, probe, z, job.n)
     rows, values, became = {"before": _drawn(job, z[shown])}, {}, {}
     for key, one in edits.items():
-        effect = measure(job.generator, job.segmenter, z, concept, edit(one), before=seen)
-        total = max(int(effect.replaced.sum()), 1)
-        shares = {
-            name: float(count) / total
-            for name, count in zip(effect.classes, effect.replaced, strict=True)
-        }
+        effect = measure(
+            job.generator,
+            job.segmenter,
+            z,
+            concept,
+            edit(one),
+            before=seen,
+            with_features=False,
+        )
+        replaced = effect.replaced_by().tolist()
+        shares = dict(zip(effect.classes, replaced, strict=True))
         became[named[key].replace("\n", " ")] = shares
         values[key] = {
             "became": shares,
             "removed": effect.removed(),
             "removed_ci": list(effect.interval(type(effect).removed)),
+            "images_with": list(effect.shown()),
             "outside_change": effect.change(),
         }
         with edit(one)():

@@ -1,12 +1,12 @@
 """`dissect annotate` and `dissect studio`: pages to draw boxes on, and to see what units do."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["annotate", "studio"]
 
-_SAMPLES = 150
 _MOST = 10_000
 
 _Concepts = Annotated[
@@ -83,9 +82,11 @@ def annotate(
     pictures: Pictures
     if images is None:
         from dissect.studio import SamplePictures
+        from dissect.studio.drawing import samples_to_draw_on
 
         painter = _painter(model, device)
-        pictures = SamplePictures(painter, _rows(out, concept, n, start, seed))
+        rows = samples_to_draw_on(out, _concepts(out, concept), n, start, seed)
+        pictures = SamplePictures(painter, rows)
         grids = painter.grids()
     else:
         if (n, start, seed) != (None, None, None):
@@ -136,6 +137,7 @@ def studio(
     """See what each unit does, switch units off, and paint with them, in a page of your browser."""
     _need_extra()
     from dissect.studio import Drawing, SamplePictures, Workspace, take_place
+    from dissect.studio.drawing import samples_to_draw_on
     from dissect.studio.explorer import Explorer
 
     output = Output(as_json=as_json)
@@ -143,7 +145,8 @@ def studio(
     names = list(dict.fromkeys(model or ["bedrooms64"]))
     painters = [_painter(name, device) for name in names]
     folder = out / "annotations"
-    pictures = SamplePictures(painters[0], _rows(folder, concept, n, start, seed))
+    rows = samples_to_draw_on(folder, _concepts(folder, concept), n, start, seed)
+    pictures = SamplePictures(painters[0], rows)
     drawing = Drawing(folder, pictures, _concepts(folder, concept), painters[0].grids())
     eyes = _segmenter(segmenter, device)
     explorers = {}
@@ -197,41 +200,6 @@ def _concepts(folder: Path, concepts: list[str] | None) -> list[str]:
     from dissect.studio.drawing import concepts_in
 
     return concepts or concepts_in(folder) or ["window"]
-
-
-def _rows(
-    folder: Path,
-    concepts: list[str] | None,
-    n: int | None,
-    start: int | None,
-    seed: int | None,
-) -> list[tuple[int, int]]:
-    """The latents to draw on: those asked for, or else those that the files are about."""
-    from dissect.annotations import Annotations
-
-    rows: dict[tuple[int, int], None] = {}
-    if (n, start, seed) == (None, None, None):
-        for name in _concepts(folder, concepts):
-            path = folder / f"{name}.json"
-            if path.exists():
-                drawn = Annotations.load(path, name, allow_empty=True)
-                rows.update(dict.fromkeys([*_begun(drawn.info), *drawn.latent_rows]))
-    first = start or 0
-    return list(rows) or [(seed or 0, index) for index in range(first, first + (n or _SAMPLES))]
-
-
-def _begun(info: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """The latents of a session that was begun, those not looked at yet among them."""
-    rows: list[tuple[int, int]] = []
-    runs = info.get("samples")
-    for run in runs if isinstance(runs, list) else []:
-        if not isinstance(run, list) or len(run) != 3 or any(type(one) is not int for one in run):
-            return []
-        seed, first, length = run
-        if min(run) < 0 or len(rows) + length > _MOST:
-            return []
-        rows += [(seed, index) for index in range(first, first + length)]
-    return rows
 
 
 def _known(

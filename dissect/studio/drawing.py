@@ -2,20 +2,30 @@
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dissect.annotations import Agreement, Annotations, pair_iou
 from dissect.errors import DissectError
+from dissect.files import read_json
 from dissect.records import near_names
 from dissect.studio.boxfile import BoxFile
 from dissect.studio.pictures import Pictures, identity
 
-__all__ = ["PASSES", "Drawing", "checked_concept", "concepts_in"]
+__all__ = [
+    "PASSES",
+    "Drawing",
+    "checked_concept",
+    "concepts_in",
+    "samples_to_draw_on",
+]
 
 PASSES = ("first", "second")
+_MOST_SAMPLES = 10_000
+_SAMPLES = 150
 _CONCEPT = re.compile(r"\w[\w -]{0,59}")
 
 
@@ -111,8 +121,54 @@ def checked_concept(concept: str) -> str:
 
 
 def concepts_in(folder: Path) -> list[str]:
-    """The concepts that the folder has a file of."""
-    return sorted(path.stem for path in folder.glob("*.json") if _CONCEPT.fullmatch(path.stem))
+    """The concepts that the folder has a COCO file of; other JSON files are passed over."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        with suppress(DissectError):
+            coco = read_json(path)
+            if _CONCEPT.fullmatch(path.stem) and isinstance(coco, dict) and "categories" in coco:
+                found.append(path.stem)
+    return found
+
+
+def samples_to_draw_on(
+    folder: Path,
+    concepts: Sequence[str],
+    n: int | None,
+    start: int | None,
+    seed: int | None,
+) -> list[tuple[int, int]]:
+    """The latents to draw on, (seed, index): those asked for, or else those of the files.
+
+    Where nothing is asked for, the files of the concepts say what they were begun on, down to the
+    samples that nobody looked at yet. Otherwise it is 150 samples from the start of seed 0.
+
+    Raises:
+        DissectError: a file that cannot be read, or that is not about samples.
+    """
+    rows: dict[tuple[int, int], None] = {}
+    if (n, start, seed) == (None, None, None):
+        for name in concepts:
+            path = folder / f"{name}.json"
+            if path.exists():
+                drawn = Annotations.load(path, name, allow_empty=True)
+                rows.update(dict.fromkeys([*_begun(drawn.info), *drawn.latent_rows]))
+    first = start or 0
+    return list(rows) or [(seed or 0, index) for index in range(first, first + (n or _SAMPLES))]
+
+
+def _begun(info: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """The latents of a session as its file records them (see `SamplePictures.about`)."""
+    rows: list[tuple[int, int]] = []
+    runs = info.get("samples")
+    for run in runs if isinstance(runs, list) else []:
+        if not isinstance(run, list) or len(run) != 3 or any(type(one) is not int for one in run):
+            return []
+        seed, first, length = run
+        if min(run) < 0 or len(rows) + length > _MOST_SAMPLES:
+            return []
+        rows += [(seed, index) for index in range(first, first + length)]
+    return rows
 
 
 def _only(annotations: Annotations, identities: set[object]) -> Annotations:

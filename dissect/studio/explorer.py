@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Literal
@@ -16,7 +17,9 @@ from torch import Tensor
 
 from dissect.annotated import annotated_latents, fit_from_boxes, grid_layers
 from dissect.annotations import Annotations
+from dissect.comparison import fresh_latents
 from dissect.data import to_images
+from dissect.effect import Effect, measure, observe
 from dissect.errors import DissectError
 from dissect.files import write_bytes
 from dissect.hooks import activations
@@ -28,11 +31,12 @@ from dissect.studio.painter import Painter, Pixels, png
 from dissect.surgery import Gate, ablated, bake
 from dissect.units import Units
 
-__all__ = ["Edit", "Edited", "Explorer", "Study"]
+__all__ = ["Edit", "Edited", "Explorer", "Measured", "Study"]
 
 _STUDIES_KEPT = 12
 _TOP_SAMPLES = 5
 _SCALE = 4
+_FRESH = 48
 
 Where = Literal["everywhere", "probe", "brush"]
 
@@ -86,6 +90,23 @@ class Edited:
 
     pixels: Pixels
     labels: NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The share of a concept's pixels that an edit removes on samples that nobody looked at.
+
+    Attributes:
+        n: how many samples.
+        removed, removed_ci: the edit, and 95% over resampled samples.
+        random, random_ci: as many random units of the layer, edited in the same way.
+    """
+
+    n: int
+    removed: float
+    removed_ci: tuple[float, float]
+    random: float
+    random_ci: tuple[float, float]
 
 
 class Explorer:
@@ -190,6 +211,43 @@ class Explorer:
         with self.painter.lock, self._edited(study, units, edit):
             images = self.painter.draw(self.painter.latent(seed, index))
         return self._seen(images)
+
+    def measured(self, study: Study, concept: str, edit: Edit, seed: int, draw: int) -> Measured:
+        """What an edit removes of a concept on fresh samples of a seed, beside the control.
+
+        Raises:
+            DissectError: no segmenter, one that does not know the concept, or a brushed edit,
+                which is about one sample.
+        """
+        if self.segmenter is None:
+            raise DissectError("without a segmenter nothing can be counted: give --segmenter FILE")
+        if edit.where == "brush":
+            raise DissectError(
+                "what was brushed is about one sample, and cannot be measured on many"
+            )
+        model, units = self.painter.model, self.units(study, edit.units)
+        z = fresh_latents(model, _FRESH, seed, self._concepts[concept]())
+        with self.painter.lock:
+            before = observe(model, self.segmenter, z)
+            effects = [
+                measure(
+                    model,
+                    self.segmenter,
+                    z,
+                    study.probe.concept,
+                    partial(self._edited, study, chosen, edit),
+                    before=before,
+                )
+                for chosen in (units, units.random(draw))
+            ]
+        of_edit, of_random = effects
+        return Measured(
+            n=len(z),
+            removed=of_edit.removed(),
+            removed_ci=of_edit.interval(Effect.removed),
+            random=of_random.removed(),
+            random_ci=of_random.interval(Effect.removed),
+        )
 
     def between(self, start: Tensor, end: Tensor, shares: Sequence[float]) -> Pixels:
         """Samples on the straight line between two latents (Radford et al. 2015, section 6.1)."""

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, get_args
 
 import numpy as np
@@ -83,6 +84,12 @@ def exploring_routes(explorers: Mapping[str, Explorer]) -> list[Route]:
             return _shown(explorer.control(study, wanted, seed, index, draw))
         return _shown(explorer.after(study, wanted, seed, index))
 
+    def measure(asked: Asked) -> dict[str, Any]:
+        explorer, study, wanted, seed, _ = _edit(explorers, asked)
+        draw = asked.sent_whole("control") if asked.sent.has("control") else 0
+        concept = asked.sent.text("concept")
+        return asdict(explorer.measured(study, concept, wanted, seed, draw))
+
     def save(asked: Asked) -> dict[str, Any]:
         explorer, study, wanted, seed, index = _edit(explorers, asked)
         what = asked.sent.text("what")
@@ -121,6 +128,7 @@ def exploring_routes(explorers: Mapping[str, Explorer]) -> list[Route]:
         get("/api/strengths", strengths),
         get("/api/before", before),
         post("/api/edit", edit),
+        post("/api/measure", measure),
         post("/api/save", save),
         post("/api/walk", walk),
     ]

@@ -17,7 +17,7 @@ from dissect.studio.app import make_app
 from dissect.studio.guard import Door, Guard
 from dissect.studio.workspace import Workspace
 
-__all__ = ["Place", "make_server", "serve", "take_place"]
+__all__ = ["Place", "make_server", "open_page", "serve", "take_place"]
 
 LOOPBACK = "127.0.0.1"
 
@@ -105,13 +105,14 @@ def serve(
     """
     server = make_server(place, workspace)
     if browser:
-        threading.Thread(target=_open, args=(place.url, note), daemon=True).start()
+        threading.Thread(target=open_page, args=(place.url, note), daemon=True).start()
     # uvicorn raises the signal again when it has shut down: here that is the ordinary end.
     with suppress(KeyboardInterrupt):
         server.run(sockets=[place.listener])
 
 
-def _open(url: str, note: Callable[[str], None]) -> None:
+def open_page(url: str, note: Callable[[str], None]) -> None:
+    """Open a browser at `url`, or say with `note` that there is none."""
     screen = sys.platform in ("darwin", "win32") or any(
         os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
     )

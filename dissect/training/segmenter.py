@@ -90,7 +90,7 @@ def train_segmenter(
         optimizer.step()
         schedule.step()
         if step % 10 == 0 or step == config.steps:
-            value = float(loss)
+            value = float(loss.detach())
             if not np.isfinite(value):
                 raise DissectError(f"training broke down at step {step}: the loss is not a number")
             if watch is not None:

@@ -1,8 +1,9 @@
 // The room in which boxes are drawn.
 
 import { get, Gone, latest, post, Refused } from "./api.js";
-import { $, dismiss, element, notice, saved } from "./dom.js";
+import { $, dismiss, element, notice, saved, text } from "./dom.js";
 import { History } from "./history.js";
+import { ANNOTATE } from "./keys.js";
 import { makeSheet } from "./sheet.js";
 import { makeStage, told } from "./stage.js";
 
@@ -69,7 +70,8 @@ export function annotateRoom(about, remember) {
       } catch (error) {
         if (error instanceof Gone) {
           saved(`${queue.length} not saved`, true);
-          notice(`Not saved: ${error.message} Boxes drawn meanwhile stay here and are sent again.`, { id: "gone" });
+          const kept = "Boxes drawn meanwhile stay here and are sent again.";
+          notice(`Not saved: ${error.message} ${kept}`, { id: "gone" });
           await wait(RETRY);
         } else if (error.status === 409 && String(error.body.boxes) === String(boxes)) {
           // It had been saved, and only the answer was lost.
@@ -168,9 +170,11 @@ export function annotateRoom(about, remember) {
   function listBoxes(chosen) {
     const boxes = mine()?.boxes[place] ?? [];
     $("list").replaceChildren(...boxes.map((box, number) => {
-      const pick = element("button", { type: "button", className: "pick", textContent: told(box), "aria-pressed": number === chosen });
+      const pick = element("button", { type: "button", className: "pick", textContent: told(box) });
+      pick.setAttribute("aria-pressed", number === chosen);
       pick.addEventListener("click", () => stage.pick(number, true));
-      const remove = element("button", { type: "button", textContent: "✕", "aria-label": `Delete box ${number + 1}` });
+      const remove = element("button", { type: "button", textContent: "✕" });
+      remove.setAttribute("aria-label", `Delete box ${number + 1}`);
       remove.addEventListener("click", () => { stage.pick(number); stage.remove(); });
       return element("li", {}, pick, remove);
     }));
@@ -190,7 +194,8 @@ export function annotateRoom(about, remember) {
       const flat = shares.flat();
       const positive = flat.filter((share) => share >= 0.5).length;
       const touched = flat.filter((share) => share > 0).length - positive;
-      $("cells").textContent = `${positive} cells at least half inside: positive. ${touched} touched: neither.`;
+      $("cells").textContent =
+        `${positive} cells at least half inside: positive. ${touched} touched: neither.`;
     } catch (error) {
       notice(error.message, { id: "cover" });
     }
@@ -205,7 +210,8 @@ export function annotateRoom(about, remember) {
       const found = await get("agreement", { concept });
       const single = found.only_first + found.only_second;
       $("agreement").textContent = found.paired || single
-        ? `On ${found.images} pictures in both passes: ${found.paired} boxes pair, mean IoU ${found.mean_iou.toFixed(3)}; ${single} have no partner.`
+        ? `On ${found.images} pictures in both passes: ${found.paired} boxes pair, mean IoU `
+          + `${found.mean_iou.toFixed(3)}; ${single} have no partner.`
         : `${found.images} pictures are in both passes so far.`;
     } catch (error) {
       notice(error.message, { id: "agree" });
@@ -239,13 +245,14 @@ export function annotateRoom(about, remember) {
     const radio = element("input", { type: "radio", name: "concept", value: name });
     radio.addEventListener("change", () => choose(name));
     const label = element("label", { className: `hue${hue(name)}` }, radio,
-      element("span", { className: "swatch" }), name, element("span", { className: "count quiet" }),
+      text("swatch", ""), name, text("count quiet", ""),
       ...(number < 9 ? [element("kbd", { textContent: number + 1 })] : []));
     label.dataset.concept = name;
     $("concepts").append(label);
   }
   for (const grid of about.grids) {
-    $("grid").append(element("option", { value: grid.name, textContent: `${grid.name} (${grid.rows} × ${grid.columns})` }));
+    const textContent = `${grid.name} (${grid.rows} × ${grid.columns})`;
+    $("grid").append(element("option", { value: grid.name, textContent }));
   }
   $("grid").addEventListener("change", refresh);
   $("second").addEventListener("change", async (event) => {
@@ -278,7 +285,11 @@ export function annotateRoom(about, remember) {
       const select = $("grid");
       // The grid that was shown last, or the paper's.
       if (select.value) [select.dataset.last, select.value] = [select.value, ""];
-      else select.value = select.dataset.last ?? about.grids.find(({ name }) => name === "layer8x8")?.name ?? about.grids[0]?.name ?? "";
+      else {
+        const names = about.grids.map(({ name }) => name);
+        const paper = names.includes("layer8x8") ? "layer8x8" : names[0];
+        select.value = select.dataset.last ?? paper ?? "";
+      }
       refresh();
     },
     s: () => showSheet(!sheetShown),
@@ -292,10 +303,7 @@ export function annotateRoom(about, remember) {
   };
 
   return {
-    keys: [
-      ["Pictures", [["↵", "looked at, on to the next"], ["← →", "previous, next (no box chosen)"], ["S", "contact sheet"], ["+ − 0", "zoom in, out, fit; Ctrl and the wheel, too"]]],
-      ["Boxes", [["N", "new box in the middle"], ["Tab", "choose the next box"], ["← ↑ → ↓", "move the chosen box a pixel"], ["Shift ← ↑ → ↓", "move its right and bottom sides"], ["Del", "delete it"], ["Esc", "let go"], ["1 … 9", "choose the concept"], ["G", "the probe’s grid"]]],
-    ],
+    keys: ANNOTATE,
     undo,
     redo,
     press(event) {

@@ -9,7 +9,19 @@ export function element(tag, properties = {}, ...children) {
   return filled(document.createElement(tag), properties, children);
 }
 
-/** The same for SVG, where everything is an attribute. */
+/** A piece of text of a class. */
+export function text(className, textContent) {
+  return element("span", { className, textContent });
+}
+
+/** Fill a select with pairs of a value and what is shown for it. */
+export function options(select, pairs) {
+  select.replaceChildren(
+    ...pairs.map(([value, textContent]) => element("option", { value, textContent })),
+  );
+}
+
+/** The same as `element` for SVG, where everything is an attribute. */
 export function shape(tag, attributes = {}, ...children) {
   const node = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
@@ -27,9 +39,9 @@ function filled(node, properties, children) {
 }
 
 /** Say something that must not be missed; a good message goes by itself. */
-export function notice(text, { good = false, id = "" } = {}) {
+export function notice(message, { good = false, id = "" } = {}) {
   if (id) dismiss(id);
-  const sentence = text.charAt(0).toUpperCase() + text.slice(1);
+  const sentence = message.charAt(0).toUpperCase() + message.slice(1);
   const close = element("button", { type: "button", textContent: "Close" });
   const node = element("div", { className: good ? "notice good" : "notice" }, sentence, close);
   node.dataset.id = id;
@@ -44,14 +56,19 @@ export function dismiss(id) {
 }
 
 /** What stands in the bar: whether everything is on the disk. */
-export function saved(text, waiting = false) {
-  $("saved").textContent = text;
+export function saved(message, waiting = false) {
+  $("saved").textContent = message;
   $("saved").classList.toggle("waiting", waiting);
 }
 
 /** Bytes out of base64. */
-export function bytes(text) {
-  return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+export function bytes(packed) {
+  return Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+}
+
+/** A sample that the server drew, its packed parts as bytes. */
+export function opened({ pixels, labels, counts }) {
+  return { pixels: bytes(pixels), labels: labels && bytes(labels), counts };
 }
 
 /** Draw a picture of bytes, three a pixel, at its own size; the style sheet enlarges it. */
@@ -66,6 +83,16 @@ export function paint(canvas, pixels, width, height) {
     image.data[to + 3] = 255;
   }
   canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+/** Tell of a slider's values; those that follow the first until the hand lets go are joined to it. */
+export function onSlide(input, changed) {
+  let joined = false;
+  input.addEventListener("input", (event) => {
+    changed(Number(input.value), event, joined);
+    joined = true;
+  });
+  input.addEventListener("change", () => { joined = false; });
 }
 
 /** Whether a key press belongs to the field that has the focus. */

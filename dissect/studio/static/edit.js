@@ -1,5 +1,7 @@
 // What is done to a sample: units, where, how strongly, and brushed cells; and it as words.
 
+const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+
 /** A set of small numbers as hexadecimal digits, for the address. */
 const packed = (set) => [...set].reduce((bits, one) => bits | (1n << BigInt(one)), 0n).toString(16);
 
@@ -13,6 +15,12 @@ const within = (text, otherwise, low, high) => {
   const value = text === null ? NaN : Number(text);
   return value >= low && value <= high ? value : otherwise;
 };
+
+/** A sample that there is, whatever was typed. */
+export function nearestSample(seed, index) {
+  const whole = (value, most) => Math.min(Math.max(0, Math.floor(Number(value)) || 0), most);
+  return { seed: whole(seed, Number.MAX_SAFE_INTEGER), index: whole(index, 999999) };
+}
 
 export function freshEdit() {
   return { units: new Set(), strength: 1, threshold: 0.5, where: "everywhere", cells: new Map() };
@@ -39,6 +47,16 @@ export function brushCells({ cells }, at, [rows, columns], kind, width) {
       else cells.set(y * columns + x, kind);
     }
   }
+}
+
+/** The cell that an arrow key leads to, from the middle at first; null at any other key. */
+export function steppedCell(from, key, [rows, columns]) {
+  const step = STEPS[key];
+  if (!step) return null;
+  if (from === null) return Math.floor(rows / 2) * columns + Math.floor(columns / 2);
+  const row = Math.min(Math.max(Math.floor(from / columns) + step[0], 0), rows - 1);
+  const column = Math.min(Math.max((from % columns) + step[1], 0), columns - 1);
+  return row * columns + column;
 }
 
 /** The edit as the server takes it. */

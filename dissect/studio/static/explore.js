@@ -1,16 +1,18 @@
 // The room in which units are switched off, and brushed with.
 
 import { get, latest, post } from "./api.js";
-import { $, bytes, element, notice, saved } from "./dom.js";
-import { brushCells, copyEdit, editBody, editFrom, editWords, freshEdit } from "./edit.js";
+import { $, bytes, notice, onSlide, opened, options, saved } from "./dom.js";
+import {
+  brushCells, copyEdit, editBody, editFrom, editWords, freshEdit, nearestSample, steppedCell,
+} from "./edit.js";
 import { History } from "./history.js";
-import { showMeters } from "./meters.js";
+import { EXPLORE } from "./keys.js";
+import { forgetMeasure, makeMeasure, showMeters } from "./meters.js";
 import { makePane } from "./pane.js";
 import { makeUnitList } from "./units.js";
 
 const MOST_TRIED = 40; // samples looked through for one that shows the concept
 const SHOWS = 0.015; // the share of an image's pixels from which it does
-const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
 export function exploreRoom(models, remember) {
   let model = models[0];
@@ -29,15 +31,20 @@ export function exploreRoom(models, remember) {
     $("undo-edit").disabled = !history.canUndo;
     $("redo-edit").disabled = !history.canRedo;
   });
-  const list = makeUnitList($("units"), { tick, hover });
+  const list = makeUnitList($("units"), {
+    tick: (unit, on) => change(({ units }) => (on ? units.add(unit) : units.delete(unit))),
+    hover,
+  });
   const handlers = { brush, key: pressPane };
   const panes = {
-    before: makePane("Before", handlers), after: makePane("After", handlers), control: makePane("Random units", handlers),
+    before: makePane("Before", handlers),
+    after: makePane("After", handlers),
+    control: makePane("Random units", handlers),
   };
   $("panes").append(...Object.values(panes).map(({ node }) => node));
 
   const short = () => $("concept").value.split(" (")[0];
-  const number = () => about.classes?.indexOf(short()) ?? -1;
+  const number = () => about?.classes?.indexOf(short()) ?? -1;
   const thumbnail = (seed, index) => `api/sample/${models.indexOf(model)}/${seed}/${index}.png`;
 
   /** Change the edit by a step that can be undone; strokes and slides of one hand are one step. */
@@ -70,11 +77,6 @@ export function exploreRoom(models, remember) {
 
   const context = () => ({ model, layer: $("layer").value, concept: $("concept").value });
   const body = () => ({ ...context(), ...sample, ...editBody(edit) });
-
-  /** What an answer holds, as bytes. */
-  function opened(answer) {
-    return { pixels: bytes(answer.pixels), labels: answer.labels && bytes(answer.labels), counts: answer.counts };
-  }
 
   const draw = latest(async () => {
     if (!study) return;
@@ -125,14 +127,18 @@ export function exploreRoom(models, remember) {
       return;
     }
     panes.before.caption("");
+    const masked = $("mask").checked && number() >= 0;
     if ($("see").checked && strengths) {
       panes.before.heat(strengths.probability);
       panes.before.caption("what the probe sees");
-    } else if ($("mask").checked && number() >= 0) panes.before.mask(before.labels, number(), about.width, about.height);
-    if ($("mask").checked && number() >= 0 && after) panes.after.mask(after.labels, number(), about.width, about.height);
+    } else if (masked) panes.before.mask(before.labels, number(), about.width, about.height);
+    if (masked && after) panes.after.mask(after.labels, number(), about.width, about.height);
   }
 
   function showEdit() {
+    // Without units there is nothing to edit, and nothing to press.
+    const needing = document.querySelectorAll("#explore .units .tools, #explore .controls");
+    for (const part of [...needing, panes.after.node]) part.hidden = !study;
     list.tick(edit.units);
     $("chosen").textContent = study ? `${edit.units.size} of ${study.top.length} units` : "";
     $("strength").value = edit.strength;
@@ -144,12 +150,16 @@ export function exploreRoom(models, remember) {
     $("brushes").hidden = !brushing;
     $("threshold-field").hidden = edit.where !== "probe";
     $("panes").classList.toggle("brushing", brushing);
-    for (const pane of [panes.before, panes.after]) pane.brushed(brushing ? edit.cells : new Map(), brushing ? cursor : null);
+    for (const pane of [panes.before, panes.after]) {
+      pane.brushed(brushing ? edit.cells : new Map(), brushing ? cursor : null);
+    }
     panes.control.node.hidden = !$("control").checked;
     $("redraw").hidden = !$("control").checked;
+    forgetMeasure(number() >= 0 && !brushing);
     const bakes = edit.where === "everywhere" && edit.strength === 1;
     $("save-checkpoint").disabled = !bakes;
-    $("save-checkpoint").title = bakes ? "" : "Only units removed everywhere, at strength 1, can be written into the weights";
+    const reason = "Only units removed everywhere, at strength 1, can be written into the weights";
+    $("save-checkpoint").title = bakes ? "" : reason;
   }
 
   function keep() {
@@ -157,10 +167,6 @@ export function exploreRoom(models, remember) {
     remember("explore", {
       ...context(), ...sample, ...editWords(edit), ...(sort !== "weight" && { sort }),
     });
-  }
-
-  function tick(unit, on) {
-    change(({ units }) => (on ? units.add(unit) : units.delete(unit)));
   }
 
   function hover(unit) {
@@ -178,16 +184,12 @@ export function exploreRoom(models, remember) {
 
   function pressPane(event) {
     if (edit.where !== "brush" || !study) return false;
-    const [rows, columns] = study.grid;
-    const step = STEPS[event.key];
-    if (step) {
+    const next = steppedCell(cursor, event.key, study.grid);
+    if (next !== null) {
       event.stopPropagation();
-      const row = Math.floor((cursor ?? 0) / columns) + step[0];
-      const column = ((cursor ?? 0) % columns) + step[1];
-      if (cursor === null) cursor = Math.floor(rows / 2) * columns + Math.floor(columns / 2);
-      else if (row >= 0 && column >= 0 && row < rows && column < columns) cursor = row * columns + column;
+      cursor = next;
       showEdit();
-      $("saved").textContent = `row ${Math.floor(cursor / columns) + 1}, column ${(cursor % columns) + 1}`;
+      saved(`row ${Math.floor(cursor / study.grid[1]) + 1}, column ${(cursor % study.grid[1]) + 1}`);
       return true;
     }
     if (event.key === " " && cursor !== null) return brush(cursor, true, event);
@@ -206,15 +208,16 @@ export function exploreRoom(models, remember) {
   }
 
   function go(seed, index) {
-    sample = { seed: Math.max(0, Math.floor(seed) || 0), index: Math.min(Math.max(0, Math.floor(index) || 0), 999999) };
+    sample = nearestSample(seed, index);
     look();
   }
 
   async function findNext() {
     const at = number();
+    const enough = SHOWS * about.width * about.height;
     for (let tried = 1; tried <= MOST_TRIED; tried += 1) {
       const { counts } = await get("before", { model, seed: sample.seed, index: sample.index + tried });
-      if ((counts[at] ?? 0) >= SHOWS * about.width * about.height) return go(sample.seed, sample.index + tried);
+      if ((counts[at] ?? 0) >= enough) return go(sample.seed, sample.index + tried);
     }
     return notice(`None of the next ${MOST_TRIED} samples shows a ${short()}.`, { good: true });
   }
@@ -230,20 +233,21 @@ export function exploreRoom(models, remember) {
 
   async function openModel(words) {
     about = await get("model", { model });
-    $("layer").replaceChildren(...about.layers.map((name) => element("option", { value: name, textContent: name })));
+    options($("layer"), about.layers.map((name) => [name, name]));
     listConcepts();
-    const layer = words.get("layer") ?? "layer8x8";
-    $("layer").value = about.layers.includes(layer) ? layer : about.layers[0];
+    const wanted = [words.get("layer"), "layer8x8", about.layers[0]];
+    $("layer").value = wanted.find((name) => about.layers.includes(name));
     if (words.get("concept") in about.concepts) $("concept").value = words.get("concept");
     nameConcept();
     const none = !Object.keys(about.concepts).length;
-    if (none) notice("This model has no boxes yet: draw some under Annotate, and come back.", { id: "none" });
+    const advice = "draw some under Annotate, which shows the first model’s samples.";
+    if (none) notice(`No boxes are known on samples of this model: ${advice}`, { id: "none" });
     return !none;
   }
 
   function listConcepts() {
-    $("concept").replaceChildren(...Object.entries(about.concepts).map(([name, boxes]) =>
-      element("option", { value: name, textContent: `${name}, ${boxes} boxes` })));
+    const counted = Object.entries(about.concepts);
+    options($("concept"), counted.map(([name, boxes]) => [name, `${name}, ${boxes} boxes`]));
   }
 
   /** Boxes may have been drawn since the room was left. */
@@ -268,9 +272,10 @@ export function exploreRoom(models, remember) {
     saved("fitting the probe…");
     study = await get("units", context());
     saved("");
-    const names = [...Object.keys(study.scores).map((name) => [name, name === "weight" ? "probe weight" : name]), ["unit", "number"]];
+    const shown = (name) => (name === "weight" ? "probe weight" : name);
+    const names = [...Object.keys(study.scores).map((name) => [name, shown(name)]), ["unit", "number"]];
     const sort = words.get("sort") ?? $("sort").value;
-    $("sort").replaceChildren(...names.map(([value, textContent]) => element("option", { value, textContent })));
+    options($("sort"), names);
     $("sort").value = names.some(([name]) => name === sort) ? sort : "weight";
     list.show(study, $("sort").value, thumbnail);
     for (const pane of Object.values(panes)) pane.grid(...study.grid);
@@ -291,8 +296,12 @@ export function exploreRoom(models, remember) {
     try {
       study = null;
       $("units").replaceChildren();
+      $("meters").replaceChildren();
       if (await openModel(words)) await openStudy(words);
-      else await look();
+      else {
+        showEdit();
+        await look();
+      }
     } catch (error) {
       saved("");
       notice(error.message, { id: "open" });
@@ -309,29 +318,25 @@ export function exploreRoom(models, remember) {
     }
   }
 
-  /** A slider is one step from where the hand took it to where it let go. */
-  function slide(id, name) {
-    let joined = false;
-    $(id).addEventListener("input", (event) => {
-      change((now) => { now[name] = Number(event.target.value); }, event, { joined });
-      joined = true;
-    });
-    $(id).addEventListener("change", () => { joined = false; });
-  }
-
-  $("model").replaceChildren(...models.map((name) => element("option", { value: name, textContent: name })));
+  options($("model"), models.map((name) => [name, name]));
   $("model-field").hidden = models.length < 2;
   $("model").addEventListener("change", (event) => { model = event.target.value; reopen(); });
   $("layer").addEventListener("change", restudy);
   $("concept").addEventListener("change", restudy);
-  $("sort").addEventListener("change", () => { list.show(study, $("sort").value, thumbnail); list.tick(edit.units); keep(); });
+  $("sort").addEventListener("change", () => {
+    list.show(study, $("sort").value, thumbnail);
+    list.tick(edit.units);
+    keep();
+  });
   $("positive").addEventListener("click", () => take("positive"));
   $("take-top").addEventListener("click", () => take(`top:${$("top").value}`));
   $("none").addEventListener("click", (event) => change(({ units }) => units.clear(), event));
   $("clear").addEventListener("click", (event) => change(({ cells }) => cells.clear(), event));
-  $("where").addEventListener("change", (event) => change((now) => { now.where = event.target.value; }, event));
-  $("seed").addEventListener("change", () => go(Number($("seed").value), Number($("index").value)));
-  $("index").addEventListener("change", () => go(Number($("seed").value), Number($("index").value)));
+  $("where").addEventListener("change", (event) => {
+    change((now) => { now.where = event.target.value; }, event);
+  });
+  $("seed").addEventListener("change", () => go($("seed").value, $("index").value));
+  $("index").addEventListener("change", () => go($("seed").value, $("index").value));
   $("sample-previous").addEventListener("click", () => go(sample.seed, sample.index - 1));
   $("sample-next").addEventListener("click", () => go(sample.seed, sample.index + 1));
   $("with-concept").addEventListener("click", () => findNext().catch((error) => notice(error.message)));
@@ -341,10 +346,17 @@ export function exploreRoom(models, remember) {
   $("see").addEventListener("change", overlay);
   $("control").dataset.draw = 0;
   $("control").addEventListener("change", () => { showEdit(); draw(); });
-  $("redraw").addEventListener("click", () => { $("control").dataset.draw = Number($("control").dataset.draw) + 1; draw(); });
-  for (const what of ["units", "picture", "checkpoint"]) $(`save-${what}`).addEventListener("click", () => save(what));
-  slide("strength", "strength");
-  slide("threshold", "threshold");
+  $("redraw").addEventListener("click", () => {
+    $("control").dataset.draw = Number($("control").dataset.draw) + 1;
+    draw();
+  });
+  for (const what of ["units", "picture", "checkpoint"]) {
+    $(`save-${what}`).addEventListener("click", () => save(what));
+  }
+  makeMeasure(body, short);
+  for (const name of ["strength", "threshold"]) {
+    onSlide($(name), (value, event, joined) => change((now) => { now[name] = value; }, event, { joined }));
+  }
   history.changed();
 
   const actions = {
@@ -358,11 +370,7 @@ export function exploreRoom(models, remember) {
   };
 
   return {
-    keys: [
-      ["Samples", [["← →", "previous, next"]]],
-      ["Edit", [["E", "everywhere"], ["P", "where the probe sees the concept"], ["B", "where I brush"], ["M", "the segmenter’s mask"], ["C", "random units, the control"]]],
-      ["Brush, on a picture", [["← ↑ → ↓", "move over the cells"], ["Space", "brush the cell"]]],
-    ],
+    keys: EXPLORE,
     undo,
     redo,
     press(event) {
@@ -378,7 +386,7 @@ export function exploreRoom(models, remember) {
       model = asked;
       $("model").value = model;
       if (words.has("index")) {
-        sample = { seed: Number(words.get("seed")) || 0, index: Number(words.get("index")) || 0 };
+        sample = nearestSample(words.get("seed"), words.get("index"));
       }
       if (seen) await comeBack();
       else await reopen(words);

@@ -4,6 +4,7 @@ import { annotateRoom } from "./annotate.js";
 import { get } from "./api.js";
 import { $, element, notice, typing } from "./dom.js";
 import { exploreRoom } from "./explore.js";
+import { EVERYWHERE } from "./keys.js";
 import { walkRoom } from "./walk.js";
 
 const rooms = new Map();
@@ -54,9 +55,7 @@ function addRoom(name, title, room) {
 
 function showKeys() {
   $("key-list").replaceChildren();
-  const everywhere = [["?", "these keys"], ["Ctrl Z", "undo"], ["Ctrl Shift Z", "redo"]];
-  const listed = [["Everywhere", everywhere], ...rooms.get(current).keys];
-  for (const [title, keys] of listed) {
+  for (const [title, keys] of [...EVERYWHERE, ...rooms.get(current).keys]) {
     $("key-list").append(element("h3", { textContent: title }));
     for (const [key, meaning] of keys) {
       const words = key.split(" ").map((one) => element("kbd", { textContent: one }));

@@ -10,9 +10,11 @@ export function makePane(title, { brush, key }) {
   const canvas = element("canvas");
   const over = element("canvas");
   const svg = shape("svg", { preserveAspectRatio: "none", "aria-hidden": true });
-  const view = element("div", { className: "view", tabIndex: 0, role: "img", "aria-label": title }, canvas, over, svg);
+  const named = { role: "img", "aria-label": title };
+  const view = element("div", { className: "view", tabIndex: 0, ...named }, canvas, over, svg);
   const side = element("span", { className: "quiet" });
-  const node = element("figure", { className: "pane" }, element("figcaption", {}, element("b", { textContent: title }), side), view);
+  const heading = element("figcaption", {}, element("b", { textContent: title }), side);
+  const node = element("figure", { className: "pane" }, heading, view);
   let grid = [1, 1];
   let stroke = null;
 

@@ -7,7 +7,8 @@ export function makeSheet(host, count, size, source, open) {
 
   function make() {
     thumbs = Array.from({ length: count }, (_, place) => {
-      const image = element("img", { alt: "", loading: "lazy", className: "pixels", ...size, src: source(place) });
+      const shown = { alt: "", loading: "lazy", className: "pixels", ...size };
+      const image = element("img", { ...shown, src: source(place) });
       const svg = shape("svg", { viewBox: `0 0 ${size.width} ${size.height}`, "aria-hidden": true });
       const tag = element("span", { className: "tag" });
       const button = element("button", { type: "button", className: "thumb" }, image, svg, tag);
@@ -35,8 +36,10 @@ export function makeSheet(host, count, size, source, open) {
         const state = on ? `${on.length} ${on.length === 1 ? "box" : "boxes"}` : "not looked at";
         button.setAttribute("aria-label", `Picture ${place + 1}, ${state}`);
         tag.textContent = on ? `${place + 1} ✓` : place + 1;
-        svg.replaceChildren(...(on ?? []).flatMap(([x, y, width, height]) =>
-          ["edge", "box"].map((name) => shape("rect", { x, y, width, height, class: name, "vector-effect": "non-scaling-stroke" }))));
+        svg.replaceChildren(...(on ?? []).flatMap(([x, y, width, height]) => {
+          const box = { x, y, width, height, "vector-effect": "non-scaling-stroke" };
+          return ["edge", "box"].map((name) => shape("rect", { ...box, class: name }));
+        }));
       });
     },
     focus(place) {

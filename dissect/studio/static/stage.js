@@ -103,7 +103,8 @@ export function makeStage(host, size, { commit, choose }) {
     return CORNERS.map((corner) => {
       const cx = x + (corner.includes("w") ? 0 : corner.includes("e") ? width : width / 2);
       const cy = y + (corner.includes("n") ? 0 : corner.includes("s") ? height : height / 2);
-      const node = rect([cx - side / 2, cy - side / 2, side, side], { class: "handle", "data-corner": corner });
+      const square = [cx - side / 2, cy - side / 2, side, side];
+      const node = rect(square, { class: "handle", "data-corner": corner });
       node.style.cursor = `${corner}-resize`;
       return node;
     });
@@ -145,8 +146,9 @@ export function makeStage(host, size, { commit, choose }) {
       const [x, y, width, height] = drag.box;
       box = tidy([x + at.x - drag.at.x, y + at.y - drag.at.y, width, height], size);
     } else if (drag.how === "new") {
-      const start = [clamp(Math.round(drag.at.x), 0, size.width), clamp(Math.round(drag.at.y), 0, size.height)];
-      box = resized([...start, 0, 0], "se", at, size);
+      const left = clamp(Math.round(drag.at.x), 0, size.width);
+      const top = clamp(Math.round(drag.at.y), 0, size.height);
+      box = resized([left, top, 0, 0], "se", at, size);
     } else box = resized(drag.box, drag.how, at, size);
     drag.now = box;
     boxes = drag.before.toSpliced(drag.number, 1, box);

@@ -1,6 +1,6 @@
 // The list of a layer's units: how much each speaks for the concept, and what it answers to.
 
-import { element } from "./dom.js";
+import { element, text } from "./dom.js";
 
 /** The list in `host`; `tick(unit, on)` is told of choices, `hover(unit)` of what is looked at. */
 export function makeUnitList(host, { tick, hover }) {
@@ -17,13 +17,18 @@ export function makeUnitList(host, { tick, hover }) {
   }
 
   function row(unit, scores, study, source) {
-    const box = element("input", { type: "checkbox", "aria-label": `Unit ${unit}, ${scores.name} ${scores.values[unit].toFixed(3)}` });
+    const value = scores.values[unit];
+    const name = `Unit ${unit}, ${scores.name} ${value.toFixed(3)}`;
+    const box = element("input", { type: "checkbox", "aria-label": name });
     box.addEventListener("change", () => tick(unit, box.checked));
     const bar = element("i");
-    bar.style.width = `${(Math.abs(scores.values[unit]) / scores.most) * 100}%`;
-    const meter = element("span", { className: scores.values[unit] < 0 ? "meter against" : "meter", title: scores.values[unit].toFixed(4) }, bar);
-    const tops = element("span", { className: "tops" }, ...study.top[unit].map((one) => top(source, one, study.grid)));
-    const label = element("label", { className: "unit" }, box, element("span", { className: "number", textContent: unit }), meter, tops);
+    bar.style.width = `${(Math.abs(value) / scores.most) * 100}%`;
+    const meter = text(value < 0 ? "meter against" : "meter", "");
+    meter.title = value.toFixed(4);
+    meter.append(bar);
+    const tops = text("tops", "");
+    tops.append(...study.top[unit].map((one) => top(source, one, study.grid)));
+    const label = element("label", { className: "unit" }, box, text("number", unit), meter, tops);
     label.addEventListener("mouseenter", () => hover(unit));
     label.addEventListener("mouseleave", () => hover(null));
     label.addEventListener("focusin", () => hover(unit));

@@ -1,7 +1,8 @@
 // The room in which one sample turns into another along the line between their latents.
 
 import { latest, post } from "./api.js";
-import { $, bytes, element, notice, paint } from "./dom.js";
+import { $, bytes, element, notice, options, paint } from "./dom.js";
+import { WALK } from "./keys.js";
 
 const STEPS = 9;
 
@@ -19,7 +20,8 @@ export function walkRoom(models, remember) {
 
   const ends = $("walk-ends");
   if (models.length > 1) {
-    const select = element("select", {}, ...models.map((name) => element("option", { value: name, textContent: name })));
+    const select = element("select");
+    options(select, models.map((name) => [name, name]));
     select.addEventListener("change", () => { model = select.value; size = null; all(); });
     ends.append(element("label", { className: "inline" }, "Model", select));
   }
@@ -43,7 +45,8 @@ export function walkRoom(models, remember) {
   const latent = (end) => ({ seed: whole(`${end} seed`, 2 ** 40), index: whole(`${end} index`, 999999) });
 
   async function between(shares) {
-    const { pictures, width, height } = await post("walk", { model, start: latent("start"), end: latent("end"), shares });
+    const asked = { model, start: latent("start"), end: latent("end"), shares };
+    const { pictures, width, height } = await post("walk", asked);
     size = { width, height };
     return pictures.map(bytes);
   }
@@ -73,7 +76,8 @@ export function walkRoom(models, remember) {
       $("strip").replaceChildren(...made.map((pixels, step) => {
         const canvas = element("canvas");
         paint(canvas, pixels, size.width, size.height);
-        const button = element("button", { type: "button", "aria-label": `Go to ${Math.round(shares[step] * 100)}%` }, canvas);
+        const name = `Go to ${Math.round(shares[step] * 100)}%`;
+        const button = element("button", { type: "button", "aria-label": name }, canvas);
         button.addEventListener("click", () => { $("share").value = shares[step]; here(); });
         return button;
       }));
@@ -91,7 +95,7 @@ export function walkRoom(models, remember) {
   }
 
   return {
-    keys: [["Walk", [["← →", "a little back, a little on"]]]],
+    keys: WALK,
     press(event) {
       if (event.target === $("share") || !["ArrowLeft", "ArrowRight"].includes(event.key)) return false;
       move(event.key === "ArrowLeft" ? -0.02 : 0.02);
