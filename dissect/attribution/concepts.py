@@ -16,8 +16,9 @@ from dissect.progress import Advance
 
 __all__ = ["ConceptShares", "concept_shares", "receptive_field"]
 
-# What is less than this share of a receptive field cannot be answered to: it is not there.
-_PRESENT = 0.01
+# From this share of a receptive field on (6 pixels square of 46) a class is there to be answered
+# to. Of less, at the rim where chance has next to nothing, any ratio can come about.
+_PRESENT = 0.02
 # A unit is judged by the images that show a class, if it is in this share of them.
 _JUDGED = 0.25
 _NOISE_IMAGES, _NOISE_SEED = 64, 0
@@ -45,7 +46,7 @@ class ConceptShares:
 
     @property
     def images(self) -> NDArray[np.int64]:
-        """(U, K): in how many images the class is at least 1% of the receptive field."""
+        """(U, K): in how many images the class has a chance of at least 2%."""
         counts: NDArray[np.int64] = self._shown.sum(1)
         return counts
 
