@@ -3,7 +3,7 @@
 from dissect.figures.boxes import boxes_sheet, ruled_sheet
 from dissect.figures.effect import effect_figure, effect_sheet
 from dissect.figures.grid import image_grid
-from dissect.figures.guided import concepts_figure, guided_sheet
+from dissect.figures.guided import concepts_figure, guided_sheet, signed_images
 from dissect.figures.probe import layer_scores_figure, probe_figure
 from dissect.figures.sheet import SheetStyle, labelled_rows
 from dissect.figures.style import rasterized
@@ -22,5 +22,6 @@ __all__ = [
     "probe_figure",
     "rasterized",
     "ruled_sheet",
+    "signed_images",
     "units_page",
 ]
