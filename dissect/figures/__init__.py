@@ -3,7 +3,7 @@
 from dissect.figures.boxes import boxes_sheet, ruled_sheet
 from dissect.figures.effect import effect_figure, effect_sheet
 from dissect.figures.grid import image_grid
-from dissect.figures.guided import concepts_figure, guided_sheet
+from dissect.figures.guided import concepts_figure, guided_sheet, signed_images
 from dissect.figures.placement import became_figure, placement_figure
 from dissect.figures.probe import layer_scores_figure, probe_figure
 from dissect.figures.sheet import SheetStyle, labelled_rows
@@ -25,5 +25,6 @@ __all__ = [
     "probe_figure",
     "rasterized",
     "ruled_sheet",
+    "signed_images",
     "units_page",
 ]
