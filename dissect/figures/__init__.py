@@ -3,7 +3,8 @@
 from dissect.figures.boxes import boxes_sheet, ruled_sheet
 from dissect.figures.effect import effect_figure, effect_sheet
 from dissect.figures.grid import image_grid
-from dissect.figures.guided import concepts_figure, guided_sheet
+from dissect.figures.guided import concepts_figure, guided_sheet, signed_images
+from dissect.figures.placement import became_figure, placement_figure
 from dissect.figures.probe import layer_scores_figure, probe_figure
 from dissect.figures.sheet import SheetStyle, labelled_rows
 from dissect.figures.style import rasterized
@@ -11,6 +12,7 @@ from dissect.figures.units_page import units_page
 
 __all__ = [
     "SheetStyle",
+    "became_figure",
     "boxes_sheet",
     "concepts_figure",
     "effect_figure",
@@ -19,8 +21,10 @@ __all__ = [
     "image_grid",
     "labelled_rows",
     "layer_scores_figure",
+    "placement_figure",
     "probe_figure",
     "rasterized",
     "ruled_sheet",
+    "signed_images",
     "units_page",
 ]
