@@ -4,6 +4,7 @@ Everything is measured on the same latents, so that edits differ by what they do
 images that they happened to meet. What comes before the layer runs once for all of them.
 """
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,16 +16,20 @@ from torch import Tensor, nn
 from dissect.effect import Effect, joined, measure, observe
 from dissect.errors import DissectError
 from dissect.intervention import Intervention
-from dissect.partial import begun_at
+from dissect.layers import can_be_compiled
+from dissect.partial import begun_at, rest_of
 from dissect.segment import Segmenter
+from dissect.threads import one_a_core
 
 __all__ = ["STRENGTHS", "EffectStudy", "doses", "measure_each", "study_effect", "study_size"]
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
-# Latents whose images and activations are in memory at once.
-_CHUNK = 500
+# Latents whose images and activations are in memory at once, on each core.
+_CHUNK = 50
 
 _Key = tuple[str, str, float]
+# The effects by trial, and the features of the images before.
+_Measured = tuple[dict[_Key, Effect], NDArray[np.float64] | None]
 
 
 @dataclass(frozen=True)
@@ -146,10 +151,11 @@ def measure_each(
     concept: str,
     *,
     watch: Callable[[int], None] = lambda _: None,
-) -> tuple[dict[_Key, Effect], NDArray[np.float64] | None]:
+) -> _Measured:
     """The effect of each trial, by its key, and the features of the images before.
 
-    The latents are worked off in chunks, so that memory does not grow with their number.
+    The latents are worked off in chunks, so that memory does not grow with their number; on the
+    CPU several chunks at once, the segmenter and `watch` being called from several threads.
 
     Raises:
         DissectError: edits of different layers, or what `measure` and `ablated` raise.
@@ -158,30 +164,60 @@ def measure_each(
     if len(layers) != 1:
         raise DissectError(f"edits of one layer are compared, not of {len(layers)}")
     (layer,) = layers
-    parts: dict[_Key, list[Effect]] = {key: [] for key in trials}
-    features: list[NDArray[np.float64]] = []
-    for start in range(0, len(z), _CHUNK):
-        rest, inputs = begun_at(model, layer, z[start : start + _CHUNK])
-        before = observe(rest, segmenter, inputs, watch=watch)
-        if before.features is not None:
-            features.append(before.features)
-        for key, trial in trials.items():
-            n = min(trial.n - start, len(inputs))
-            if n <= 0:
-                continue
-            found = measure(
-                rest,
-                segmenter,
-                inputs[:n],
-                concept,
-                partial(trial.intervention.on, rest),
-                before=before.first(n),
-                with_features=trial.with_features,
-                watch=watch,
-            )
-            parts[key].append(found)
-    effects = {key: joined(found) for key, found in parts.items()}
+    lock = threading.Lock()
+
+    def measured(start: int, stopped: threading.Event) -> _Measured:
+        with lock:  # it registers hooks on the model
+            rest, inputs = begun_at(model, layer, z[start : start + _CHUNK])
+        return _measure_chunk(rest, inputs, start, trials, segmenter, concept, watch, stopped)
+
+    chunks = range(0, len(z), _CHUNK)
+    if _can_be_shared_out(model, layer, z):
+        found = one_a_core(measured, chunks)
+    else:
+        found = [measured(start, threading.Event()) for start in chunks]
+    effects = {key: joined([part[key] for part, _ in found if key in part]) for key in trials}
+    features = [seen for _, seen in found if seen is not None]
     return effects, np.concatenate(features) if features else None
+
+
+def _measure_chunk(
+    rest: nn.Module,
+    inputs: Tensor,
+    start: int,
+    trials: Mapping[_Key, Trial],
+    segmenter: Segmenter,
+    concept: str,
+    watch: Callable[[int], None],
+    stopped: threading.Event,
+) -> _Measured:
+    """The trials on the latents from `start` on, as far as each goes."""
+    before = observe(rest, segmenter, inputs, watch=watch)
+    effects: dict[_Key, Effect] = {}
+    for key, trial in trials.items():
+        n = min(trial.n - start, len(inputs))
+        if stopped.is_set() or n <= 0:
+            continue
+        effects[key] = measure(
+            rest,
+            segmenter,
+            inputs[:n],
+            concept,
+            partial(trial.intervention.on, rest),
+            before=before.first(n),
+            with_features=trial.with_features,
+            watch=watch,
+        )
+    return effects, before.features
+
+
+def _can_be_shared_out(model: nn.Module, layer: str, z: Tensor) -> bool:
+    """Whether chunks can be edited side by side: each has a model of its own to put hooks on.
+
+    Not where that is the whole model, nor where anything may be compiled (`edit` then changes the
+    modules that follow, too). A GPU is busy with one chunk.
+    """
+    return rest_of(model, layer) is not None and z.device.type == "cpu" and not can_be_compiled()
 
 
 def _trials(
