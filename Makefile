@@ -51,9 +51,10 @@ figures: $(VENV)/.installed
 	$(BIN)/dissect ablate --out out/figures
 	$(BIN)/dissect ablate --n 150 --among 150 --columns 15 --out out/figures/fresh
 	$(BIN)/dissect effect --out out/figures
+	$(BIN)/dissect guided --out out/figures
 	$(BIN)/dissect sample --n 64 --out out/figures
 	mkdir -p docs
-	cp out/figures/probe.png out/figures/ablate.png out/figures/effect.png docs/
+	cp out/figures/probe.png out/figures/ablate.png out/figures/effect.png out/figures/guided.png docs/
 	cp out/figures/layers/layers.png docs/layers.png
 	cp out/figures/samples.png dissect/models/weights/bedrooms64/samples.png
 

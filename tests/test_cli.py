@@ -251,23 +251,3 @@ def test_a_segmenter_is_trained_on_renders(capsys, tmp_path, monkeypatch):
     network, card = load_segmenter(json.loads(out)["files"][0])
     assert "window" in network.classes
     assert card["steps"] == 2
-
-
-def test_effect_measures_an_edit_beside_its_controls(capsys, tmp_path):
-    few = ("--n", "12", "--controls", "2", "--rule", "top:3", "--out", str(tmp_path), "--json")
-    status, out, err = run(capsys, "effect", *few)
-    assert status == 0, err
-    result = json.loads(out)
-    assert [Path(path).name for path in result["files"]] == ["effect.png"]
-    assert result["n_selected"] == 3
-    assert result["removed"] == result["edits"]["probe"]["removed"]
-    assert result["random"]["probe"]["n_sets"] == len(result["random"]["everywhere"]["removed"])
-    assert [point["dose"] for point in result["by_units"]["everywhere"]] == [2, 3]
-    assert abs(sum(result["edits"]["probe"]["replaced_by"].values()) - 1) < 1e-9
-
-
-def test_effect_needs_a_segmenter_that_knows_the_concept(capsys, study, tmp_path):
-    status, _, err = run(capsys, "effect", *common(study, tmp_path))
-    assert status == 2
-    assert "does not know 'spot'" in err
-    assert len(err.strip().splitlines()) == 1

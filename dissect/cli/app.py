@@ -12,6 +12,7 @@ from dissect.cli import (
     attributes,
     data,
     effect,
+    guided,
     probe,
     sample,
     studio,
@@ -55,6 +56,7 @@ app.command("probe")(probe.probe)
 app.command("ablate")(ablate.ablate)
 app.command("effect")(effect.effect)
 app.command("units")(units.units)
+app.command("guided")(guided.guided)
 app.command("sample")(sample.sample)
 app.command("annotate")(studio.annotate)
 app.command("studio")(studio.studio)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dissect.cli.effect_text import effect_text
+from dissect.cli.labels import LabelSamples, LabelSource, open_labels
 from dissect.cli.options import Boxes, Concept, Device, Json, Layer, Model, Out, Rule, Seed
 from dissect.cli.output import Output
-from dissect.cli.probe import open_boxes
 from dissect.errors import DissectError
 from dissect.progress import progress_bar
 
@@ -35,6 +35,8 @@ def effect(
     model: Model = "bedrooms64",
     layer: Layer = "layer8x8",
     boxes: Boxes = None,
+    labels: LabelSource = "boxes",
+    label_samples: LabelSamples = 300,
     units_file: Annotated[
         Path | None, typer.Option("--units", help="A units.json instead of the probe's units.")
     ] = None,
@@ -80,7 +82,7 @@ def effect(
         raise DissectError(f"--where {where!r} is not known: use {', '.join(_WHERE)}")
     # Before torch is imported, which alone takes seconds.
     with progress_bar("loading", 4) as advance:
-        from dissect.annotated import fit_from_boxes, mean_elsewhere
+        from dissect.annotated import fit_from_labels, mean_elsewhere
         from dissect.comparison import Edit, fresh_latents
         from dissect.effect_study import study_effect, study_size
         from dissect.intervention import Intervention
@@ -97,15 +99,25 @@ def effect(
         eyes = Segmenter.of(network)
         eyes.number(concept)
         generator = load(model, device=place)
-        annotations = open_boxes(boxes, model, concept)
+        seen = open_labels(
+            generator,
+            model,
+            concept,
+            source=labels,
+            boxes=boxes,
+            segmenter=segmenter,
+            n=label_samples,
+            seed=0,
+        )
+        annotations = seen.annotations
         advance(1)
-        probe = fit_from_boxes(generator, annotations, layer, scored=False)
+        probe = fit_from_labels(generator, seen, layer, scored=False)
         if units is None:
             units = probe.units(rule)
         units.check(fingerprint(generator), layer, len(probe.weight))
         z = fresh_latents(generator, n, seed, annotations)
         advance(1)
-        elsewhere = mean_elsewhere(generator, annotations, layer)
+        elsewhere = mean_elsewhere(generator, seen, layer)
         real = _real_features(eyes, card.get("source"), annotations.size)
         advance(1)
     edits = {
@@ -148,6 +160,7 @@ def effect(
         advance(1)
     values = {
         "concept": concept,
+        "labels": labels,
         "layer": layer,
         "rule": units.rule,
         "where": where,

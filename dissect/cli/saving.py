@@ -10,10 +10,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from dissect.comparison import Edit
-    from dissect.probe import Probe
     from dissect.units import Units
 
-__all__ = ["check_saving", "save_edited", "saved_text"]
+__all__ = ["about_edit", "check_saving", "save_edited", "saved_text"]
 
 
 def check_saving(
@@ -53,10 +52,10 @@ def save_edited(
     path: Path,
     generator: "nn.Module",
     units: "Units",
-    probe: "Probe | None",
-    edit: "Edit",
+    arguments: Mapping[str, Any],
     z: "Tensor",
     *,
+    about: Mapping[str, Any],
     excised: bool = False,
     force: bool = False,
 ) -> dict[str, Any]:
@@ -66,9 +65,9 @@ def save_edited(
         path: the checkpoint.
         generator: before the edit.
         units: which units were edited.
-        probe: opens the gate; None is everywhere.
-        edit: what was done to them.
-        z: latents of the picture, on which a unit's mean is taken where the edit asks for it.
+        arguments: of `ablated` and `bake`, which say how.
+        z: latents to compare images on.
+        about: what else the checkpoint says of the edit.
         excised: cut the units out.
         force: replace a file.
 
@@ -79,25 +78,17 @@ def save_edited(
     """
     import torch
 
-    from dissect.comparison import edit_arguments
     from dissect.models import fingerprint, load, save_checkpoint
     from dissect.surgery import ablated, bake, excise
 
-    arguments = edit_arguments(generator, z, units, edit, probe)
     edited = excise(generator, units) if excised else bake(generator, units, **arguments)
-    about = {
+    card = {
         "model": fingerprint(generator),
         "layer": units.layer,
         "units": list(units.indices),
-        "rule": units.rule,
-        "concept": units.concept,
-        "where": "everywhere" if probe is None else "probe",
-        "threshold": None if probe is None else edit.threshold,
-        "strength": edit.strength,
-        "replace": edit.replacement,
-        "in_region": edit.region is not None,
+        **about,
     }
-    save_checkpoint(path, edited, card={"edit": about}, force=force)
+    save_checkpoint(path, edited, card={"edit": card}, force=force)
     written = load(path, device=z.device)
     difference = 0.0
     for part in z.split(100):
@@ -109,6 +100,19 @@ def save_edited(
         "how": _how(generator, edited, excised=excised),
         "parameters": [_count(generator), _count(edited)],
         "difference": difference,
+    }
+
+
+def about_edit(units: "Units", edit: "Edit", where: str) -> dict[str, Any]:
+    """What a checkpoint says of an ablation."""
+    return {
+        "rule": units.rule,
+        "concept": units.concept,
+        "where": where,
+        "threshold": edit.threshold if where == "probe" else None,
+        "strength": edit.strength,
+        "replace": edit.replacement,
+        "in_region": edit.region is not None,
     }
 
 
