@@ -152,6 +152,7 @@ class Search:
         (1.5, False),
         (1.5, True),
         (2.0, False),
+        (2.0, True),
     )
     sizes: tuple[float, ...] = (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0)
     thresholds: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
