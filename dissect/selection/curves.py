@@ -131,6 +131,20 @@ class Advantage:
     kept: float | None
     kept_less: Estimate | None
 
+    def values(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        result: dict[str, Any] = {
+            "rule": self.rule,
+            "where": self.where,
+            "removed": self.level,
+            "outside_change": self.cost,
+            "kept_mean": self.kept,
+        }
+        for name, found in (("spared", self.less), ("kept_more", self.kept_less)):
+            result[name] = None if found is None else found.value
+            result[f"{name}_ci"] = None if found is None else found.interval
+        return result
+
 
 def advantages(
     best: RuleCurve,
