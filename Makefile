@@ -52,9 +52,13 @@ figures: $(VENV)/.installed
 	$(BIN)/dissect ablate --n 150 --among 150 --columns 15 --out out/figures/fresh
 	$(BIN)/dissect effect --out out/figures
 	$(BIN)/dissect guided --out out/figures
+	$(BIN)/dissect guided --units all --out out/figures/guided
+	$(BIN)/dissect ablate --insert --out out/figures
+	$(BIN)/dissect ablate --swap picture --labels segmenter --among 300 --out out/figures
 	$(BIN)/dissect sample --n 64 --out out/figures
 	mkdir -p docs
-	cp out/figures/probe.png out/figures/ablate.png out/figures/effect.png out/figures/guided.png docs/
+	cp out/figures/probe.png out/figures/ablate.png out/figures/effect.png out/figures/guided.png out/figures/guided/guided-concepts.png docs/
+	cp out/figures/insert_map.png out/figures/insert.png out/figures/swap.png docs/
 	cp out/figures/layers/layers.png docs/layers.png
 	cp out/figures/samples.png dissect/models/weights/bedrooms64/samples.png
 

@@ -100,20 +100,16 @@ def test_a_unit_answers_to_what_it_sums():
     found = strongest(Finder().eval(), "sum", images, k=10)
     shares = concept_shares(Finder().eval(), images, found, batch_size=7)
     # All that is red lies in red squares, and most of what the unit sees is such a square.
-    assert shares.energy[0].tolist() == pytest.approx([0, 1, 0, 0])
-    assert shares.energy[1].tolist() == pytest.approx([0, 0, 1, 0])
-    assert shares.area[0, 1] == pytest.approx(
-        np.mean(
-            [
-                (images.masks([image])[0] == 1)[4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
-                .mean()
-                for image, (row, column) in zip(found.image[0], found.place[0], strict=True)
-            ]
-        )
-    )  # fmt: skip
-    assert shares.over_area[0, 1] == pytest.approx(1 / shares.area[0, 1])
+    assert shares.energy[0].mean(0).tolist() == pytest.approx([0, 1, 0, 0])
+    assert shares.energy[1].mean(0).tolist() == pytest.approx([0, 0, 1, 0])
+    for k, (image, (row, column)) in enumerate(zip(found.image[0], found.place[0], strict=True)):
+        seen = images.masks([image])[0][4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
+        assert shares.area[0, k, 1] == pytest.approx((seen == 1).mean())
+    # Each image counts alike, whatever the area.
+    assert shares.over_area[0, 1] == pytest.approx((1 / shares.area[0, :, 1]).mean())
+    assert shares.images.tolist()[0][3] == 0
     assert np.isnan(shares.over_chance[:, 3]).all(), "a class that is nowhere cannot be judged"
-    np.testing.assert_allclose(shares.chance.sum(1), 1)
+    np.testing.assert_allclose(shares.chance.sum(2), 1)
     assert shares.reaching(shares.over_area, 1.0)["blue"] == 1
 
 

@@ -161,6 +161,16 @@ def test_the_edit_in_the_file_is_that_of_the_library(capsys, study, tmp_path):
         assert torch.equal(generator(z), written(z))
 
 
+def test_an_effect_is_measured_on_units_that_the_segmenter_labelled(capsys, study, tmp_path):
+    words = ["--labels", "segmenter", "--label-samples", "25", "--rule", "top:3", "--n", "12"]
+    words += ["--random-sets", "2", "--random-n", "10"]
+    status, result, err = run(capsys, study, tmp_path, *words, command="effect")
+    assert status == 0, err
+    assert result["labels"] == "segmenter"
+    _, probed, _ = run(capsys, study, tmp_path, *words[:6], command="probe")
+    assert result["units"] == probed["units"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

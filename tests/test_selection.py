@@ -8,8 +8,9 @@ from dissect.errors import DissectError
 from dissect.intervention import Intervention
 from dissect.models import fingerprint
 from dissect.probe import fit_probe
-from dissect.selection.auto import Goal, Outcome, Search, Trial, choose_edit, search_steps
+from dissect.selection.auto import Search, choose_edit, search_steps
 from dissect.selection.doses import Lesson, learned_doses
+from dissect.selection.goal import Goal, Outcome, Trial
 from dissect.selection.samples import sampled
 from dissect.selection.scores import ace_scores, causal_scores, gradient_scores, iou_scores
 from dissect.selection.stored import load_choices, save_choices, suits

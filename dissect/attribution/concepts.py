@@ -16,8 +16,9 @@ from dissect.progress import Advance
 
 __all__ = ["ConceptShares", "concept_shares", "receptive_field"]
 
-# What is less than this share of a receptive field cannot be answered to: it is not there.
-_PRESENT = 0.01
+# From this share of a receptive field on (6 pixels square of 46) a class is there to be answered
+# to. Of less, at the rim where chance has next to nothing, any ratio can come about.
+_PRESENT = 0.02
 # A unit is judged by the images that show a class, if it is in this share of them.
 _JUDGED = 0.25
 _NOISE_IMAGES, _NOISE_SEED = 64, 0
@@ -25,20 +26,16 @@ _NOISE_IMAGES, _NOISE_SEED = 64, 0
 
 @dataclass(frozen=True)
 class ConceptShares:
-    """Of U units, how much of what each answers to lies in each of K classes.
-
-    Every share is the mean over the unit's images, those without the class too.
+    """Of U units in N images each, how much of what a unit answers to lies in each of K classes.
 
     Attributes:
         classes: the names of the K classes.
         units: the U units.
-        energy: (U, K), the share of the squared gradient that lies inside the class's mask; NaN
-            where no image has a gradient.
-        chance: (U, K), the same share of `receptive_field`: what a unit has there that answers to
-            nothing in the image.
-        area: (U, K), the share of the receptive field's pixels that the mask has.
-        images: (U, K) int64, in how many images the class is at least 1% of the receptive field.
-        n_images: images a unit.
+        energy: (U, N, K), the share of the squared gradient that lies inside the class's mask; NaN
+            in an image where the unit has no gradient.
+        chance: (U, N, K), the same share of `receptive_field`: what a unit has there that answers
+            to nothing in the image.
+        area: (U, N, K), the share of the receptive field's pixels that the mask has.
     """
 
     classes: tuple[str, ...]
@@ -46,24 +43,28 @@ class ConceptShares:
     energy: NDArray[np.float64]
     chance: NDArray[np.float64]
     area: NDArray[np.float64]
-    images: NDArray[np.int64]
-    n_images: int
+
+    @property
+    def images(self) -> NDArray[np.int64]:
+        """(U, K): in how many images the class has a chance of at least 2%."""
+        counts: NDArray[np.int64] = self._shown.sum(1)
+        return counts
 
     @property
     def over_chance(self) -> NDArray[np.float64]:
         """(U, K) energy over chance: about 1 for a unit that does not care.
 
-        NaN where the class is in fewer than a quarter of the unit's images: a few pixels of it in
-        one image would make any number.
+        The mean over the images that show the class, each counting alike however much of it there
+        is. NaN where they are fewer than a quarter of the unit's images.
         """
         return self._over(self.chance)
 
     @property
     def over_area(self) -> NDArray[np.float64]:
-        """(U, K) energy over area; NaN as there.
+        """(U, K) energy over area, likewise.
 
-        Gradients are strongest in the middle of the receptive field, where the unit also puts what
-        it answers to. So this is above 1 for random units too: compare it with theirs.
+        Gradients are strongest in the middle of the receptive field, where a unit also has what it
+        responds to. So this is above 1 for random units too: compare it with theirs.
         """
         return self._over(self.area)
 
@@ -76,9 +77,16 @@ class ConceptShares:
         counts = (np.nan_to_num(ratios) >= threshold).sum(0)
         return dict(zip(self.classes, map(int, counts), strict=True))
 
+    @property
+    def _shown(self) -> NDArray[np.bool_]:
+        shown: NDArray[np.bool_] = (self.chance >= _PRESENT) & ~np.isnan(self.energy)
+        return shown
+
     def _over(self, share: NDArray[np.float64]) -> NDArray[np.float64]:
-        judged = (self.images >= _JUDGED * self.n_images) & (share > 0)
-        return np.where(judged, self.energy / np.where(judged, share, 1), np.nan)
+        shown, count = self._shown, self.images
+        ratios = np.where(shown, self.energy / np.where(shown, share, 1), 0)
+        judged = count >= max(1, _JUDGED * self.energy.shape[1])
+        return np.where(judged, ratios.sum(1) / np.maximum(count, 1), np.nan)
 
 
 def concept_shares(
@@ -135,17 +143,13 @@ def concept_shares(
             area[at] = _shares(mask, seen > 0, classes)
         if advance is not None:
             advance(len(masks))
-    silent = np.isnan(energy)
-    chance[silent] = area[silent] = np.nan
-    energy, chance, area = (x.reshape(n_units, k, classes) for x in (energy, chance, area))
+    shape = (n_units, k, classes)
     return ConceptShares(
         classes=tuple(source.classes),
         units=responses.units,
-        energy=_mean(energy),
-        chance=_mean(chance),
-        area=_mean(area),
-        images=(np.nan_to_num(chance) >= _PRESENT).sum(1),
-        n_images=k,
+        energy=energy.reshape(shape),
+        chance=chance.reshape(shape),
+        area=area.reshape(shape),
     )
 
 
@@ -201,9 +205,3 @@ def _shares(
     inside = np.bincount(mask.ravel(), weight.ravel(), classes).astype(np.float64)
     shares: NDArray[np.float64] = inside / inside.sum()
     return shares
-
-
-def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Over the images; NaN only where all are."""
-    count = (~np.isnan(values)).sum(1)
-    return np.where(count > 0, np.nansum(values, 1) / np.maximum(count, 1), np.nan)

@@ -31,7 +31,7 @@ class FeatureStudy:
     shares: ConceptShares | None
 
     def as_list(self) -> list[dict[str, Any]]:
-        """A record for each unit, ready for JSON; a ratio that cannot be judged is None."""
+        """For each unit a record for JSON: shares as means, None for what cannot be judged."""
         found = self.responses
         rows = []
         for at, unit in enumerate(found.units):
@@ -137,20 +137,28 @@ def pictures(
 
 
 def _concepts(shares: ConceptShares, at: int) -> dict[str, dict[str, float | int | None]]:
-    columns: dict[str, NDArray[Any]] = {
-        "energy": shares.energy,
-        "chance": shares.chance,
-        "area": shares.area,
-        "over_chance": shares.over_chance,
-        "over_area": shares.over_area,
+    over_chance, over_area, images = shares.over_chance[at], shares.over_area[at], shares.images[at]
+    answered = ~np.isnan(shares.energy[at]).any(1)
+    columns = {
+        "energy": _mean(shares.energy[at][answered]),
+        "chance": _mean(shares.chance[at][answered]),
+        "area": _mean(shares.area[at][answered]),
+        "over_chance": over_chance,
+        "over_area": over_area,
     }
     return {
         name: {
-            **{key: _number(values[at, k]) for key, values in columns.items()},
-            "images": int(shares.images[at, k]),
+            **{key: _number(values[k]) for key, values in columns.items()},
+            "images": int(images[k]),
         }
         for k, name in enumerate(shares.classes)
     }
+
+
+def _mean(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Over the images in which the unit has a gradient; NaN where there is none."""
+    mean: NDArray[np.float64] = rows.mean(0) if len(rows) else np.full(rows.shape[1], np.nan)
+    return mean
 
 
 def _number(value: float) -> float | None:

@@ -135,6 +135,7 @@ def look_for_choices(
     """
     from dissect.annotated import fit_from_segmenter
     from dissect.selection.auto import Search, choose_edit, search_steps
+    from dissect.selection.goal import Goal
     from dissect.selection.samples import CHOOSE
     from dissect.selection.stored import save_choices
 
@@ -153,6 +154,8 @@ def look_for_choices(
         "probe": probes,
         "everywhere": {"everywhere": None},
     }
+    # Everywhere, each unit costs the whole picture: only the share of pixels is asked for.
+    goals = {"probe": Goal(), "everywhere": Goal(shown=1.0)}
     steps = sum(search_steps(one, search) for one in gates.values())
     with progress_bar("looking for the best edit", steps) as advance:
         choices = {
@@ -162,6 +165,7 @@ def look_for_choices(
                 eyes,
                 concept,
                 one,
+                goal=goals[name],
                 search=search,
                 watch=lambda k, w: advance(k, w),
             )

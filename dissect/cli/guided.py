@@ -81,7 +81,7 @@ def guided(
     sheet = guided_sheet(
         pictures(twin, opened, random.responses, n_units=rows, n=columns, rule=rule),
         pictures(network, opened, trained.responses, n_units=rows, n=columns, rule=rule),
-        notes=[] if trained.shares is None else _notes(trained),
+        notes=[] if trained.shares is None else _notes(trained, rows),
         caption=f"{model}, {layer}: {count} images of {source}, rule {rule}",
     )
     output.wrote(save_image(out / "guided.png", sheet))
@@ -145,11 +145,11 @@ def _open(
     return opened, count
 
 
-def _notes(study: "FeatureStudy") -> list[str]:
+def _notes(study: "FeatureStudy", rows: int) -> list[str]:
     """What each feature answers to most, for the figure."""
     return [
         "\n".join(f"{name} {ratio:.1f}" for name, ratio in _answers(study, at)[:_CONCEPTS_NAMED])
-        for at in range(min(len(study.responses.units), _ROWS_SHOWN))
+        for at in range(min(len(study.responses.units), rows))
     ]
 
 

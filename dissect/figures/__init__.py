@@ -3,7 +3,7 @@
 from dissect.figures.boxes import boxes_sheet, ruled_sheet
 from dissect.figures.effect import effect_figure, effect_sheet
 from dissect.figures.grid import image_grid
-from dissect.figures.guided import concepts_figure, guided_sheet
+from dissect.figures.guided import concepts_figure, guided_sheet, signed_images
 from dissect.figures.placement import became_figure, placement_figure
 from dissect.figures.probe import layer_scores_figure, probe_figure
 from dissect.figures.rules import rules_figure
@@ -27,5 +27,6 @@ __all__ = [
     "rasterized",
     "ruled_sheet",
     "rules_figure",
+    "signed_images",
     "units_page",
 ]

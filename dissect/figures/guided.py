@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from dissect.attribution.study import FeaturePictures
 
-__all__ = ["concepts_figure", "guided_sheet"]
+__all__ = ["concepts_figure", "guided_sheet", "signed_images"]
 
 _YELLOW, _GROUND = (255, 212, 0), 128
 _MARGIN, _TEXT, _GUTTER, _GAP = 18, 22, 14, 2
@@ -77,6 +77,15 @@ def guided_sheet(
     return page
 
 
+def signed_images(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Gradients (n, H, W, 3) as pictures: 0 is mid grey, one brightness for all of them."""
+    # A few extreme pixels would leave everything else grey.
+    strongest = float(np.quantile(np.abs(values), 0.998)) or 1.0
+    levels = _GROUND + 127 * np.clip(values / strongest, -1, 1)
+    pictures: NDArray[np.uint8] = np.rint(levels).astype(np.uint8)
+    return pictures
+
+
 def concepts_figure(
     trained: Mapping[str, NDArray[np.float64]], random: Mapping[str, NDArray[np.float64]]
 ) -> "Figure":
@@ -123,7 +132,7 @@ def _feature(side: "FeaturePictures", at: int, scale: int) -> Image.Image:
         "RGB", (n * width * scale + (n - 1) * _GAP, 2 * height * scale + _GAP), (_GROUND,) * 3
     )
     draw = ImageDraw.Draw(strip)
-    grey = _as_grey(side.gradients[at])
+    grey = signed_images(side.gradients[at])
     rows, columns = side.grid
     for k in range(n):
         x = k * (width * scale + _GAP)
@@ -141,12 +150,3 @@ def _feature(side: "FeaturePictures", at: int, scale: int) -> Image.Image:
         )
         draw.rectangle(frame, outline=_YELLOW, width=max(1, scale // 2))
     return strip
-
-
-def _as_grey(gradients: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Gradients (n, H, W, 3) as pictures around mid grey, one brightness for all of them."""
-    # A few extreme pixels would leave everything else grey.
-    strongest = float(np.quantile(np.abs(gradients), 0.998)) or 1.0
-    levels = _GROUND + 127 * np.clip(gradients / strongest, -1, 1)
-    pictures: NDArray[np.uint8] = np.rint(levels).astype(np.uint8)
-    return pictures

@@ -42,7 +42,7 @@ def placement_figure(
     surroundings = placement.by_surroundings()
     with house_style():
         figure = Figure(figsize=(11, max(4.0, 0.42 * len(surroundings) + 1.6)))
-        left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": (1.1, 1), "wspace": 0.1})
+        left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": (1.1, 1), "wspace": 0.05})
         _map(left, placement, images, grid, patch)
         drawn = left.images[-1]
         bar = figure.colorbar(drawn, ax=left, fraction=0.046, pad=0.03, ticks=(0, 0.5, 1))

@@ -15,100 +15,29 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from dissect.effect import Effect, measure
+from dissect.effect import measure
 from dissect.errors import DissectError
 from dissect.intervention import Intervention
 from dissect.models import fingerprint
 from dissect.probe import Probe
 from dissect.segment import Segmenter
 from dissect.selection.doses import Lesson, learned_doses
+from dissect.selection.goal import Goal, Outcome, Trial
 from dissect.selection.samples import CHOOSE, VALIDATE, Samples, quickly, sampled
 from dissect.units import Rule, Units, rank_units
 
-__all__ = ["Choice", "Goal", "Outcome", "Search", "choose_edit", "search_steps"]
+__all__ = ["Choice", "Goal", "Search", "choose_edit", "search_steps"]
 
 Watch = Callable[[int, str], None]
+
+# Sizes that are tried around the best one.
+_STEPS = 8
 
 # What rankings for `auto` are learned by. A change of 0.05 outside costs as much as all of the
 # concept that is left; that a unit counts in or out is decided in the second half.
 _LESSON = Lesson(
     elsewhere=20.0, square=0.0, few=0.5, decided=0.5, log=True, beyond=True, steps=200, batch=32
 )
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What an edit must do to be enough, and how the best of those is told.
-
-    An edit is enough if at least `removed` of the concept's pixels are gone and at most `shown` of
-    the images show the concept. Of those that are, the best changes least outside the concept's
-    region; among all whose change is within `slack` of the least, it has the fewest units. Where
-    none is enough, the best falls short by the least, in shares of pixels and images together.
-
-    Attributes:
-        removed: share of the concept's pixels.
-        shown: share of all images.
-        slack: a factor above 1.
-    """
-
-    removed: float = 0.98
-    shown: float = 0.01
-    slack: float = 1.1
-
-    def shortfall(self, found: "Outcome") -> float:
-        """By how much an outcome is not enough; 0 where it is."""
-        return max(0.0, self.removed - found.removed) + max(0.0, found.shown - self.shown)
-
-    def sorted(self, trials: Sequence["Trial"]) -> list["Trial"]:
-        """The trials, the best first."""
-        enough = [one for one in trials if self.shortfall(one.outcome) == 0]
-        rest = sorted(
-            (one for one in trials if self.shortfall(one.outcome) > 0),
-            key=lambda one: (self.shortfall(one.outcome), one.outcome.outside_change),
-        )
-        least = min((one.outcome.outside_change for one in enough), default=0.0)
-        # Bands of change, each `slack` wide: within one, the number of units decides.
-        near = [one for one in enough if one.outcome.outside_change <= least * self.slack]
-        far = [one for one in enough if one.outcome.outside_change > least * self.slack]
-        near.sort(key=lambda one: (len(one.edit.units), one.outcome.outside_change))
-        far.sort(key=lambda one: one.outcome.outside_change)
-        return [*near, *far, *rest]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What an edit did, in the figures that choices are made by.
-
-    Attributes:
-        removed: share of the concept's pixels that are gone.
-        shown: share of the images that show the concept still.
-        kept_mean: mean over the other classes of their IoU before and after.
-        outside_change: mean absolute change outside the concept's region, on the [-1, 1] scale.
-        n: on how many samples.
-    """
-
-    removed: float
-    shown: float
-    kept_mean: float
-    outside_change: float
-    n: int
-
-    @classmethod
-    def of(cls, effect: Effect) -> "Outcome":
-        """The figures of a measured effect."""
-        return cls(
-            effect.removed(), effect.shown()[1], effect.kept_mean(), effect.change(), len(effect)
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Trial:
-    """An edit, the name of its gate, what it did, and the ranking that its units are first in."""
-
-    where: str
-    edit: Intervention
-    outcome: Outcome
-    ranking: Units
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +47,8 @@ class Choice:
     Attributes:
         where: the name of its gate; `everywhere` for none.
         intervention: units, strength, gate, threshold and replacement.
-        ranking: every unit of the layer, in the order in which such an edit takes them.
+        ranking: every unit of the layer, those of the edit first, and then those that it would
+            take next.
         tried: what it did on the latents it was chosen on; flattering.
         tested: what it did on others.
         enough: whether it reached the goal there.
@@ -141,7 +71,7 @@ class Search:
         edits: (strength, whether units become what they are elsewhere, rather than zero).
         sizes: numbers of units, as multiples of how many have a dose above one half.
         thresholds: of a gate.
-        finalists: how many candidates go on from sizes to thresholds, and how many are tested.
+        finalists: how many kinds of edit are looked at more closely, and how many are tested.
         seed: of batches.
     """
 
@@ -155,7 +85,7 @@ class Search:
         (2.0, True),
     )
     sizes: tuple[float, ...] = (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0)
-    thresholds: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+    thresholds: tuple[float, ...] = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)
     finalists: int = 3
     seed: int = 0
 
@@ -196,6 +126,8 @@ def choose_edit(
         name: None if probe is None else probe.probability(samples.acts).cpu()
         for name, probe in gates.items()
     }
+    wanted = goal.stricter()
+    middle = sorted(search.thresholds)[len(search.thresholds) // 2]
     trials: list[Trial] = []
     for strength, fill in search.edits:
         # Gates differ by little at the cells that count; one ranking does for all of them.
@@ -203,23 +135,27 @@ def choose_edit(
             first = shares[together[0]]
             doses = learned_doses(
                 samples,
-                _LESSON,
-                open_cells=None if first is None else first > _middle(search.thresholds),
+                replace(_LESSON, seed=search.seed),
+                open_cells=None if first is None else first > middle,
                 strength=strength,
                 replacement=elsewhere if fill else None,
                 watch=lambda n: watch(n, "learning"),
             )
+            ranking = _ranked(doses, samples, model)
             for name in together:
                 whole = Intervention(
-                    _ranked(doses, samples, model),
-                    gates[name],
-                    _middle(search.thresholds),
-                    strength,
-                    elsewhere.cpu() if fill else "zero",
+                    ranking, gates[name], middle, strength, elsewhere.cpu() if fill else "zero"
                 )
                 trials += _at_sizes(samples, name, whole, search, watch)
-    trials += _at_thresholds(samples, goal.sorted(trials), search, watch)
-    return _tested(model, samples, goal.sorted(trials)[: search.finalists], goal, search, watch)
+    kinds: list[object] = []
+    for _ in range(search.finalists):
+        # The best of a kind that was not looked at yet, and what lies between what was tried of it.
+        new = [one for one in wanted.sorted(trials) if one.kind not in kinds]
+        if new:
+            kinds.append(new[0].kind)
+            trials += _closer(samples, new[0], wanted, search)
+        watch(1, "looking closer")
+    return _tested(model, samples, wanted.sorted(trials)[: search.finalists], goal, search, watch)
 
 
 def search_steps(gates: Mapping[str, Probe | None], search: Search | None = None) -> int:
@@ -227,9 +163,7 @@ def search_steps(gates: Mapping[str, Probe | None], search: Search | None = None
     search = search or Search()
     groups = len({probe is None for probe in gates.values()})
     per_edit = groups * _LESSON.steps + len(gates) * len(search.sizes)
-    gated = any(probe is not None for probe in gates.values())
-    thresholds = search.finalists * (len(search.thresholds) - 1) if gated else 0
-    return 1 + len(search.edits) * per_edit + thresholds + search.finalists
+    return 1 + len(search.edits) * per_edit + 2 * search.finalists
 
 
 def _alike(shares: Mapping[str, Tensor | None]) -> Iterator[list[str]]:
@@ -238,10 +172,6 @@ def _alike(shares: Mapping[str, Tensor | None]) -> Iterator[list[str]]:
         names = [name for name, share in shares.items() if (share is None) == everywhere]
         if names:
             yield names
-
-
-def _middle(thresholds: Sequence[float]) -> float:
-    return sorted(thresholds)[len(thresholds) // 2]
 
 
 def _ranked(doses: Tensor, samples: Samples, model: nn.Module) -> Units:
@@ -281,18 +211,52 @@ def _at_sizes(
     watch(len(sizes), "choosing")
 
 
-def _at_thresholds(
-    samples: Samples, best: Sequence[Trial], search: Search, watch: Watch
-) -> Iterator[Trial]:
-    """The best gated trials, their gates opened wider and less wide."""
-    gated = [one for one in best if one.edit.gate is not None][: search.finalists]
-    for one in gated:
-        for threshold in search.thresholds:
-            if threshold != one.edit.threshold:
-                yield _tried(
-                    samples, one.where, replace(one.edit, threshold=threshold), one.ranking
-                )
-        watch(len(search.thresholds) - 1, "choosing")
+def _closer(samples: Samples, first: Trial, goal: Goal, search: Search) -> list[Trial]:
+    """Trials of the same kind: other thresholds, sizes in between, and without single units."""
+
+    def tried(edit: Intervention) -> Trial:
+        return _tried(samples, first.where, edit, first.ranking)
+
+    found = [first]
+    if first.edit.gate is not None:
+        found += [
+            tried(replace(first.edit, threshold=threshold))
+            for threshold in search.thresholds
+            if threshold != first.edit.threshold
+        ]
+    best = goal.sorted(found)[0].edit
+    size, total = len(best.units), len(first.ranking)
+    step = max(1, round(size / _STEPS))
+    sizes = range(
+        max(1, size - _STEPS * step // 2), min(total, size + _STEPS * step // 3) + 1, step
+    )
+    found += [tried(_sized(best, first.ranking, k)) for k in sizes if k != size]
+    found += _pruned(goal.sorted(found)[0], goal, tried)
+    return found
+
+
+def _sized(edit: Intervention, ranking: Units, size: int) -> Intervention:
+    return replace(edit, units=ranking if size == len(ranking) else ranking.top(size))
+
+
+def _pruned(best: Trial, goal: Goal, tried: Callable[[Intervention], Trial]) -> Iterator[Trial]:
+    """The trial without the units that it can do without, the lowest doses tried first."""
+    if goal.shortfall(best.outcome) > 0:
+        return
+    for unit in reversed(best.edit.units.indices):
+        units = best.edit.units
+        if len(units) == 1:
+            return
+        keep = [place for place, other in enumerate(units.indices) if other != unit]
+        fewer = replace(
+            units,
+            indices=tuple(units.indices[place] for place in keep),
+            scores=tuple(units.scores[place] for place in keep),
+        )
+        trial = tried(replace(best.edit, units=fewer))
+        if goal.shortfall(trial.outcome) == 0:
+            best = trial
+            yield trial
 
 
 def _tested(
@@ -321,11 +285,18 @@ def _tested(
             break
     last = min(tested, key=lambda one: goal.shortfall(one.outcome))
     first = finalists[tested.index(last)]
+    units = replace(last.edit.units, rule="auto")
     return Choice(
         last.where,
-        last.edit,
-        last.ranking,
+        replace(last.edit, units=units),
+        _continued(units, last.ranking),
         first.outcome,
         last.outcome,
         goal.shortfall(last.outcome) == 0,
     )
+
+
+def _continued(units: Units, ranking: Units) -> Units:
+    """The units, and after them the others of the ranking, in order."""
+    others = [unit for unit in ranking.indices if unit not in units.indices]
+    return replace(ranking, indices=(*units.indices, *others), scores=(), rule="auto")

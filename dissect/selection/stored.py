@@ -12,7 +12,8 @@ from dissect.errors import DissectError
 from dissect.intervention import Intervention
 from dissect.probe import Probe
 from dissect.records import Record, read_record, write_record
-from dissect.selection.auto import Choice, Outcome
+from dissect.selection.auto import Choice
+from dissect.selection.goal import Outcome
 from dissect.units import Units
 
 __all__ = ["load_choices", "save_choices", "suits"]
@@ -72,7 +73,7 @@ def _fields(choice: Choice) -> dict[str, Any]:
         "threshold": edit.threshold,
         "tried": asdict(choice.tried),
         "tested": asdict(choice.tested),
-        "n_units": len(edit.units),
+        "units": asdict(edit.units),
         "ranking": asdict(choice.ranking),
         "replacement": edit.replacement.tolist() if isinstance(edit.replacement, Tensor) else None,
         "gate": None if edit.gate is None else edit.gate.fields(),
@@ -80,29 +81,32 @@ def _fields(choice: Choice) -> dict[str, Any]:
 
 
 def _choice(record: Record) -> Choice:
-    units = record.record("ranking")
-    indices = units.integers("indices")
-    ranking = Units(
-        units.text("layer"),
-        indices,
-        units.integer("total", 1),
-        units.numbers("scores", len(indices)) if units.has("scores") else (),
-        **{key: units.text_or_none(key) for key in ("concept", "rule", "model")},
-    )
+    units, ranking = _units(record.record("units")), _units(record.record("ranking"))
     replacement: Any = "zero"
     if record.has("replacement"):
         replacement = torch.tensor(record.numbers("replacement", ranking.total))
     gate = Probe.of(record.record("gate")) if record.has("gate") else None
     edit = Intervention(
-        ranking, gate, record.number("threshold"), record.number("strength"), replacement
+        units, gate, record.number("threshold"), record.number("strength"), replacement
     )
     return Choice(
         record.text("where"),
-        edit.strongest(record.integer("n_units", 1)),
+        edit,
         ranking,
         _outcome(record.record("tried")),
         _outcome(record.record("tested")),
         record.fields.get("enough") is True,
+    )
+
+
+def _units(record: Record) -> Units:
+    indices = record.integers("indices")
+    return Units(
+        record.text("layer"),
+        indices,
+        record.integer("total", 1),
+        record.numbers("scores", len(indices)) if record.fields.get("scores") else (),
+        **{key: record.text_or_none(key) for key in ("concept", "rule", "model")},
     )
 
 

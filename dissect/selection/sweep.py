@@ -6,7 +6,7 @@ linear: its output without a unit is the output with it less the unit's own shar
 of one channel. And what follows has its batch norms folded into its convolutions.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -25,7 +25,7 @@ from dissect.units import Units
 
 __all__ = ["UnitEffects", "unit_effects"]
 
-_BATCH = 64
+_BATCH = 32  # what fits the caches of a processor
 
 _Convolution = nn.Conv2d | nn.ConvTranspose2d
 
@@ -73,6 +73,7 @@ def unit_effects(
     z: Tensor,
     segmenter: Segmenter,
     *,
+    units: Iterable[int] | None = None,
     fast: bool = True,
     watch: Callable[[int], None] | None = None,
 ) -> UnitEffects:
@@ -83,6 +84,7 @@ def unit_effects(
         layer: which layer's units.
         z: latents to measure on.
         segmenter: the eyes.
+        units: which of them; all without it. What is reported of the others is no effect.
         fast: go on from the layer where what follows it can be told (see `dissect.partial`) and
             begins with a convolution; off, and for any other model, each unit costs a full forward
             pass. The numbers are the same within rounding.
@@ -98,28 +100,30 @@ def unit_effects(
         images = torch.cat([model(part) for part in z.split(_BATCH)])
     labels = segmenter.labels(images)
     classes = len(segmenter.classes)
-    units = acts.shape[1]
+    total = acts.shape[1]
     before = _counts(labels, classes)
-    after, both = np.zeros((2, units, classes), np.int64)
-    change, silent = np.zeros((2, units))
-    tail = _Tail.of(model, layer, acts) if fast else None
+    after, both = np.zeros((2, total, classes), np.int64)
+    after[:], both[:] = before, before
+    change, silent = np.zeros((2, total))
+    tail = Tail.of(model, layer, acts) if fast else None
     active = acts.abs().amax((2, 3)) > 0
-    for unit in range(units):
+    for unit in range(total) if units is None else units:
         rows = active[:, unit].nonzero().squeeze(1)
         if tail is None:
             rows = torch.arange(len(z))
         drawn = (
-            _plainly(model, Units(layer, (unit,), units), z)
+            _plainly(model, Units(layer, (unit,), total), z)
             if tail is None
             else tail.without(unit, rows)
         )
-        after[unit], both[unit] = before, before
         for at, edited in drawn:
             place = rows[at]
-            new, old = segmenter.labels(edited), labels[place]
+            # Rows are the classes before, columns those without the unit.
+            pairs = _counts(labels[place] * classes + segmenter.labels(edited), classes**2)
+            table = pairs.reshape(classes, classes)
             # What the untouched samples count stays; what these counted is taken out and put anew.
-            after[unit] += _counts(new, classes) - _counts(old, classes)
-            both[unit] += _counts(old[new == old], classes) - _counts(old, classes)
+            after[unit] += table.sum(0) - table.sum(1)
+            both[unit] += np.diag(table) - table.sum(1)
             change[unit] += float((edited - images[place]).abs().mean((1, 2, 3)).sum())
         silent[unit] = 1 - float(active[:, unit].float().mean())
         if watch is not None:
@@ -129,7 +133,7 @@ def unit_effects(
     )
 
 
-class _Tail:
+class Tail:
     """What follows a layer, begun from the output of the first convolution after it."""
 
     def __init__(self, acts: Tensor, conv: _Convolution, following: nn.Module) -> None:
@@ -139,7 +143,7 @@ class _Tail:
             self.whole = torch.cat([conv(part) for part in self.acts.split(_BATCH)])
 
     @classmethod
-    def of(cls, model: nn.Module, layer: str, acts: Tensor) -> "_Tail | None":
+    def of(cls, model: nn.Module, layer: str, acts: Tensor) -> "Tail | None":
         """None where what follows cannot be told, or does not begin with a convolution."""
         rest = rest_of(model, layer)
         if rest is None:
