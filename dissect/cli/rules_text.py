@@ -54,8 +54,7 @@ def _row(curve: "RuleCurve", place: int | None, mark: str) -> str:
     from dissect.effect_summary import summarize
 
     if place is None:
-        most = max(curve.effects, key=lambda effect: effect.removed())
-        place = curve.effects.index(most)
+        place = max(range(len(curve.sizes)), key=lambda k: curve.effects[k].removed())
     one = summarize([curve.effects[place]], resamples=400)
     low, high = one.removed.interval
     removed = f"{one.removed.value:.1%} ({low:.1%} to {high:.1%})"

@@ -58,7 +58,7 @@ def rules_figure(curves: Sequence["RuleCurve"], concept: str) -> "Figure":
             )
             # Beyond what removes everything, lines only go up.
             reach = max((_cost(curve) for curve in mine if curve.rule != "random"), default=0.1)
-            panels[0][column].set_ylim(0, 1.15 * reach)
+            panels[0][column].set_ylim(0, max(1.15 * reach, 0.001))
             panels[1][column].set_ylim(top=1.0)
             for row in (0, 1):
                 panels[row][column].set_xlim(-0.1, 1.03)
