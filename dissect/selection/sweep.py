@@ -159,13 +159,14 @@ class Tail:
 
     def without(self, unit: int, rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Images of the samples `rows` without the unit, in batches, and which rows they are."""
+        everything = len(rows) == len(self.acts)
         # Convolutions of one channel are slow in the layout that suits the others.
-        alone = self.acts[rows, unit : unit + 1].contiguous()
+        alone = (self.acts if everything else self.acts[rows])[:, unit : unit + 1].contiguous()
         for first in range(0, len(rows), _BATCH):
             at = slice(first, first + _BATCH)
             with torch.inference_mode():
-                share = self._share(alone[at], unit)
-                yield at, self.following(self.whole[rows[at]].sub_(share))
+                whole = self.whole[at if everything else rows[at]]
+                yield at, self.following(whole - self._share(alone[at], unit))
 
     def _share(self, alone: Tensor, unit: int) -> Tensor:
         """The unit's own part of the convolution's output."""
