@@ -1,7 +1,7 @@
 """The same latents drawn before and after an edit, with the control beside them."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,12 +14,21 @@ from dissect.annotations import Annotations
 from dissect.data import to_images
 from dissect.errors import DissectError
 from dissect.hooks import activations
+from dissect.intervention import Intervention
 from dissect.models import latents_for
 from dissect.probe import Probe
 from dissect.surgery import Within, ablated, mean_activation
 from dissect.units import Units
 
-__all__ = ["Edit", "compare", "edit_arguments", "filled", "fresh_latents", "most_of_concept"]
+__all__ = [
+    "Edit",
+    "compare",
+    "draw_each",
+    "edit_arguments",
+    "filled",
+    "fresh_latents",
+    "most_of_concept",
+]
 
 _BATCH = 100
 
@@ -115,6 +124,17 @@ def compare(
             with filled(model, probe, elsewhere, threshold=edit.threshold):
                 images["filled"] = _drawn(model, z)
     images["random"] = _edited(model, z, control, edit, None)
+    return images
+
+
+def draw_each(
+    model: nn.Module, z: Tensor, states: Mapping[str, Intervention | None]
+) -> dict[str, NDArray[np.uint8]]:
+    """Images (N, H, W, 3) uint8 of the same latents under each edit; None is no edit."""
+    images = {}
+    for name, edit in states.items():
+        with nullcontext() if edit is None else edit.on(model):
+            images[name] = _drawn(model, z)
     return images
 
 

@@ -2,7 +2,7 @@
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -47,19 +47,22 @@ class Intervention:
                 f"units of {self.units.layer!r}, not the shape {tuple(self.replacement.shape)}"
             )
 
-    def on(self, model: nn.Module) -> AbstractContextManager[None]:
-        """A context manager in which `model` is edited so (see `ablated`)."""
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `ablated`, and of `bake`, beside the model and the units."""
         replacement = self.replacement
         if isinstance(replacement, Tensor):
             replacement = replacement[list(self.units.indices)]
-        return ablated(
-            model,
-            self.units,
-            where=self.gate,
-            threshold=self.threshold,
-            strength=self.strength,
-            replacement=replacement,
-        )
+        return {
+            "where": self.gate,
+            "threshold": self.threshold,
+            "strength": self.strength,
+            "replacement": replacement,
+        }
+
+    def on(self, model: nn.Module) -> AbstractContextManager[None]:
+        """A context manager in which `model` is edited so (see `ablated`)."""
+        return ablated(model, self.units, **self.arguments)
 
     def strongest(self, k: int) -> "Intervention":
         """The same edit of the `k` best units.

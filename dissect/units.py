@@ -18,7 +18,15 @@ _KIND, _VERSION = "units", 1
 
 # Every rule by name, and whether it takes a count: `positive`, but `top:K`. A further rule is one
 # more line here; whoever measures its scores passes them to `rank_units`.
-RULES: dict[str, bool] = {"positive": False, "top": True}
+RULES: dict[str, bool] = {
+    "positive": False,
+    "top": True,
+    "iou": True,
+    "ace": True,
+    "causal": True,
+    "gradient": True,
+    "auto": False,
+}
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ import torch
 
 from dissect.errors import DissectError
 from dissect.models import Generator, latents_for
+from dissect.partial import begun_at
 from dissect.segment import Segmenter
 from dissect.selection import unit_effects
+from dissect.selection.folding import folded
 
 EYES = Segmenter(
     ("dark", "grey", "bright"),
@@ -59,3 +61,32 @@ def test_every_unit_is_reported(generator):
 def test_a_layer_without_a_grid_is_refused(generator):
     with pytest.raises(DissectError, match="no layer 'layer9x9'"):
         unit_effects(generator, "layer9x9", latents_for(generator, 4), EYES)
+
+
+@pytest.mark.parametrize("kernel", [4, 5])
+def test_a_folded_network_computes_the_same(kernel):
+    torch.manual_seed(1)
+    made = Generator(latent_size=6, width=4, image_size=32, kernel=kernel).eval()
+    for module in made.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            module.bias.data.normal_()
+        elif isinstance(module, torch.nn.ConvTranspose2d):
+            module.weight.data.normal_(0, 0.3)
+    made.rgb.conv.bias.data.normal_()
+    rest, acts = begun_at(made, "layer8x8", latents_for(made, 5))
+    light = folded(rest)
+    assert (light(acts) - rest(acts)).abs().max() < 1e-5
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in light.modules())
+    # The network itself is left as it was.
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in rest.modules())
+
+
+def test_only_the_units_asked_for_are_removed(generator):
+    z = latents_for(generator, 20)
+    some = unit_effects(generator, "layer8x8", z, EYES, units=[1, 6])
+    every = unit_effects(generator, "layer8x8", z, EYES)
+    assert (some.after[[1, 6]] == every.after[[1, 6]]).all()
+    assert (some.after[[0, 2]] == some.before).all()
+    assert some.change.nonzero()[0].tolist() == [1, 6]

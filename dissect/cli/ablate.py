@@ -5,9 +5,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dissect.cli.choosing import by_rule
+from dissect.cli.chosen import Wanted, ablate_chosen, chosen_edits
 from dissect.cli.inserting import Job, insert, swap_in
 from dissect.cli.labels import LabelSamples, LabelSource, SegmenterFile, open_eyes, open_labels
-from dissect.cli.options import Boxes, Concept, Device, Force, Json, Layer, Model, Out, Rule, Seed
+from dissect.cli.options import (
+    Boxes,
+    Concept,
+    Device,
+    Force,
+    Json,
+    Layer,
+    Model,
+    Out,
+    RuleOrAuto,
+    Seed,
+)
 from dissect.cli.output import Output
 from dissect.cli.saving import about_edit, check_saving, save_edited, saved_text
 from dissect.errors import DissectError
@@ -31,7 +44,7 @@ def ablate(
     units_file: Annotated[
         Path | None, typer.Option("--units", help="A units.json instead of the probe's units.")
     ] = None,
-    rule: Rule = "positive",
+    rule: RuleOrAuto = None,
     where: Annotated[
         str,
         typer.Option(
@@ -100,9 +113,11 @@ def ablate(
     from dissect.figures import labelled_rows
     from dissect.files import save_image
     from dissect.models import fingerprint, load, resolve_device
-    from dissect.units import Units
+    from dissect.units import Units, parse_rule
 
     output = Output(as_json=as_json)
+    if rule is not None:
+        parse_rule(rule)
     if where not in _WHERE:
         raise DissectError(f"--where {where!r} is not known: use {', '.join(_WHERE)}")
     among = among or 5 * n
@@ -148,8 +163,27 @@ def ablate(
         insert(job, edit.region)
         return
     probe = fit_from_labels(generator, found, layer, scored=False)
+    if job is None and units_file is None:
+        auto = chosen_edits(
+            rule,
+            generator,
+            model,
+            layer,
+            concept,
+            probe,
+            plain=edit == Edit() and not excise,
+            labels=labels,
+            segmenter=segmenter,
+            out=out,
+            output=output,
+        )
+        if auto:
+            z = fresh_latents(generator, among, seed, annotations)
+            wanted = Wanted(model, where, n, columns, seed, save, force, out)
+            ablate_chosen(auto, generator, probe, z, wanted, output)
+            return
     if units_file is None:
-        units = probe.units(rule)
+        units = by_rule(rule or "positive", generator, layer, concept, probe, segmenter)
     else:
         units = Units.load(units_file)
         units.check(fingerprint(generator), layer, len(probe.weight))

@@ -14,6 +14,7 @@ from dissect.cli import (
     effect,
     guided,
     probe,
+    rules,
     sample,
     studio,
     train,
@@ -55,6 +56,8 @@ def _options(
 app.command("probe")(probe.probe)
 app.command("ablate")(ablate.ablate)
 app.command("effect")(effect.effect)
+app.command("rules")(rules.rules)
+app.command("choose")(rules.choose)
 app.command("units")(units.units)
 app.command("guided")(guided.guided)
 app.command("sample")(sample.sample)

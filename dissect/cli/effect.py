@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dissect.cli.choosing import by_rule
+from dissect.cli.chosen import chosen_edits
 from dissect.cli.effect_text import effect_text
 from dissect.cli.labels import LabelSamples, LabelSource, open_labels
-from dissect.cli.options import Boxes, Concept, Device, Json, Layer, Model, Out, Rule, Seed
+from dissect.cli.options import Boxes, Concept, Device, Json, Layer, Model, Out, RuleOrAuto, Seed
 from dissect.cli.output import Output
 from dissect.errors import DissectError
 from dissect.progress import progress_bar
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from dissect.effect import Effect
     from dissect.intervention import Intervention
     from dissect.segment import Segmenter
+    from dissect.selection.auto import Choice
 
 __all__ = ["effect"]
 
@@ -40,7 +43,7 @@ def effect(
     units_file: Annotated[
         Path | None, typer.Option("--units", help="A units.json instead of the probe's units.")
     ] = None,
-    rule: Rule = "positive",
+    rule: RuleOrAuto = "positive",
     where: Annotated[
         str,
         typer.Option(
@@ -92,7 +95,7 @@ def effect(
 
         advance(1)
         Edit(strength, "zero", threshold)  # refused before any work is done
-        parse_rule(rule)
+        parse_rule(rule or "positive")
         units = None if units_file is None else Units.load(units_file)
         place = resolve_device(device)
         network, card = load_segmenter(segmenter, device=place)
@@ -112,8 +115,24 @@ def effect(
         annotations = seen.annotations
         advance(1)
         probe = fit_from_labels(generator, seen, layer, scored=False)
-        if units is None:
-            units = probe.units(rule)
+        auto: Mapping[str, Choice] = {}
+        if units is None and rule == "auto":
+            auto = chosen_edits(
+                rule,
+                generator,
+                model,
+                layer,
+                concept,
+                probe,
+                plain=strength == 1 and threshold == 0.5,
+                labels=labels,
+                segmenter=segmenter,
+                out=out,
+                output=output,
+            )
+            units = next(iter(auto.values())).ranking
+        elif units is None:
+            units = by_rule(rule or "positive", generator, layer, concept, probe, segmenter)
         units.check(fingerprint(generator), layer, len(probe.weight))
         z = fresh_latents(generator, n, seed, annotations)
         advance(1)
@@ -121,9 +140,12 @@ def effect(
         real = _real_features(eyes, card.get("source"), annotations.size)
         advance(1)
     edits = {
-        name: Intervention(units, probe if name == "probe" else None, threshold, strength)
+        name: auto[name].intervention
+        if auto
+        else Intervention(units, probe if name == "probe" else None, threshold, strength)
         for name in _WHERE[where]
     }
+    main = edits["probe" if "probe" in edits else "everywhere"]
     # No choice of units is in this one: it shows what there is to remove at those cells at all.
     every = Units(layer, tuple(range(units.total)), units.total)
     filled = Intervention(every, probe, threshold, replacement=elsewhere)
@@ -149,11 +171,11 @@ def effect(
 
         found = report(study, real)
         advance(1)
-        figure = effect_figure(found, units=len(units), strength=strength)
+        figure = effect_figure(found, edits)
         shown = _most_of_concept(next(iter(study.edits.values())))
         caption = (
-            f"{model}, {layer}, rule {units.rule}, strength {strength:g}: the {len(shown)} of {n} "
-            f"fresh samples with most {concept} before"
+            f"{model}, {layer}, rule {main.units.rule}: the {len(shown)} of {n} fresh samples "
+            f"with most {concept} before"
         )
         rows = _rows(generator, edits, beside, z[shown], seed, concept)
         output.wrote(save_image(out / "effect.png", effect_sheet(rows, figure, caption=caption)))
@@ -162,17 +184,17 @@ def effect(
         "concept": concept,
         "labels": labels,
         "layer": layer,
-        "rule": units.rule,
+        "rule": main.units.rule,
         "where": where,
-        "strength": strength,
-        "threshold": threshold,
-        "n_selected": len(units),
-        "units": list(units.indices),
+        "strength": main.strength,
+        "threshold": main.threshold,
+        "n_selected": len(main.units),
+        "units": list(main.units.indices),
         "seed": seed,
         **found.edits["probe" if "probe" in edits else "everywhere"].values(),
         **found.values(),
     }
-    output.result(values, effect_text(found, units, strength))
+    output.result(values, effect_text(found, edits))
 
 
 def _real_features(

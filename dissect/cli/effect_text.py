@@ -6,22 +6,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dissect.effect_report import ControlDistance, EffectReport
     from dissect.effect_summary import Distance, Summary
-    from dissect.units import Units
+    from dissect.intervention import Intervention
 
 __all__ = ["effect_text"]
 
 _SHARE_LISTED = 0.0005
 
 
-def effect_text(found: "EffectReport", units: "Units", strength: float) -> str:
+def effect_text(found: "EffectReport", made: Mapping[str, "Intervention"]) -> str:
     """The tables of an effect: removed and changed, kept, and what replaced the concept."""
     edits, random = found.edits, found.random
     first, controls = next(iter(edits.values())), next(iter(random.values()))
     concept = first.concept
     lines = [
-        f"{len(units)} units of {units.layer} by rule {units.rule}, strength {strength:g}, on "
-        f"{first.n} fresh latents; {controls.sets} random sets of as many units on the first "
-        f"{controls.n}",
+        f"{_made(made)} on {first.n} fresh latents; {controls.sets} random sets of as many units "
+        f"on the first {controls.n}",
         f"images that show a {concept} before: {first.shown_before.value:.1%}",
         "",
         f"{'':<20}{f'{concept} removed (95%)':<30}{'shown after':<13}{'kept, mean IoU':<16}"
@@ -40,6 +39,18 @@ def effect_text(found: "EffectReport", units: "Units", strength: float) -> str:
         )
     lines += ["", *_kept(edits, random), "", *_replacements(concept, edits)]
     return "\n".join(lines)
+
+
+def _made(edits: Mapping[str, "Intervention"]) -> str:
+    """The edits, each by its number of units and strength; once where they are alike."""
+    units = next(iter(edits.values())).units
+    said = {
+        name: f"{len(edit.units)} units of {units.layer}, strength {edit.strength:g}"
+        for name, edit in edits.items()
+    }
+    if len(set(said.values())) > 1:
+        return f"rule {units.rule}: " + "; ".join(f"{name} {text}" for name, text in said.items())
+    return f"rule {units.rule}: {next(iter(said.values()))},"
 
 
 def _row(name: str, one: "Summary", frechet: str) -> str:

@@ -15,6 +15,7 @@ __all__ = [
     "Model",
     "Out",
     "Rule",
+    "RuleOrAuto",
     "Seed",
 ]
 
@@ -33,6 +34,17 @@ Boxes = Annotated[
     Path | None,
     typer.Option("--boxes", help="COCO file; by default the boxes of the bundled model."),
 ]
-Rule = Annotated[
-    str, typer.Option("--rule", help="positive: every weight above 0 (the paper); or top:K.")
+_RULES = (
+    "positive: every weight above 0 (the paper); top:K, by weight; iou:K and ace:K, as GAN "
+    "Dissection chooses; causal:K, by measured effect; gradient:K, by attribution"
+)
+Rule = Annotated[str, typer.Option("--rule", help=f"{_RULES}.")]
+RuleOrAuto = Annotated[
+    str | None,
+    typer.Option(
+        "--rule",
+        help=f"{_RULES}; auto: units, strength and gate that remove most and change least. By "
+        "default auto where it has chosen for this model before (as for the bundled one), else "
+        "positive.",
+    ),
 ]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dissect.cli.choosing import by_rule, check_rule
 from dissect.cli.labels import LabelSamples, LabelSource, SegmenterFile, open_labels
 from dissect.cli.options import Boxes, Concept, Device, Json, Model, Out, Rule, Seed
 from dissect.cli.output import Output
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from dissect.annotations import Annotations
     from dissect.probe import Probe
+    from dissect.units import Units
 
 __all__ = ["probe"]
 
@@ -45,10 +47,9 @@ def probe(
     from dissect.figures import layer_scores_figure, rasterized
     from dissect.files import save_image
     from dissect.models import load, resolve_device
-    from dissect.units import parse_rule
 
     output = Output(as_json=as_json)
-    parse_rule(rule)
+    check_rule(rule)
     generator = load(model, device=resolve_device(device))
     found = open_labels(
         generator,
@@ -87,7 +88,7 @@ def probe(
     else:
         fitted = fit_from_labels(generator, found, layer, seed=seed)
         probes = [fitted]
-    units = fitted.units(rule)
+    units = by_rule(rule, generator, fitted.layer, annotations.concept, fitted, segmenter)
     output.wrote(units.save(out / "units.json"))
     output.wrote(fitted.save(out / "probe.json"))
     output.wrote(save_image(out / "probe.png", _picture(fitted, generator, annotations, images)))
@@ -112,7 +113,7 @@ def probe(
         "sign_stability": [float(fitted.sign_stability[unit]) for unit in units.indices],
         "layers": {one.layer: {"auc": one.score.auc, "units": units.total} for one in probes},
     }
-    output.result(values, _text(fitted, annotations, probes, rule, labels))
+    output.result(values, _text(fitted, annotations, probes, units, labels))
 
 
 def _picture(
@@ -138,7 +139,7 @@ def _picture(
 
 
 def _text(
-    fitted: "Probe", annotations: "Annotations", probes: list["Probe"], rule: str, labels: str
+    fitted: "Probe", annotations: "Annotations", probes: list["Probe"], units: "Units", labels: str
 ) -> str:
     score = fitted.score
     lines = []
@@ -150,7 +151,6 @@ def _text(
                 f"{one.layer:<14}{one.score.auc:.3f} ({low:.3f} to {high:.3f})        "
                 f"{one.score.shuffled_auc:.3f}"
             )
-    units = fitted.units(rule)
     low, high = score.auc_ci
     p_low, p_high = score.average_precision_ci
     stable = sum(float(fitted.sign_stability[unit]) >= 0.95 for unit in units.indices)
@@ -163,7 +163,7 @@ def _text(
         f"shuffled labels {score.shuffled_auc:.3f} ({s_low:.3f} to {s_high:.3f})",
         f"average precision {score.average_precision:.3f} ({p_low:.3f} to {p_high:.3f}); "
         f"knowing nothing {score.prevalence:.3f}",
-        f"{len(units)} of {units.total} units by rule {rule}; {stable} of them keep their sign "
-        "in 95% of resamples",
+        f"{len(units)} of {units.total} units by rule {units.rule}; {stable} of them keep their "
+        "sign in 95% of resamples",
     ]
     return "\n".join(lines)

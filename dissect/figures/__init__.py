@@ -6,6 +6,7 @@ from dissect.figures.grid import image_grid
 from dissect.figures.guided import concepts_figure, guided_sheet, signed_images
 from dissect.figures.placement import became_figure, placement_figure
 from dissect.figures.probe import layer_scores_figure, probe_figure
+from dissect.figures.rules import rules_figure
 from dissect.figures.sheet import SheetStyle, labelled_rows
 from dissect.figures.style import rasterized
 from dissect.figures.units_page import units_page
@@ -25,6 +26,7 @@ __all__ = [
     "probe_figure",
     "rasterized",
     "ruled_sheet",
+    "rules_figure",
     "signed_images",
     "units_page",
 ]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dissect.effect_report import EffectReport
     from dissect.effect_study import EffectStudy
     from dissect.effect_summary import Summary
+    from dissect.intervention import Intervention
 
 __all__ = ["effect_figure", "effect_sheet"]
 
@@ -52,13 +53,12 @@ def effect_sheet(
     return page
 
 
-def effect_figure(report: "EffectReport", *, units: int, strength: float) -> "Figure":
+def effect_figure(report: "EffectReport", made: Mapping[str, "Intervention"]) -> "Figure":
     """Above what is removed by which dose and at what cost, below what was kept and replaced.
 
     Args:
         report: what was measured of the edits `everywhere`, `probe` or both.
-        units: how many units each removes.
-        strength: at which strength.
+        made: those edits.
     """
     from matplotlib.figure import Figure
 
@@ -69,11 +69,11 @@ def effect_figure(report: "EffectReport", *, units: int, strength: float) -> "Fi
         halves: Any = figure.subfigures(2, 1, height_ratios=(1.0, 1.12))
         above, below = halves
         number, dose, cost = above.subplots(1, 3)
-        _doses(number, study.by_units, study.random, units)
-        _doses(dose, study.by_strength, study.random, strength)
+        _doses(number, study.by_units, study.random, {k: len(e.units) for k, e in made.items()})
+        _doses(dose, study.by_strength, study.random, {k: e.strength for k, e in made.items()})
         _costs(cost, study)
         number.set_xscale("log", base=2)
-        ticks = list(next(iter(study.by_units.values())))
+        ticks = max((list(curve) for curve in study.by_units.values()), key=len)
         number.set(
             xticks=ticks,
             xticklabels=[str(tick) for tick in ticks],
@@ -84,7 +84,7 @@ def effect_figure(report: "EffectReport", *, units: int, strength: float) -> "Fi
         dose.set(
             xlabel="strength (1: gone, 2: sign turned)",
             ylabel=f"share of {concept} pixels removed",
-            title=f"Dose: strength of all {units}",
+            title=f"Dose: strength of all {_numbers(made)}",
         )
         cost.set(
             xlabel=f"share of {concept} pixels removed",
@@ -99,13 +99,17 @@ def effect_figure(report: "EffectReport", *, units: int, strength: float) -> "Fi
         return figure
 
 
+def _numbers(made: Mapping[str, "Intervention"]) -> str:
+    return " or ".join(str(count) for count in dict.fromkeys(len(e.units) for e in made.values()))
+
+
 def _doses(
     axes: "Axes",
     curves: Mapping[str, Mapping[int, "Effect"]] | Mapping[str, Mapping[float, "Effect"]],
     random: Mapping[str, Sequence["Effect"]],
-    own: float,
+    own: Mapping[str, float],
 ) -> None:
-    """The share removed by dose, and what the controls removed at the edit's own."""
+    """The share removed by dose, and what the controls removed at each edit's own."""
     for gate, curve in curves.items():
         colour, marker = _LOOKS[gate]
         at = list(curve)
@@ -117,7 +121,7 @@ def _doses(
         axes.plot(at, removed, marker=marker, color=colour)
     for gate, controls in random.items():
         shares = [found.removed() for found in controls]
-        axes.plot([own] * len(shares), shares, **_control_look(gate))
+        axes.plot([own[gate]] * len(shares), shares, **_control_look(gate))
     axes.axhline(0, color="black", linewidth=0.6)
 
 

@@ -128,7 +128,9 @@ class Cells:
         share = min(1.0, settings.max_cells / (n_positive + n_negative))
         if share < 1:
             positive = rng.choice(positive, max(1, round(n_positive * share)), replace=False)
-        drawn = rng.choice(negative, max(1, round(n_negative * share)), replace=False)
+        # Shuffled labels may leave no cell that can be negative.
+        wanted = min(len(negative), max(1, round(n_negative * share)))
+        drawn = rng.choice(negative, wanted, replace=False)
         return np.sort(np.concatenate([positive, drawn]))
 
 

@@ -143,22 +143,21 @@ class Probe:
 
     def save(self, path: str | Path) -> Path:
         """`path`, now holding the probe as JSON, its numbers to the last digit."""
-        return write_record(
-            path,
-            _KIND,
-            _VERSION,
-            {
-                "layer": self.layer,
-                "concept": self.concept,
-                "model": self.model,
-                "settings": asdict(self.settings),
-                "score": asdict(self.score),
-                "bias": self.bias,
-                "weight": self.weight.tolist(),
-                "scale": self.scale.tolist(),
-                "sign_stability": self.sign_stability.tolist(),
-            },
-        )
+        return write_record(path, _KIND, _VERSION, self.fields())
+
+    def fields(self) -> dict[str, Any]:
+        """The probe as JSON has it; `Probe.of` makes the same probe of it."""
+        return {
+            "layer": self.layer,
+            "concept": self.concept,
+            "model": self.model,
+            "settings": asdict(self.settings),
+            "score": asdict(self.score),
+            "bias": self.bias,
+            "weight": self.weight.tolist(),
+            "scale": self.scale.tolist(),
+            "sign_stability": self.sign_stability.tolist(),
+        }
 
     @classmethod
     def load(cls, path: str | Path) -> "Probe":
@@ -167,7 +166,15 @@ class Probe:
         Raises:
             DissectError: no such file, not a file of a probe, or a field of a wrong type or size.
         """
-        record = read_record(path, _KIND, _VERSION)
+        return cls.of(read_record(path, _KIND, _VERSION))
+
+    @classmethod
+    def of(cls, record: Record) -> "Probe":
+        """The probe of such fields, where a file holds one among other things.
+
+        Raises:
+            DissectError: a field of a wrong type or size.
+        """
         weight = record.numbers("weight")
         if not weight:
             raise record.refuse("weight", "a list of at least one number")

@@ -1,12 +1,12 @@
 """The effect of every single unit of a layer, without running the network anew for each.
 
-Three things make it fast. The part before the layer runs once. A unit that is silent on a sample
-changes nothing there, so that sample is passed over. And the first convolution after the edit is
+Four things make it fast. The part before the layer runs once. A unit that is silent on a sample
+changes nothing there, so that sample is passed over. The first convolution after the edit is
 linear: its output without a unit is the output with it less the unit's own share, a convolution
-of one channel.
+of one channel. And what follows has its batch norms folded into its convolutions.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -17,14 +17,17 @@ from torch import Tensor, nn
 
 from dissect.errors import DissectError
 from dissect.hooks import activations
-from dissect.models import Generator
+from dissect.partial import rest_of
 from dissect.segment import Segmenter
+from dissect.selection.folding import folded
 from dissect.surgery import ablated
 from dissect.units import Units
 
 __all__ = ["UnitEffects", "unit_effects"]
 
-_BATCH = 64
+_BATCH = 32  # what fits the caches of a processor
+
+_Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def unit_effects(
     z: Tensor,
     segmenter: Segmenter,
     *,
+    units: Iterable[int] | None = None,
     fast: bool = True,
     watch: Callable[[int], None] | None = None,
 ) -> UnitEffects:
@@ -80,8 +84,10 @@ def unit_effects(
         layer: which layer's units.
         z: latents to measure on.
         segmenter: the eyes.
-        fast: use what a `Generator` of ours allows; off, and for any other model, each unit costs
-            a full forward pass. The numbers are the same within rounding.
+        units: which of them; all without it. What is reported of the others is no effect.
+        fast: go on from the layer where what follows it can be told (see `dissect.partial`) and
+            begins with a convolution; off, and for any other model, each unit costs a full forward
+            pass. The numbers are the same within rounding.
         watch: called with 1 after each unit.
 
     Raises:
@@ -94,28 +100,30 @@ def unit_effects(
         images = torch.cat([model(part) for part in z.split(_BATCH)])
     labels = segmenter.labels(images)
     classes = len(segmenter.classes)
-    units = acts.shape[1]
+    total = acts.shape[1]
     before = _counts(labels, classes)
-    after, both = np.zeros((2, units, classes), np.int64)
-    change, silent = np.zeros((2, units))
-    tail = _Tail.of(model, layer, acts) if fast else None
+    after, both = np.zeros((2, total, classes), np.int64)
+    after[:], both[:] = before, before
+    change, silent = np.zeros((2, total))
+    tail = Tail.of(model, layer, acts) if fast else None
     active = acts.abs().amax((2, 3)) > 0
-    for unit in range(units):
+    for unit in range(total) if units is None else units:
         rows = active[:, unit].nonzero().squeeze(1)
         if tail is None:
             rows = torch.arange(len(z))
         drawn = (
-            _plainly(model, Units(layer, (unit,), units), z)
+            _plainly(model, Units(layer, (unit,), total), z)
             if tail is None
             else tail.without(unit, rows)
         )
-        after[unit], both[unit] = before, before
         for at, edited in drawn:
             place = rows[at]
-            new, old = segmenter.labels(edited), labels[place]
+            # Rows are the classes before, columns those without the unit.
+            pairs = _counts(labels[place] * classes + segmenter.labels(edited), classes**2)
+            table = pairs.reshape(classes, classes)
             # What the untouched samples count stays; what these counted is taken out and put anew.
-            after[unit] += _counts(new, classes) - _counts(old, classes)
-            both[unit] += _counts(old[new == old], classes) - _counts(old, classes)
+            after[unit] += table.sum(0) - table.sum(1)
+            both[unit] += np.diag(table) - table.sum(1)
             change[unit] += float((edited - images[place]).abs().mean((1, 2, 3)).sum())
         silent[unit] = 1 - float(active[:, unit].float().mean())
         if watch is not None:
@@ -125,43 +133,65 @@ def unit_effects(
     )
 
 
-class _Tail:
-    """What follows a layer of our generator, begun from the first convolution's output."""
+class Tail:
+    """What follows a layer, begun from the output of the first convolution after it."""
 
-    def __init__(self, acts: Tensor, conv: nn.ConvTranspose2d, rest: nn.Sequential) -> None:
-        self.acts, self.conv, self.rest = acts, conv, rest
+    def __init__(self, acts: Tensor, conv: _Convolution, following: nn.Module) -> None:
+        self.acts = acts.contiguous(memory_format=torch.channels_last)
+        self.conv, self.following = conv, following
         with torch.inference_mode():
-            self.whole = torch.cat([conv(part) for part in acts.split(_BATCH)])
+            self.whole = torch.cat([conv(part) for part in self.acts.split(_BATCH)])
 
     @classmethod
-    def of(cls, model: nn.Module, layer: str, acts: Tensor) -> "_Tail | None":
-        children = dict(model.named_children())
-        if not isinstance(model, Generator) or layer not in children or layer == "rgb":
+    def of(cls, model: nn.Module, layer: str, acts: Tensor) -> "Tail | None":
+        """None where what follows cannot be told, or does not begin with a convolution."""
+        rest = rest_of(model, layer)
+        if rest is None:
             return None
-        names = list(children)
-        following = [children[name] for name in names[names.index(layer) + 1 :]]
-        first, *others = following
-        parts = list(first.children())
-        conv = parts[0]
-        if not isinstance(conv, nn.ConvTranspose2d):
+        # The layer hands on what it is given; the parts after it run in order.
+        parts = _in_a_row(nn.Sequential(*list(folded(rest).children())[1:]))
+        if not parts:
             return None
-        return cls(acts, conv, nn.Sequential(*parts[1:], *others))
+        conv, *following = parts
+        if not isinstance(conv, _Convolution) or conv.groups > 1 or conv.padding_mode != "zeros":
+            return None
+        return cls(acts, conv, nn.Sequential(*following))
 
     def without(self, unit: int, rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Images of the samples `rows` without the unit, in batches, and which rows they are."""
-        conv = self.conv
+        everything = len(rows) == len(self.acts)
+        # Convolutions of one channel are slow in the layout that suits the others.
+        alone = (self.acts if everything else self.acts[rows])[:, unit : unit + 1].contiguous()
         for first in range(0, len(rows), _BATCH):
             at = slice(first, first + _BATCH)
             with torch.inference_mode():
-                own = nn.functional.conv_transpose2d(
-                    self.acts[rows[at], unit : unit + 1],
-                    conv.weight[unit : unit + 1],
-                    None,
-                    conv.stride,
-                    cast("tuple[int, ...]", conv.padding),
-                    conv.output_padding,
-                )
-                yield at, self.rest(self.whole[rows[at]] - own)
+                whole = self.whole[at if everything else rows[at]]
+                yield at, self.following(whole - self._share(alone[at], unit))
+
+    def _share(self, alone: Tensor, unit: int) -> Tensor:
+        """The unit's own part of the convolution's output."""
+        conv = self.conv
+        if isinstance(conv, nn.ConvTranspose2d):
+            return nn.functional.conv_transpose2d(
+                alone,
+                conv.weight[unit : unit + 1],
+                None,
+                conv.stride,
+                cast("tuple[int, ...]", conv.padding),
+                conv.output_padding,
+                1,
+                conv.dilation,
+            )
+        return nn.functional.conv2d(
+            alone, conv.weight[:, unit : unit + 1], None, conv.stride, conv.padding, conv.dilation
+        )
+
+
+def _in_a_row(module: nn.Module) -> list[nn.Module]:
+    """The modules that run one after the other, those of a `Sequential` in its place."""
+    if type(module).forward is not nn.Sequential.forward:
+        return [module]
+    return [part for child in module.children() for part in _in_a_row(child)]
 
 
 def _plainly(model: nn.Module, unit: Units, z: Tensor) -> Iterator[tuple[slice, Tensor]]:

@@ -1,0 +1,125 @@
+"""Units by any rule, from what the rule needs: a probe, or a segmenter and samples."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from dissect.errors import DissectError
+from dissect.models import fingerprint
+from dissect.probe import Probe
+from dissect.segment import Segmenter
+from dissect.selection import scores
+from dissect.selection.doses import Lesson
+from dissect.selection.samples import Samples, sampled
+from dissect.units import Rule, Units, parse_rule, rank_units
+
+__all__ = ["SCORED", "Scorer", "scoring_steps"]
+
+# Rules that score every unit with the segmenter's help.
+SCORED = ("iou", "ace", "causal", "gradient")
+
+Watch = Callable[[int], None]
+
+
+@dataclass
+class Scorer:
+    """The scores of every unit by one rule after another; what they share is made once.
+
+    Attributes:
+        model: the generator, in eval mode.
+        layer: whose units.
+        concept: what the units should draw.
+        probe: of that layer, for `positive` and `top`.
+        segmenter: the eyes, for the other rules; called when first needed.
+        n: samples to choose on; `causal` removes every unit on a tenth as many.
+        watch: called with 1 now and then, with what is being done.
+    """
+
+    model: nn.Module
+    layer: str
+    concept: str
+    probe: Probe
+    segmenter: Callable[[], Segmenter]
+    n: int = 1_000
+    watch: Callable[[int, str], None] = lambda _, __: None
+    _scores: dict[str, Tensor] = field(default_factory=dict)
+    _samples: Samples | None = None
+
+    def units(self, text: str) -> Units:
+        """The units that the rule `text` chooses, best first.
+
+        Raises:
+            DissectError: an unknown rule, `auto` (which chooses more than units: see
+                `choose_edit`), K above the number of units, or a segmenter that does not know the
+                concept or gives no probabilities where the rule needs them.
+        """
+        rule = parse_rule(text)
+        if rule.name == "auto":
+            raise DissectError(
+                "auto chooses units, strength and gate together, where units alone are asked for: "
+                "name another rule, such as causal:24"
+            )
+        total = len(self.probe.weight)
+        if rule.count is not None and rule.count > total:
+            raise DissectError(
+                f"cannot take {rule.count} units of {self.layer!r}, which has {total}"
+            )
+        if rule.name not in SCORED:
+            return self.probe.units(text)
+        return self._ranked(rule)
+
+    def ranking(self, name: str) -> Units:
+        """All units in the order in which the rule of that name takes them.
+
+        Of `positive`, those whose weight is above 0 alone, in the probe's order.
+        """
+        if name == "positive":
+            return self.units("positive")
+        return self.units(f"{name}:{len(self.probe.weight)}")
+
+    def _ranked(self, rule: Rule) -> Units:
+        return rank_units(
+            self._scored(rule.name).tolist(),
+            layer=self.layer,
+            rule=rule,
+            concept=self.concept,
+            model=fingerprint(self.model),
+        )
+
+    def _scored(self, name: str) -> Tensor:
+        if name not in self._scores:
+            eyes = self.segmenter()
+            place = (self.model, self.layer, eyes, self.concept)
+            if name == "iou":
+                found = scores.iou_scores(*place, n=self.n, watch=self._told("IoU"))
+            elif name == "ace":
+                start = self._scored("iou")
+                found = scores.ace_scores(self._seen(eyes), start, watch=self._told("ACE"))
+            elif name == "causal":
+                n = max(1, self.n // 10)
+                found = scores.causal_scores(*place, n=n, watch=self._told("effects"))
+            else:
+                found = scores.gradient_scores(self._seen(eyes))
+            self._scores[name] = found
+        return self._scores[name]
+
+    def _seen(self, eyes: Segmenter) -> Samples:
+        if self._samples is None:
+            self._samples = sampled(self.model, self.layer, eyes, self.concept, self.n)
+        return self._samples
+
+    def _told(self, what: str) -> Watch:
+        return lambda n: self.watch(n, what)
+
+
+def scoring_steps(names: tuple[str, ...], n: int, total: int) -> int:
+    """How many steps a `Scorer` takes for rules of these names, for a progress bar."""
+    steps = 0
+    if "iou" in names or "ace" in names:
+        steps += 2 * n
+    if "ace" in names:
+        steps += Lesson().steps
+    if "causal" in names:
+        steps += total
+    return steps

@@ -1,0 +1,155 @@
+"""Samples on which rules choose: activations of a layer, and what the segmenter sees in them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, max_pool2d
+
+from dissect.effect import MARGIN, Observed, observe
+from dissect.errors import DissectError
+from dissect.hooks import activations
+from dissect.models import latents_for
+from dissect.partial import begun_at
+from dissect.segment import Segmenter
+from dissect.selection.folding import folded
+from dissect.training.device import autocast_dtype
+
+__all__ = ["CHOOSE", "VALIDATE", "Samples", "quickly", "sampled"]
+
+# Seeds of the latents that rules choose on and that `auto` tests its choice on. Effects are
+# measured on other seeds; nobody is likely to type one of these.
+CHOOSE, VALIDATE = 900_001, 900_002
+
+Watch = Callable[[int], None]
+
+_ROUNDING = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """N samples of a generator, ready to be drawn again under edits of one layer.
+
+    Attributes:
+        layer: the layer that is edited.
+        concept: what the rule looks for.
+        rest: a model in which `layer` can be edited; of a `Generator`, the part after the layer.
+        inputs: what `rest` takes, a row a sample.
+        acts: (N, C, h, w) of the layer.
+        seen: the images, and the class of every pixel, before any edit.
+        number: the concept's number among the segmenter's classes.
+        segmenter: the eyes.
+    """
+
+    layer: str
+    concept: str
+    rest: nn.Module
+    inputs: Tensor
+    acts: Tensor
+    seen: Observed
+    number: int
+    segmenter: Segmenter
+
+    def __len__(self) -> int:
+        return len(self.acts)
+
+    @property
+    def mask(self) -> Tensor:
+        """(N, H, W) bool, the concept's pixels."""
+        return self.seen.labels == self.number
+
+    @property
+    def coverage(self) -> Tensor:
+        """(N, h, w) in [0, 1], the share of each cell that is the concept."""
+        grid = (self.acts.shape[2], self.acts.shape[3])
+        return adaptive_avg_pool2d(self.mask.float().unsqueeze(1), grid).squeeze(1)
+
+    @property
+    def region(self) -> Tensor:
+        """(N, H, W) bool, the concept's pixels and those around it (see `dissect.effect`)."""
+        side = 2 * MARGIN + 1
+        return max_pool2d(self.mask.float().unsqueeze(1), side, 1, MARGIN).squeeze(1) > 0
+
+    def elsewhere(self) -> Tensor:
+        """(C,) what each unit is, on average, where the concept could be and is not.
+
+        The mean at each cell of the grid over the samples without the concept there, weighted by
+        how often the concept covers that cell: windows hang on walls, and what is under a bed
+        says nothing of them.
+        """
+        coverage = self.coverage
+        free = (coverage == 0).float().to(self.acts.device)
+        often = coverage.mean(0).to(self.acts.device) * (free.sum(0) > 0)
+        mean = torch.einsum("nchw,nhw->chw", self.acts.float(), free) / free.sum(0).clamp_min(1)
+        return (mean * often).sum((1, 2)) / often.sum().clamp_min(1e-12)
+
+    def showing(self, least: int = 1) -> Tensor:
+        """The samples with at least so many pixels of the concept, as row numbers."""
+        return (self.mask.flatten(1).sum(1) >= least).nonzero().squeeze(1)
+
+
+def sampled(
+    model: nn.Module,
+    layer: str,
+    segmenter: Segmenter,
+    concept: str,
+    n: int,
+    *,
+    seed: int = CHOOSE,
+    start: int = 0,
+    exact: bool = False,
+    watch: Watch = lambda _: None,
+) -> Samples:
+    """`n` samples of `model`, cut at `layer`, and what the segmenter sees in them.
+
+    Args:
+        model: the generator, in eval mode.
+        layer: the layer whose units are to be chosen.
+        segmenter: the eyes.
+        concept: one of its classes.
+        n: how many.
+        seed, start: which latents.
+        exact: keep the network as it is; otherwise it may be folded (see `folded`).
+        watch: called with the number of images after each batch.
+
+    Raises:
+        DissectError: an unknown concept, no such layer, a layer without a grid, or a concept that
+            the segmenter sees in no sample.
+    """
+    number = segmenter.number(concept)
+    z = latents_for(model, n, seed, start=start)
+    rest, inputs = begun_at(model, layer, z)
+    acts = activations(model, layer, z) if rest is model else inputs
+    if acts.ndim != 4:
+        raise DissectError(f"layer {layer!r} gives {tuple(acts.shape)}, not a grid of units")
+    if rest is not model and not exact:
+        rest, inputs = _lighter(rest, inputs)
+    with quickly(inputs.device, exact=exact):
+        seen = observe(rest, segmenter, inputs, watch=watch)
+    if not bool((seen.labels == number).any()):
+        raise DissectError(
+            f"the segmenter sees no {concept} in any of {n} samples: there is nothing to choose by"
+        )
+    return Samples(layer, concept, rest, inputs, acts, seen, number, segmenter)
+
+
+@contextmanager
+def quickly(device: torch.device, *, exact: bool = False) -> Iterator[None]:
+    """A block that computes in bfloat16 where the device does so by itself.
+
+    Good enough to choose by; what is reported of a choice is measured in float32.
+    """
+    dtype = None if exact else autocast_dtype(device)
+    with nullcontext() if dtype is None else torch.autocast(device.type, dtype):
+        yield
+
+
+def _lighter(rest: nn.Module, inputs: Tensor) -> tuple[nn.Module, Tensor]:
+    """The folded network, unless it turns out to compute something else."""
+    light = folded(rest)
+    laid_out = inputs.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        difference = (light(laid_out[:2]) - rest(inputs[:2])).abs().max()
+    return (light, laid_out) if float(difference) < _ROUNDING else (rest, inputs)

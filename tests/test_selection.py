@@ -1,0 +1,160 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from selection_model import CULPRIT, EYES, GRID, UNITS, generator
+
+from dissect.errors import DissectError
+from dissect.intervention import Intervention
+from dissect.models import fingerprint
+from dissect.probe import fit_probe
+from dissect.selection.auto import Search, choose_edit, search_steps
+from dissect.selection.doses import Lesson, learned_doses
+from dissect.selection.goal import Goal, Outcome, Trial
+from dissect.selection.samples import sampled
+from dissect.selection.scores import ace_scores, causal_scores, gradient_scores, iou_scores
+from dissect.selection.stored import load_choices, save_choices, suits
+from dissect.units import Units, parse_rule
+
+
+@pytest.fixture(scope="module")
+def model():
+    return generator()
+
+
+@pytest.fixture(scope="module")
+def samples(model):
+    return sampled(model, "layer", EYES, "window", 40)
+
+
+def test_samples_know_the_concepts_cells(samples):
+    # The culprit paints one cell of 4 x 4 in three samples of five.
+    assert samples.coverage.sum() == 24
+    assert set(samples.coverage.unique().tolist()) == {0.0, 1.0}
+    assert (samples.acts[:, CULPRIT] == samples.coverage).all()
+    assert len(samples.showing()) == 24
+
+
+def test_elsewhere_is_what_units_are_without_the_concept(samples):
+    found = samples.elsewhere()
+    assert found[CULPRIT] == 0.0
+    # relu(u - 0.2) of a uniform u has the mean 0.32.
+    others = [found[unit].item() for unit in range(UNITS) if unit != CULPRIT]
+    assert others == pytest.approx([0.32] * (UNITS - 1), abs=0.06)
+
+
+def test_every_rule_finds_the_unit_that_draws_the_concept(model, samples):
+    iou = iou_scores(model, "layer", EYES, "window", n=40, quantile=0.9)
+    for scores in (
+        iou,
+        ace_scores(samples, iou),
+        causal_scores(model, "layer", EYES, "window", n=20),
+        gradient_scores(samples),
+    ):
+        assert scores.shape == (UNITS,)
+        assert scores.isfinite().all()
+        assert scores.argmax() == CULPRIT
+        assert scores[CULPRIT] > 1.5 * scores.sort().values[-2]
+
+
+def test_doses_are_spared_where_they_do_nothing(samples):
+    lesson = Lesson(elsewhere=5.0, square=0.0, few=0.5, log=True, beyond=True, rate=0.1)
+    doses = learned_doses(samples, lesson)
+    assert doses[CULPRIT] > 0.7
+    assert doses[[unit for unit in range(UNITS) if unit != CULPRIT]].max() < 0.05
+
+
+def test_a_gate_that_never_opens_teaches_nothing(samples):
+    shut = torch.zeros(len(samples), GRID, GRID, dtype=torch.bool)
+    with pytest.raises(DissectError, match="opens on no sample with a window"):
+        learned_doses(samples, Lesson(), open_cells=shut)
+
+
+@pytest.fixture(scope="module")
+def probe(samples):
+    return fit_probe(
+        samples.acts, samples.coverage, layer="layer", concept="window", resamples=1, sign_fits=1
+    )
+
+
+@pytest.mark.parametrize("where", ["everywhere", "probe"])
+def test_auto_takes_that_unit_alone(model, probe, where):
+    steps = []
+    gates = {where: probe if where == "probe" else None}
+    search = Search(n=40, edits=((1.0, True), (1.5, False)))
+    choice = choose_edit(
+        model, "layer", EYES, "window", gates, search=search, watch=lambda n, _: steps.append(n)
+    )
+    assert choice.where == where
+    assert choice.intervention.units.indices == (CULPRIT,)
+    assert choice.ranking.indices[0] == CULPRIT
+    assert len(choice.ranking) == UNITS
+    assert choice.enough
+    assert choice.tested.removed == 1.0
+    assert choice.tested.shown == 0.0
+    assert choice.tested.outside_change == 0.0
+    assert sum(steps) <= search_steps(gates, search)
+
+
+def test_a_choice_is_the_same_when_it_is_read_again(model, probe, tmp_path):
+    choice = choose_edit(
+        model, "layer", EYES, "window", {"boxes": probe}, search=Search(n=20, edits=((1.5, True),))
+    )
+    path = save_choices(tmp_path / "auto.json", {"probe": choice})
+    again = load_choices(path)["probe"]
+    assert again.ranking == choice.ranking
+    assert again.tested == choice.tested
+    assert again.intervention.units == choice.intervention.units
+    z = model.make_latents(5, 3, 0)
+    with choice.intervention.on(model):
+        images = model(z)
+    with again.intervention.on(model):
+        assert torch.equal(model(z), images)
+    assert not torch.equal(model(z), images)
+    assert suits(again, fingerprint(model), "layer", "window", probe)
+    assert not suits(again, fingerprint(model), "layer", "bed", probe)
+    assert not suits(again, "0" * 16, "layer", "window", probe)
+    other = replace(probe, weight=probe.weight * 2)
+    assert not suits(again, fingerprint(model), "layer", "window", other)
+
+
+def trial(removed, shown, change, units):
+    edit = Intervention(Units("layer", tuple(range(units)), 50))
+    return Trial("everywhere", edit, Outcome(removed, shown, 1.0, change, 100), edit.units)
+
+
+def test_the_goal_wants_little_change_and_then_few_units():
+    goal = Goal(removed=0.98, shown=0.01, slack=1.1)
+    few, least, costly = (
+        trial(0.99, 0.0, 0.0105, 5),
+        trial(0.985, 0.01, 0.010, 9),
+        trial(1.0, 0.0, 0.02, 1),
+    )
+    nearly, not_nearly = trial(0.97, 0.0, 0.001, 2), trial(0.9, 0.05, 0.0001, 1)
+    found = goal.sorted([not_nearly, costly, nearly, least, few])
+    assert found == [few, least, costly, nearly, not_nearly]
+    assert goal.shortfall(not_nearly.outcome) == pytest.approx(0.12)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("wild:3", "unknown rule 'wild:3'"),
+        ("iou", "needs a count"),
+        ("ace:0", "needs a count"),
+        ("auto:3", "takes no count"),
+        ("causal:x", "needs a count"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_one_line(text, message):
+    with pytest.raises(DissectError, match=message):
+        parse_rule(text)
+
+
+def test_an_unknown_concept_or_layer_is_one_line(model):
+    with pytest.raises(DissectError, match="does not know 'windows'"):
+        sampled(model, "layer", EYES, "windows", 4)
+    with pytest.raises(DissectError, match="no layer 'layr'"):
+        sampled(model, "layr", EYES, "window", 4)
+    with pytest.raises(DissectError, match="sees no lamp in any of 4"):
+        sampled(model, "layer", EYES, "lamp", 4)
