@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dissect.cli import ablate, data, probe, sample, train
+from dissect.cli import ablate, data, probe, sample, segment, train
 from dissect.errors import DissectError
 
 __all__ = ["app", "main"]
@@ -41,6 +41,7 @@ def _options(
 app.command("probe")(probe.probe)
 app.command("ablate")(ablate.ablate)
 app.command("sample")(sample.sample)
+app.command("segment")(segment.segment)
 app.command("train")(train.train)
 app.add_typer(data.app, name="data")
 
