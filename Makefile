@@ -29,7 +29,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[studio]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
@@ -42,6 +42,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/record.py
 	$(BIN)/python benchmarks/render.py
 	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/excise.py
 
 # Every picture in the README and beside the bundled model.
 figures: $(VENV)/.installed
@@ -49,9 +50,15 @@ figures: $(VENV)/.installed
 	$(BIN)/dissect probe --concept window --layer all --out out/figures/layers
 	$(BIN)/dissect ablate --out out/figures
 	$(BIN)/dissect ablate --n 150 --among 150 --columns 15 --out out/figures/fresh
+	$(BIN)/dissect effect --out out/figures
+	$(BIN)/dissect guided --out out/figures
+	$(BIN)/dissect guided --units all --out out/figures/guided
+	$(BIN)/dissect ablate --insert --out out/figures
+	$(BIN)/dissect ablate --swap picture --labels segmenter --among 300 --out out/figures
 	$(BIN)/dissect sample --n 64 --out out/figures
 	mkdir -p docs
-	cp out/figures/probe.png out/figures/ablate.png docs/
+	cp out/figures/probe.png out/figures/ablate.png out/figures/effect.png out/figures/guided.png out/figures/guided/guided-concepts.png docs/
+	cp out/figures/insert_map.png out/figures/insert.png out/figures/swap.png docs/
 	cp out/figures/layers/layers.png docs/layers.png
 	cp out/figures/samples.png dissect/models/weights/bedrooms64/samples.png
 

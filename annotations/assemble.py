@@ -41,8 +41,8 @@ def main() -> None:
     parser.add_argument("--model", default="bedrooms64")
     parser.add_argument("--concept", default="window")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=int, default=66, help="index of the first sample")
-    parser.add_argument("--n", type=int, default=125, help="samples")
+    parser.add_argument("--start", type=int, default=2200, help="index of the first sample")
+    parser.add_argument("--n", type=int, default=150, help="samples")
     parser.add_argument("--boxes", type=int, default=52, help="boxes that there must be")
     given = parser.parse_args()
     folder = FOLDER / given.model

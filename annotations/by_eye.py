@@ -21,7 +21,7 @@ from dissect.figures import boxes_sheet
 from dissect.files import save_image
 
 MODEL, CONCEPT, LAYER = "bedrooms64", "window", "layer8x8"
-SAMPLES, SEED, ORDER_SEED, PER_SHEET = 150, 1, 20, 100
+SAMPLES, SEED, ORDER_SEED, PER_SHEET = 150, 1, 21, 100
 MARKS = Path(__file__).resolve().parent / MODEL / "by_eye.txt"
 
 

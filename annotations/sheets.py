@@ -1,6 +1,6 @@
 """Enlarged samples with rulers, on which boxes are read off by eye.
 
-    python annotations/sheets.py --start 66 --n 125
+    python annotations/sheets.py --start 2200 --n 150
 
 Writes out/sheets/NNNN.png, twelve samples a sheet.
 """
@@ -22,8 +22,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Samples with rulers, for drawing boxes by eye.")
     parser.add_argument("--model", default="bedrooms64")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=int, default=66, help="index of the first latent")
-    parser.add_argument("--n", type=int, default=125, help="how many samples")
+    parser.add_argument("--start", type=int, default=2200, help="index of the first latent")
+    parser.add_argument("--n", type=int, default=150, help="how many samples")
     parser.add_argument("--out", type=Path, default=Path("out/sheets"))
     given = parser.parse_args()
     generator = load(given.model)

@@ -149,10 +149,12 @@ def _loop(sizes: Sizes, row: str) -> Callable[[], None]:
     on = set(list(SWITCHES)[: list(SWITCHES).index(row) + 1])
     if "memory" in on:
         keep_freed_memory()
-    shape = {"image_size": sizes.image_size, "kernel": sizes.kernel}
+    side, kernel = sizes.image_size, sizes.kernel
     networks: list[nn.Module] = [
-        Generator(width=sizes.generator_width, **shape).to(sizes.device),
-        Discriminator(width=sizes.discriminator_width, **shape).to(sizes.device),
+        Generator(width=sizes.generator_width, image_size=side, kernel=kernel).to(sizes.device),
+        Discriminator(width=sizes.discriminator_width, image_size=side, kernel=kernel).to(
+            sizes.device
+        ),
     ]
     real, z = _batch(sizes)
     if "layout" in on:

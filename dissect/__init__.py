@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dissect.models import Discriminator, Generator, fingerprint, latents_for, load
     from dissect.models import save_checkpoint as save
     from dissect.probe import Probe, fit_probe
-    from dissect.surgery import ablated, bake
+    from dissect.surgery import ablated, bake, excise, inserted, insertion, swap
     from dissect.units import Units
 
 _HOMES = {
@@ -50,6 +50,10 @@ _HOMES = {
     "fit_probe": "dissect.probe",
     "ablated": "dissect.surgery",
     "bake": "dissect.surgery",
+    "excise": "dissect.surgery",
+    "inserted": "dissect.surgery",
+    "insertion": "dissect.surgery",
+    "swap": "dissect.surgery",
     "Units": "dissect.units",
 }
 
@@ -67,13 +71,17 @@ __all__ = [
     "annotation_file",
     "bake",
     "edit",
+    "excise",
     "fingerprint",
     "fit_probe",
+    "inserted",
+    "insertion",
     "latents",
     "latents_for",
     "load",
     "record",
     "save",
+    "swap",
 ]
 
 

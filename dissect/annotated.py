@@ -1,4 +1,4 @@
-"""From boxes on a generator's samples to a probe of its layers."""
+"""From boxes on a generator's samples, or a segmenter's masks, to a probe of its layers."""
 
 from itertools import groupby
 from typing import Any
@@ -12,10 +12,21 @@ from dissect.annotations import Annotations
 from dissect.data import to_images
 from dissect.errors import DissectError
 from dissect.hooks import activations, layer_names, record
+from dissect.labels import Labels, segmented_labels
 from dissect.models import fingerprint, generate, latents_for
 from dissect.probe import Probe, fit_probe
+from dissect.segment import Segmenter
 
-__all__ = ["annotated_images", "annotated_latents", "fit_from_boxes", "grid_layers"]
+__all__ = [
+    "annotated_images",
+    "annotated_latents",
+    "fit_from_boxes",
+    "fit_from_labels",
+    "fit_from_segmenter",
+    "grid_layers",
+    "labelled_cells",
+    "mean_elsewhere",
+]
 
 
 def annotated_latents(model: nn.Module, annotations: Annotations) -> Tensor:
@@ -67,12 +78,47 @@ def fit_from_boxes(
     Raises:
         DissectError: boxes for another model, no such layer, or a layer without a grid.
     """
-    acts = activations(model, layer, annotated_latents(model, annotations))
-    if acts.ndim != 4:
-        raise DissectError(
-            f"layer {layer!r} gives {tuple(acts.shape)}, not a grid of units (N, C, H, W)"
-        )
-    coverage = annotations.coverage((acts.shape[2], acts.shape[3]))
+    return fit_from_labels(model, Labels(annotations), layer, seed=seed, scored=scored)
+
+
+def fit_from_segmenter(
+    model: nn.Module,
+    segmenter: Segmenter,
+    concept: str,
+    layer: str,
+    n: int = 300,
+    *,
+    seed: int = 0,
+    scored: bool = True,
+) -> Probe:
+    """The probe of `layer` for a concept that a segmenter knows: its masks in place of boxes.
+
+    A cell's coverage is the share of its pixels that the segmenter calls the concept. Nobody has
+    to draw, and a shape is followed more closely than by a box; but the probe learns what the
+    segmenter sees, mistakes and all.
+
+    Args:
+        model: the generator.
+        segmenter: its eyes.
+        concept: one of the segmenter's classes.
+        layer: the layer that is probed.
+        n: how many samples are segmented: the first ones of `seed`.
+        seed: of the samples, and of what is drawn at random in fitting.
+        scored: as `fit_from_boxes` takes it.
+
+    Raises:
+        DissectError: a concept that the segmenter does not know or sees on too few samples, no
+            such layer, or a layer without a grid.
+    """
+    labels = segmented_labels(model, segmenter, concept, n, seed=seed)
+    return fit_from_labels(model, labels, layer, seed=seed, scored=scored)
+
+
+def fit_from_labels(
+    model: nn.Module, labels: Labels, layer: str, *, seed: int = 0, scored: bool = True
+) -> Probe:
+    """The probe of `layer` from labels of either kind (see `fit_from_boxes`)."""
+    acts, coverage = labelled_cells(model, labels, layer)
     effort: dict[str, Any] = (
         {} if scored else {"folds": 2, "resamples": 1, "shuffles": 2, "sign_fits": 1}
     )
@@ -80,11 +126,40 @@ def fit_from_boxes(
         acts,
         coverage,
         layer=layer,
-        concept=annotations.concept,
+        concept=labels.concept,
         model=fingerprint(model),
         seed=seed,
         **effort,
     )
+
+
+def labelled_cells(model: nn.Module, labels: Labels, layer: str) -> tuple[Tensor, Tensor]:
+    """The layer on the labelled samples, (N, C, h, w), and the cells' coverage, (N, h, w).
+
+    Raises:
+        DissectError: labels for another model, no such layer, or a layer without a grid.
+    """
+    acts = activations(model, layer, annotated_latents(model, labels.annotations))
+    if acts.ndim != 4:
+        raise DissectError(
+            f"layer {layer!r} gives {tuple(acts.shape)}, not a grid of units (N, C, H, W)"
+        )
+    return acts, labels.coverage((acts.shape[2], acts.shape[3]))
+
+
+def mean_elsewhere(model: nn.Module, labels: Labels | Annotations, layer: str) -> Tensor:
+    """The mean of every unit of `layer` over the labelled cells without the concept, (C,).
+
+    Raises:
+        DissectError: boxes for another model, no such layer, one without a grid, or no such cell.
+    """
+    if isinstance(labels, Annotations):
+        labels = Labels(labels)
+    acts, coverage = labelled_cells(model, labels, layer)
+    outside = coverage == 0
+    if not bool(outside.any()):
+        raise DissectError(f"the labels leave no cell of {layer!r} free of a {labels.concept}")
+    return acts.movedim(1, -1)[outside.to(acts.device)].mean(0)
 
 
 def grid_layers(model: nn.Module) -> list[str]:

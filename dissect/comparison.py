@@ -1,8 +1,9 @@
 """The same latents drawn before and after an edit, with the control beside them."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,10 +16,10 @@ from dissect.errors import DissectError
 from dissect.hooks import activations
 from dissect.models import latents_for
 from dissect.probe import Probe
-from dissect.surgery import ablated, mean_activation
+from dissect.surgery import Within, ablated, mean_activation
 from dissect.units import Units
 
-__all__ = ["Edit", "compare", "fresh_latents", "most_of_concept"]
+__all__ = ["Edit", "compare", "edit_arguments", "filled", "fresh_latents", "most_of_concept"]
 
 _BATCH = 100
 
@@ -74,15 +75,18 @@ def compare(
     *,
     probe: Probe | None = None,
     edit: Edit | None = None,
+    elsewhere: Tensor | None = None,
     control_seed: int = 0,
 ) -> Mapping[str, NDArray[np.uint8]]:
-    """Images (N, H, W, 3) uint8 of the same latents in four states.
+    """Images (N, H, W, 3) uint8 of the same latents in four or five states.
 
     - `before`: untouched.
     - `everywhere`: the units edited at all positions (Radford et al. 2015, section 6.3.1), or in
       all of the region where the edit has one.
     - `probe`: the units edited only at the cells that the probe calls the concept; only where a
       probe is given.
+    - `filled`: every unit of the layer, at those cells, set to what it is elsewhere (`filled`);
+      only where both are given.
     - `random`: the control. As many random units of the layer, edited as in `everywhere`.
 
     Args:
@@ -91,6 +95,7 @@ def compare(
         units: which units.
         probe: a probe of the units' layer.
         edit: what is done to them; None is zeroing.
+        elsewhere: (C,) the mean of every unit of the layer at cells without the concept.
         control_seed: of the random units.
 
     Raises:
@@ -106,40 +111,58 @@ def compare(
     }
     if probe is not None:
         images["probe"] = _edited(model, z, units, edit, probe)
+        if elsewhere is not None:
+            with filled(model, probe, elsewhere, threshold=edit.threshold):
+                images["filled"] = _drawn(model, z)
     images["random"] = _edited(model, z, control, edit, None)
     return images
+
+
+def filled(
+    model: nn.Module, probe: Probe, elsewhere: Tensor, *, threshold: float = 0.5
+) -> AbstractContextManager[None]:
+    """A context manager in which the concept's cells are as cells without it are on average.
+
+    Where zeroing leaves what the other units still say of the concept, and a strength above 1
+    draws what no image has, this puts in the layer's own average of everything else. It chooses
+    cells, not units: what it removes is what the layer at those cells can remove at all.
+
+    Args:
+        model: the generator, in eval mode.
+        probe: which cells.
+        elsewhere: (C,) every unit's mean at cells without the concept.
+        threshold: the probability from which a cell is the concept's.
+    """
+    every = Units(probe.layer, tuple(range(len(elsewhere))), len(elsewhere))
+    return ablated(model, every, where=probe, threshold=threshold, replacement=elsewhere)
+
+
+def edit_arguments(
+    model: nn.Module, z: Tensor, units: Units, edit: Edit, probe: Probe | None
+) -> dict[str, Any]:
+    """The arguments of `ablated`, and of `bake`, beside the model and the units.
+
+    A unit's mean, where the edit asks for it, is taken over the latents `z`.
+    """
+    where: Probe | Within | Tensor | None = probe or edit.region
+    if probe is not None and edit.region is not None:
+        where = Within(probe, edit.region)
+    replacement: Literal["zero"] | Tensor = "zero"
+    if edit.replacement == "mean":
+        replacement = mean_activation(model, units, z)
+    return {
+        "where": where,
+        "threshold": edit.threshold,
+        "strength": edit.strength,
+        "replacement": replacement,
+    }
 
 
 def _edited(
     model: nn.Module, z: Tensor, units: Units, edit: Edit, probe: Probe | None
 ) -> NDArray[np.uint8]:
-    where: Probe | _Within | Tensor | None = probe or edit.region
-    if probe is not None and edit.region is not None:
-        where = _Within(probe, edit.region)
-    replacement: Literal["zero"] | Tensor = "zero"
-    if edit.replacement == "mean":
-        replacement = mean_activation(model, units, z)
-    with ablated(
-        model,
-        units,
-        where=where,
-        threshold=edit.threshold,
-        strength=edit.strength,
-        replacement=replacement,
-    ):
+    with ablated(model, units, **edit_arguments(model, z, units, edit, probe)):
         return _drawn(model, z)
-
-
-@dataclass(frozen=True)
-class _Within:
-    """A probe that sees nothing outside a region."""
-
-    probe: Probe
-    region: Tensor
-
-    def probability(self, activations: Tensor) -> Tensor:
-        found = self.probe.probability(activations)
-        return found * self.region.to(found)
 
 
 def _drawn(model: nn.Module, z: Tensor) -> NDArray[np.uint8]:

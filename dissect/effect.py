@@ -4,9 +4,9 @@ Counts are kept for every image, so that each figure is a ratio of sums with a b
 over images, and edits are compared on the same latents.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -17,10 +17,11 @@ from torch.nn.functional import max_pool2d
 from dissect.errors import DissectError
 from dissect.segment import Segmenter
 
-__all__ = ["Effect", "Interval", "Observed", "frechet_distance", "measure", "observe"]
+__all__ = ["Effect", "Interval", "Observed", "frechet_distance", "joined", "measure", "observe"]
 
 Interval = tuple[float, float]
 Edit = Callable[[], AbstractContextManager[None]]
+Watch = Callable[[int], None]
 
 _BATCH = 100
 # An image shows a concept from so many pixels of it on; fewer are specks of the segmenter.
@@ -43,6 +44,11 @@ class Observed:
     labels: Tensor
     features: NDArray[np.float64] | None
 
+    def first(self, n: int) -> "Observed":
+        """The same of the first `n` latents."""
+        features = None if self.features is None else self.features[:n]
+        return Observed(self.images[:n], self.labels[:n], features)
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -56,7 +62,7 @@ class Effect:
         outside, inside: (N,) mean absolute change outside the concept's region and inside it, on
             the [-1, 1] scale; NaN where there is no such pixel.
         outside_pixels, inside_pixels: (N,) how many pixels those means are over.
-        replaced: (K,) what the concept's pixels became.
+        replaced: (N, K) what the concept's pixels became.
         features: (N, F) of the edited images, or None.
     """
 
@@ -73,10 +79,26 @@ class Effect:
     replaced: NDArray[np.int64]
     features: NDArray[np.float64] | None
 
+    def __len__(self) -> int:
+        return len(self.before)
+
+    def first(self, n: int) -> "Effect":
+        """The effect on the first `n` images alone."""
+        cut = {name: value[:n] for name, value in self._counts().items()}
+        return replace(self, **cut)  # type: ignore[arg-type]
+
+    def _counts(self) -> dict[str, NDArray[np.generic]]:
+        """The fields that have a row an image."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+
     def removed(self, rows: NDArray[np.int64] | None = None) -> float:
-        """Share of the concept's pixels that are gone; below 0 where there are more after."""
+        """Share of the concept's pixels that are gone; below 0 where there are more after.
+
+        0 where there was none to remove.
+        """
         before, after = _picked(self.before, rows), _picked(self.after, rows)
-        return float(1 - after.sum() / max(before.sum(), 1))
+        return float(1 - after.sum() / before.sum()) if before.sum() else 0.0
 
     def shown(self, rows: NDArray[np.int64] | None = None) -> tuple[float, float]:
         """Share of images that show the concept, before and after."""
@@ -92,6 +114,12 @@ class Effect:
     def kept_mean(self, rows: NDArray[np.int64] | None = None) -> float:
         """Mean of `kept` over every other class."""
         return float(np.mean([self.kept(c, rows) for c in self.classes if c != self.concept]))
+
+    def replaced_by(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """(K,) what the concept's pixels became, in shares; of the concept itself what is left."""
+        counts = _picked(self.replaced, rows).sum(0)
+        shares: NDArray[np.float64] = counts / max(int(counts.sum()), 1)
+        return shares
 
     def change(self, *, outside: bool = True, rows: NDArray[np.int64] | None = None) -> float:
         """Mean absolute change of a value outside the concept's region, or inside it."""
@@ -117,15 +145,21 @@ class Effect:
         return float(low), float(high)
 
 
-def observe(model: nn.Module, segmenter: Segmenter, z: Tensor) -> Observed:
-    """What `model` draws of the latents `z`, and what the segmenter sees in it."""
+def observe(
+    model: nn.Module, segmenter: Segmenter, z: Tensor, *, watch: Watch = lambda _: None
+) -> Observed:
+    """What `model` draws of the latents `z`, and what the segmenter sees in it.
+
+    `watch` is called with the number of images after each batch.
+    """
     images, labels, features = [], [], []
     for part in z.split(_BATCH):
         drawn = _draw(model, part)
         images.append(drawn.float().cpu())
         labels.append(segmenter.labels(drawn).to(torch.uint8).cpu())
         if segmenter.features is not None:
-            features.append(segmenter.features(drawn).double().cpu().numpy())
+            features.append(_features(segmenter, drawn))
+        watch(len(part))
     return Observed(
         torch.cat(images), torch.cat(labels), np.concatenate(features) if features else None
     )
@@ -139,63 +173,98 @@ def measure(
     edit: Edit,
     *,
     before: Observed | None = None,
+    with_features: bool = True,
+    watch: Watch = lambda _: None,
 ) -> Effect:
     """What `edit` did to the images of `z`.
 
+    Images that it left as they were, to the bit, are not segmented again: where a gate stays shut
+    there is nothing to see.
+
     Args:
-        model: the generator, in eval mode.
+        model: the generator, in eval mode; or what `begun_at` gives, with `z` to match.
         segmenter: its eyes.
         z: latents that were not used for choosing the edit.
         concept: the class that was to be removed.
         edit: a context manager's factory, such as `lambda: ablated(model, units)`.
         before: what `observe` saw of the same latents, if it is known already.
+        with_features: whether the edited images' features are wanted, for a Fréchet distance.
+        watch: called with the number of images after each batch.
 
     Raises:
         DissectError: a concept that the segmenter does not know, or no latents.
     """
-    number = segmenter.number(concept)
+    segmenter.number(concept)
     if not len(z):
         raise DissectError("an effect needs at least one latent")
     seen = before or observe(model, segmenter, z)
     if len(seen.labels) != len(z):
         raise DissectError("what was observed before is of other latents")
-    classes = len(segmenter.classes)
-    parts: dict[str, list[NDArray[np.generic]]] = {}
-    replaced = np.zeros(classes, np.int64)
-    features: list[NDArray[np.float64]] = []
+    if not with_features:
+        seen = replace(seen, features=None)
+    parts = []
     for first in range(0, len(z), _BATCH):
         rows = slice(first, first + _BATCH)
         with edit():
             drawn = _draw(model, z[rows])
-        labels = segmenter.labels(drawn).cpu()
-        old = seen.labels[rows].long()
-        mask = old == number
-        region = _grown(mask)
-        change = (drawn.float().cpu() - seen.images[rows]).abs().mean(1)
-        one_old = torch.nn.functional.one_hot(old, classes).flatten(1, 2).bool()
-        one_new = torch.nn.functional.one_hot(labels, classes).flatten(1, 2).bool()
-        counted = {
-            "before": mask.sum((1, 2)),
-            "after": (labels == number).sum((1, 2)),
-            "both": (one_old & one_new).sum(1),
-            "either": (one_old | one_new).sum(1),
-            "outside": (change * ~region).sum((1, 2)).double() / (~region).sum((1, 2)),
-            "inside": (change * region).sum((1, 2)).double() / region.sum((1, 2)),
-            "outside_pixels": (~region).sum((1, 2)),
-            "inside_pixels": region.sum((1, 2)),
-        }
-        for name, value in counted.items():
-            parts.setdefault(name, []).append(value.numpy())
-        replaced += np.bincount(labels[mask].numpy(), minlength=classes)
-        if segmenter.features is not None:
-            features.append(segmenter.features(drawn).double().cpu().numpy())
-    joined = {name: np.concatenate(values) for name, values in parts.items()}
+        known = None if seen.features is None else seen.features[rows]
+        old = Observed(seen.images[rows], seen.labels[rows], known)
+        parts.append(_difference(segmenter, concept, old, drawn))
+        watch(len(drawn))
+    return joined(parts)
+
+
+def joined(parts: Sequence[Effect]) -> Effect:
+    """One effect of what was measured in parts, on different latents, in their order.
+
+    Raises:
+        DissectError: no parts, or parts of other concepts, classes or features.
+    """
+    if not parts:
+        raise DissectError("there is no effect to join")
+    one = parts[0]
+    names = set(one._counts())
+    for part in parts:
+        if (part.concept, part.classes) != (one.concept, one.classes) or set(
+            part._counts()
+        ) != names:
+            raise DissectError("these effects are not of the same concept and segmenter")
+    rows = {name: np.concatenate([part._counts()[name] for part in parts]) for name in names}
+    return replace(one, **rows)  # type: ignore[arg-type]
+
+
+def _difference(segmenter: Segmenter, concept: str, seen: Observed, drawn: Tensor) -> Effect:
+    """The effect on one batch: what was seen before against images (n, 3, H, W) after."""
+    number, classes = segmenter.number(concept), len(segmenter.classes)
+    images, old = drawn.float().cpu(), seen.labels.long()
+    changed = (images != seen.images).flatten(1).any(1)
+    new, features = old.clone(), None if seen.features is None else seen.features.copy()
+    if bool(changed.any()):
+        rows = changed.to(drawn.device)
+        new[changed] = segmenter.labels(drawn[rows]).cpu()
+        if features is not None:
+            features[changed.numpy()] = _features(segmenter, drawn[rows])
+    # Of each image, how many pixels went from each class to each other.
+    image = torch.arange(len(old)).reshape(-1, 1, 1)
+    pairs = (image * classes + old) * classes + new
+    table = torch.bincount(pairs.flatten(), minlength=len(old) * classes**2)
+    table = table.reshape(len(old), classes, classes)
+    both = table.diagonal(dim1=1, dim2=2)
+    region = _grown(old == number)
+    change = (images - seen.images).abs().mean(1)
     return Effect(
         concept=concept,
         classes=segmenter.classes,
-        replaced=replaced,
-        features=np.concatenate(features) if features else None,
-        **joined,
+        before=table[:, number].sum(1).numpy(),
+        after=table[:, :, number].sum(1).numpy(),
+        both=both.numpy(),
+        either=(table.sum(1) + table.sum(2) - both).numpy(),
+        outside=_mean_in(change, ~region),
+        inside=_mean_in(change, region),
+        outside_pixels=(~region).sum((1, 2)).numpy(),
+        inside_pixels=region.sum((1, 2)).numpy(),
+        replaced=table[:, number].numpy(),
+        features=features,
     )
 
 
@@ -219,6 +288,20 @@ def _draw(model: nn.Module, z: Tensor) -> Tensor:
     with torch.inference_mode():
         images: Tensor = model(z)
     return images
+
+
+def _features(segmenter: Segmenter, images: Tensor) -> NDArray[np.float64]:
+    assert segmenter.features is not None
+    found: NDArray[np.float64] = segmenter.features(images).double().cpu().numpy()
+    return found
+
+
+def _mean_in(values: Tensor, where: Tensor) -> NDArray[np.float64]:
+    """The mean of (n, H, W) over the pixels `where`, (n,); NaN where there are none."""
+    mean: NDArray[np.float64] = (
+        ((values * where).sum((1, 2)).double() / where.sum((1, 2))).cpu().numpy()
+    )
+    return mean
 
 
 def _grown(mask: Tensor) -> Tensor:

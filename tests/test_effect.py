@@ -1,11 +1,12 @@
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from dissect.effect import frechet_distance, measure, observe
+import dissect.effect
+from dissect.effect import frechet_distance, joined, measure, observe
 from dissect.errors import DissectError
 from dissect.hooks import edit
 from dissect.segment import Segmenter
@@ -64,13 +65,13 @@ def test_what_was_removed_is_counted_in_pixels_and_images():
     assert found.removed() == 0.5
     # 12 pixels are fewer than an image must have to show the concept.
     assert found.shown() == (0.5, 0.0)
-    assert found.replaced.tolist() == [24, 0, 24]
+    assert found.replaced.sum(0).tolist() == [24, 0, 24]
 
 
 def test_what_became_of_the_concept():
     found = effect_of(0.0, (0, 16), (0, 16))
     assert found.removed() == 1.0
-    assert found.replaced.tolist() == [0, 48, 0]
+    assert found.replaced.sum(0).tolist() == [0, 48, 0]
     assert found.kept("wall") == 0.0
 
 
@@ -97,6 +98,64 @@ def test_no_edit_changes_nothing():
     assert found.removed() == 0.0
     assert found.kept_mean() == 1.0
     assert found.change() == 0.0
+
+
+def test_what_the_concept_became_is_a_share_of_its_pixels():
+    found = effect_of(0.0, (4, 10), (4, 5))
+    # A column of 6 of each window's 24 pixels is a door now.
+    assert found.replaced.tolist() == [[0, 6, 18], [0, 6, 18], [0, 0, 0], [0, 0, 0]]
+    assert found.replaced_by().tolist() == [0, 0.25, 0.75]
+
+
+def test_where_there_was_no_concept_nothing_was_removed():
+    found = effect_of(-1.0, (4, 10), (4, 6), windows=())
+    assert found.removed() == 0.0
+    assert found.replaced_by().tolist() == [0, 0, 0]
+
+
+def test_images_that_stayed_as_they_were_are_not_segmented_again():
+    looked = []
+
+    def label(images):
+        looked.append(len(images))
+        return EYES.label(images)
+
+    eyes = Segmenter(EYES.classes, label, features=EYES.features)
+    model = Picture().eval()
+    z = scene((0, 2))
+    seen = observe(model, eyes, z)
+    # The wall is painted as wall: only the two windows change.
+    change = lambda: painted(model, -1.0, slice(4, 10), slice(4, 8))  # noqa: E731
+    found = measure(model, eyes, z, "window", change, before=seen)
+    assert looked == [4, 2]
+    assert found.removed() == 1.0
+    assert found.features.tolist() == [[-1.0] * 3] * 4
+    assert seen.features[0, 0] > -1
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_size_of_a_batch_changes_nothing(monkeypatch, batch):
+    whole = effect_of(0.0, (4, 10), (4, 6), windows=(0, 3))
+    monkeypatch.setattr(dissect.effect, "_BATCH", batch)
+    parts = effect_of(0.0, (4, 10), (4, 6), windows=(0, 3))
+    for name, value in whole._counts().items():
+        assert np.array_equal(value, getattr(parts, name), equal_nan=True), name
+
+
+def test_effects_on_different_latents_are_joined():
+    found = effect_of(-1.0, (4, 10), (4, 6))
+    both = joined([found, found])
+    assert len(both) == 8
+    assert both.removed() == found.removed()
+    assert both.first(4).before.tolist() == found.before.tolist()
+    with pytest.raises(DissectError, match="not of the same concept"):
+        joined([found, measure(Picture().eval(), EYES, scene((0,)), "door", nullcontext)])
+
+
+def test_features_are_left_out_where_nobody_wants_them():
+    model = Picture().eval()
+    found = measure(model, EYES, scene((0,)), "window", nullcontext, with_features=False)
+    assert found.features is None
 
 
 def test_the_interval_holds_the_figure_and_shrinks_with_samples():

@@ -4,11 +4,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dissect import baking
 from dissect.errors import DissectError
 from dissect.hooks import activations, record
 from dissect.models import Generator
-from dissect.surgery import ablated, bake, mean_activation
+from dissect.surgery import ablated, bake, graph, mean_activation
 from dissect.units import Units
 
 
@@ -493,7 +492,7 @@ def test_units_of_a_layer_of_another_size_are_not_baked(generator):
         bake(generator, Units("layer9", (1,), 7))
 
 
-@pytest.mark.parametrize("kind", baking.KEEP_ZERO_MODULES)
+@pytest.mark.parametrize("kind", graph.KEEP_ZERO_MODULES)
 def test_modules_that_keep_zero_do(kind):
     if kind.__name__ == "_DropoutNd":
         kind = nn.Dropout2d
@@ -501,11 +500,11 @@ def test_modules_that_keep_zero_do(kind):
     assert zero.detach().numpy().tobytes() == bytes(48)
 
 
-@pytest.mark.parametrize("function", baking.KEEP_ZERO_FUNCTIONS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("function", graph.KEEP_ZERO_FUNCTIONS, ids=lambda f: f.__name__)
 def test_functions_that_keep_zero_do(function):
     assert function(torch.zeros(12)).numpy().tobytes() == bytes(48)
 
 
-@pytest.mark.parametrize("method", baking.KEEP_ZERO_METHODS)
+@pytest.mark.parametrize("method", graph.KEEP_ZERO_METHODS)
 def test_methods_that_keep_zero_do(method):
     assert getattr(torch.zeros(12), method)().numpy().tobytes() == bytes(48)

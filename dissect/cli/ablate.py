@@ -5,17 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dissect.cli.inserting import Job, insert, swap_in
+from dissect.cli.labels import LabelSamples, LabelSource, SegmenterFile, open_eyes, open_labels
 from dissect.cli.options import Boxes, Concept, Device, Force, Json, Layer, Model, Out, Rule, Seed
 from dissect.cli.output import Output
-from dissect.cli.probe import open_boxes
+from dissect.cli.saving import about_edit, check_saving, save_edited, saved_text
 from dissect.errors import DissectError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from dissect.comparison import Edit
-    from dissect.models import Generator
-    from dissect.units import Units
 
 __all__ = ["ablate"]
 
@@ -27,6 +25,9 @@ def ablate(
     model: Model = "bedrooms64",
     layer: Layer = "layer8x8",
     boxes: Boxes = None,
+    labels: LabelSource = "boxes",
+    label_samples: LabelSamples = 300,
+    segmenter: SegmenterFile = None,
     units_file: Annotated[
         Path | None, typer.Option("--units", help="A units.json instead of the probe's units.")
     ] = None,
@@ -63,8 +64,30 @@ def ablate(
     ] = None,
     columns: Annotated[int, typer.Option(help="Samples in a row.", min=1)] = 12,
     save: Annotated[
-        Path | None, typer.Option(help="Save the edited generator (with --where everywhere).")
+        Path | None,
+        typer.Option(
+            help="Save the edited generator, with --where everywhere (in its weights, where they "
+            "can hold the edit) or --where probe (as a small module)."
+        ),
     ] = None,
+    excise: Annotated[
+        bool, typer.Option("--excise", help="Save it without the units: smaller and faster.")
+    ] = False,
+    insert_it: Annotated[
+        bool,
+        typer.Option(
+            "--insert",
+            help="Put the concept in instead: in the --region, or everywhere in turn for a map.",
+        ),
+    ] = False,
+    swap: Annotated[
+        str | None,
+        typer.Option(help="Put this concept in where the probe sees the first, which goes."),
+    ] = None,
+    put: Annotated[int, typer.Option(help="Units that --insert and --swap put in.", min=1)] = 64,
+    level: Annotated[
+        float, typer.Option(help="Their level: a quantile of what they do in the concept.")
+    ] = 0.95,
     out: Out = Path("out"),
     seed: Seed = 1,
     device: Device = "auto",
@@ -72,8 +95,8 @@ def ablate(
     force: Force = False,
 ) -> None:
     """Remove units and draw fresh samples before, after, and with as many random units removed."""
-    from dissect.annotated import fit_from_boxes
-    from dissect.comparison import Edit, compare, fresh_latents, most_of_concept
+    from dissect.annotated import fit_from_labels, mean_elsewhere
+    from dissect.comparison import Edit, compare, edit_arguments, fresh_latents, most_of_concept
     from dissect.figures import labelled_rows
     from dissect.files import save_image
     from dissect.models import fingerprint, load, resolve_device
@@ -86,26 +109,65 @@ def ablate(
     if among < n:
         raise DissectError(f"--among {among} is fewer than --n {n}: choose from at least as many")
     generator = load(model, device=resolve_device(device))
-    annotations = open_boxes(boxes, model, concept)
-    probe = fit_from_boxes(generator, annotations, layer, scored=False)
-    grid = _grid(generator, layer)
+    if insert_it or swap is not None:
+        _check_putting(
+            insert_it,
+            swap,
+            plain=(where, strength, replace, excise) == ("both", 1, "zero", False),
+            region=bool(region),
+        )
+    # Labels of every command come from the same samples, whatever the seed of the fresh ones.
+    ask = {"source": labels, "boxes": boxes, "segmenter": segmenter, "n": label_samples, "seed": 0}
+    found = open_labels(generator, model, concept, **ask)  # type: ignore[arg-type]
+    annotations, grid = found.annotations, _grid(generator, layer)
     edit = Edit(strength, replace, threshold, _region(region, annotations.size, grid))  # type: ignore[arg-type]
-    savable = None
-    if save is not None:
-        savable = _savable(save, generator, edit, where, force=force)
+    job = None
+    if insert_it or swap is not None:
+        job = Job(
+            output=output,
+            generator=generator,
+            model=model,
+            layer=layer,
+            grid=grid,
+            labels=found,
+            segmenter=open_eyes(generator, segmenter),
+            put=put,
+            level=level,
+            n=n,
+            among=among,
+            columns=columns,
+            seed=seed,
+            out=out,
+            save=save,
+            force=force,
+        )
+        job.check()
+    else:
+        check_saving(save, generator, edit, where, excised=excise, force=force)
+    if job is not None and insert_it:
+        insert(job, edit.region)
+        return
+    probe = fit_from_labels(generator, found, layer, scored=False)
     if units_file is None:
         units = probe.units(rule)
     else:
         units = Units.load(units_file)
         units.check(fingerprint(generator), layer, len(probe.weight))
+    if job is not None and swap is not None:
+        ask |= {"source": "segmenter", "boxes": None}
+        other = open_labels(generator, model, swap, **ask)  # type: ignore[arg-type]
+        swap_in(job, units, probe, threshold, other)
+        return
     z = fresh_latents(generator, among, seed, annotations)
     shown = list(range(n)) if among == n else most_of_concept(generator, probe, z, n)
+    plain = where == "both" and edit == Edit(threshold=threshold)
     states = compare(
         generator,
         z[shown],
         units,
         probe=probe if where != "everywhere" else None,
         edit=edit,
+        elsewhere=mean_elsewhere(generator, found, layer) if plain else None,
         control_seed=seed,
     )
     named = {
@@ -113,6 +175,7 @@ def ablate(
         "everywhere": f"{len(units)} units removed\n"
         + ("everywhere (the paper)" if edit.region is None else "in the region"),
         "probe": f"the same units, only\nwhere the probe sees\na {concept}",
+        "filled": f"there, every unit as\nwhere there is no\n{concept}",
         "random": f"{len(units)} random units\nremoved "
         + ("everywhere" if edit.region is None else "in the region"),
     }
@@ -129,10 +192,23 @@ def ablate(
     caption = f"{model}, {layer}: {chosen}"
     sheet = labelled_rows(rows, columns=columns, caption=caption)
     output.wrote(save_image(out / "ablate.png", sheet))
-    if save is not None and savable is not None:
-        output.wrote(_save(save, savable, units, force=force))
+    saved = None
+    if save is not None:
+        gate = probe if where == "probe" else None
+        saved = save_edited(
+            save,
+            generator,
+            units,
+            edit_arguments(generator, z[shown], units, edit, gate),
+            z[shown],
+            about=about_edit(units, edit, where),
+            excised=excise,
+            force=force,
+        )
+        output.wrote(save)
     values = {
         "concept": concept,
+        "labels": labels,
         "layer": layer,
         "rule": units.rule,
         "where": where,
@@ -144,8 +220,10 @@ def ablate(
         "among": among,
         "shown": shown,
         "seed": seed,
+        "saved": saved,
     }
-    output.result(values, f"{len(units)} of {units.total} units of {layer} removed from {chosen}")
+    text = f"{len(units)} of {units.total} units of {layer} removed from {chosen}"
+    output.result(values, text if saved is None else f"{text}\n{saved_text(saved)}")
 
 
 def _grid(generator: "nn.Module", layer: str) -> tuple[int, int]:
@@ -182,29 +260,13 @@ def _region(
     return cells.float()
 
 
-def _savable(
-    path: Path, generator: "nn.Module", edit: "Edit", where: str, *, force: bool
-) -> "Generator":
-    """The generator, if its edit can be saved: refused before any work is done, not after it."""
-    from dissect.models import Generator
-
-    plain = edit.strength == 1 and edit.replacement == "zero" and edit.region is None
-    if where != "everywhere" or not plain:
+def _check_putting(insert_it: bool, swap: str | None, *, plain: bool, region: bool) -> None:
+    if insert_it and swap is not None:
+        raise DissectError("--insert puts the concept in, --swap another one: leave one out")
+    if not plain:
         raise DissectError(
-            "only units removed everywhere can be written into the weights: add --where "
-            "everywhere, and leave out --strength, --replace and --region"
+            "--insert and --swap set units to levels of their own: leave out --where, --strength, "
+            "--replace and --excise"
         )
-    if not isinstance(generator, Generator):
-        raise DissectError("--save writes generators of dissect; save others with torch.save")
-    if path.exists() and not force:
-        raise DissectError(f"{path} exists already; give another name, or --force to replace it")
-    return generator
-
-
-def _save(path: Path, generator: "Generator", units: "Units", *, force: bool) -> Path:
-    from dissect.models import save_checkpoint
-    from dissect.surgery import bake
-
-    baked = bake(generator, units)
-    card = {"edit": {"layer": units.layer, "units": list(units.indices), "rule": units.rule}}
-    return save_checkpoint(path, baked, card=card, force=force)
+    if swap is not None and region:
+        raise DissectError("--swap acts where the probe sees the concept: leave out --region")

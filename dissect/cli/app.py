@@ -6,7 +6,22 @@ from typing import Annotated
 
 import typer
 
-from dissect.cli import ablate, data, probe, sample, segment, train
+from dissect.cli import (
+    ablate,
+    arithmetic,
+    attributes,
+    data,
+    effect,
+    guided,
+    probe,
+    sample,
+    segment,
+    studio,
+    train,
+    turn,
+    units,
+    walk,
+)
 from dissect.errors import DissectError
 
 __all__ = ["app", "main"]
@@ -40,9 +55,18 @@ def _options(
 
 app.command("probe")(probe.probe)
 app.command("ablate")(ablate.ablate)
+app.command("effect")(effect.effect)
+app.command("units")(units.units)
+app.command("guided")(guided.guided)
 app.command("sample")(sample.sample)
 app.command("segment")(segment.segment)
+app.command("annotate")(studio.annotate)
+app.command("studio")(studio.studio)
 app.command("train")(train.train)
+app.command("attributes")(attributes.attributes)
+app.command("walk")(walk.walk)
+app.command("arithmetic")(arithmetic.arithmetic)
+app.command("turn")(turn.turn)
 app.add_typer(data.app, name="data")
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dissect.cli.labels import LabelSamples, LabelSource, SegmenterFile, open_labels
 from dissect.cli.options import Boxes, Concept, Device, Json, Model, Out, Rule, Seed
 from dissect.cli.output import Output
 from dissect.errors import DissectError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from dissect.annotations import Annotations
     from dissect.probe import Probe
 
-__all__ = ["open_boxes", "probe"]
+__all__ = ["probe"]
 
 _SAMPLES_SHOWN = 8
 
@@ -30,6 +31,9 @@ def probe(
         str, typer.Option("--layer", "-l", help="The layer; `all` scores every one.")
     ] = "layer8x8",
     boxes: Boxes = None,
+    labels: LabelSource = "boxes",
+    label_samples: LabelSamples = 300,
+    segmenter: SegmenterFile = None,
     rule: Rule = "positive",
     out: Out = Path("out"),
     seed: Seed = 0,
@@ -37,7 +41,7 @@ def probe(
     as_json: Json = False,
 ) -> None:
     """Fit the paper's probe on boxes, score it on held-out samples, and list the units."""
-    from dissect.annotated import annotated_images, fit_from_boxes, grid_layers
+    from dissect.annotated import annotated_images, fit_from_labels, grid_layers
     from dissect.figures import layer_scores_figure, rasterized
     from dissect.files import save_image
     from dissect.models import load, resolve_device
@@ -46,7 +50,17 @@ def probe(
     output = Output(as_json=as_json)
     parse_rule(rule)
     generator = load(model, device=resolve_device(device))
-    annotations = open_boxes(boxes, model, concept)
+    found = open_labels(
+        generator,
+        model,
+        concept,
+        source=labels,
+        boxes=boxes,
+        segmenter=segmenter,
+        n=label_samples,
+        seed=seed,
+    )
+    annotations = found.annotations
     images = annotated_images(generator, annotations)
     if changed := annotations.differing(images):
         output.note(
@@ -58,7 +72,7 @@ def probe(
         probes = []
         for name in grid_layers(generator):
             try:
-                probes.append(fit_from_boxes(generator, annotations, name, seed=seed))
+                probes.append(fit_from_labels(generator, found, name, seed=seed))
             except DissectError as error:
                 # A grid may be too coarse for the boxes, and the others still say something.
                 output.note(f"{name} is left out: {error}")
@@ -71,7 +85,7 @@ def probe(
         picture = rasterized(layer_scores_figure(scores))
         output.wrote(save_image(out / "layers.png", picture))
     else:
-        fitted = fit_from_boxes(generator, annotations, layer, seed=seed)
+        fitted = fit_from_labels(generator, found, layer, seed=seed)
         probes = [fitted]
     units = fitted.units(rule)
     output.wrote(units.save(out / "units.json"))
@@ -80,6 +94,7 @@ def probe(
     score = fitted.score
     values = {
         "concept": annotations.concept,
+        "labels": labels,
         "layer": fitted.layer,
         "n_images": score.n_images,
         "n_boxes": annotations.n_boxes,
@@ -97,14 +112,7 @@ def probe(
         "sign_stability": [float(fitted.sign_stability[unit]) for unit in units.indices],
         "layers": {one.layer: {"auc": one.score.auc, "units": units.total} for one in probes},
     }
-    output.result(values, _text(fitted, annotations, probes, rule))
-
-
-def open_boxes(boxes: Path | None, model: str, concept: str) -> "Annotations":
-    """The boxes in the file `boxes`, or those that come with the bundled `model`."""
-    from dissect.annotations import Annotations, annotation_file
-
-    return Annotations.load(boxes or annotation_file(model, concept), concept)
+    output.result(values, _text(fitted, annotations, probes, rule, labels))
 
 
 def _picture(
@@ -129,7 +137,9 @@ def _picture(
     return rasterized(figure)
 
 
-def _text(fitted: "Probe", annotations: "Annotations", probes: list["Probe"], rule: str) -> str:
+def _text(
+    fitted: "Probe", annotations: "Annotations", probes: list["Probe"], rule: str, labels: str
+) -> str:
     score = fitted.score
     lines = []
     if len(probes) > 1:
@@ -146,8 +156,9 @@ def _text(fitted: "Probe", annotations: "Annotations", probes: list["Probe"], ru
     stable = sum(float(fitted.sign_stability[unit]) >= 0.95 for unit in units.indices)
     s_low, s_high = score.shuffled_auc_ci
     lines += [
-        f"{annotations.concept} at {fitted.layer}: {annotations.n_boxes} boxes on "
-        f"{score.n_images} samples, {score.n_positive} cells inside, {score.n_negative} outside",
+        f"{annotations.concept} at {fitted.layer}: {annotations.n_boxes} "
+        f"{'boxes' if labels == 'boxes' else 'masks'} on {score.n_images} samples, "
+        f"{score.n_positive} cells inside, {score.n_negative} outside",
         f"AUC {score.auc:.3f} ({low:.3f} to {high:.3f}) on held-out samples; "
         f"shuffled labels {score.shuffled_auc:.3f} ({s_low:.3f} to {s_high:.3f})",
         f"average precision {score.average_precision:.3f} ({p_low:.3f} to {p_high:.3f}); "

@@ -23,6 +23,13 @@ def sample(
             "boxes with any annotation tool.",
         ),
     ] = False,
+    numbered: Annotated[
+        bool,
+        typer.Option(
+            "--numbered",
+            help="Also a contact sheet with each sample's index, from which exemplars are picked.",
+        ),
+    ] = False,
     out: Out = Path("out"),
     seed: Seed = 0,
     device: Device = "auto",
@@ -33,6 +40,7 @@ def sample(
 
     from dissect.data import to_images
     from dissect.figures import image_grid
+    from dissect.figures.latent_space import contact_sheet
     from dissect.files import save_image
     from dissect.models import generate, load, resolve_device
 
@@ -41,6 +49,8 @@ def sample(
     images = to_images(generate(generator, n, seed, start=start))
     columns = max(1, round(n**0.5))
     output.wrote(save_image(out / "samples.png", image_grid(images, columns=columns, scale=3)))
+    if numbered:
+        output.wrote(save_image(out / "contact.png", contact_sheet(images, start=start)))
     if each:
         for index, image in enumerate(images, start):
             path = out / "samples" / f"seed{seed}-{index:06d}.png"

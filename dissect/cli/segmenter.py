@@ -42,13 +42,14 @@ def train_segmenter(
                 output.note(f"step {step} of {steps}: {text}")
 
         network = train_segmenter(opened, config, device=resolve_device(device), watch=watch)
-    seconds = round(time.perf_counter() - started)
+    elapsed = time.perf_counter() - started
+    seconds = round(elapsed)
     card = {"source": source, "images": images, "steps": steps, "batch_size": batch_size}
     path = save_segmenter(
         out / "segmenter.safetensors", network, card={**card, "seed": seed, "seconds": seconds}
     )
     output.wrote(path)
     output.result(
-        {"steps": steps, "images_per_s": round(steps * batch_size / seconds, 1)},
+        {"steps": steps, "images_per_s": round(steps * batch_size / elapsed, 1)},
         f"{steps} steps of {batch_size} images in {seconds} s",
     )

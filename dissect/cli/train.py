@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dissect.cli.attributes import train_attributes
 from dissect.cli.options import Device, Json, Out, Seed
 from dissect.cli.output import Output
 from dissect.cli.segmenter import train_segmenter
@@ -23,6 +24,7 @@ __all__ = ["train"]
 # Options whose names are shorter than the settings they stand for.
 _FIELDS = {"width": "generator_width"}
 _STEPS_A_LINE = 100
+_ATTRIBUTE_IMAGES, _ATTRIBUTE_STEPS, _ATTRIBUTE_BATCH = 40_000, 3_000, 64
 _SEGMENTER_IMAGES, _SEGMENTER_STEPS, _SEGMENTER_BATCH = 20_000, 1_500, 32
 
 
@@ -61,6 +63,10 @@ def train(
             "--segmenter", help="Train the segmenter on a rendered source and its masks instead."
         ),
     ] = False,
+    attributes: Annotated[
+        bool,
+        typer.Option("--attributes", help="Train the attribute network on rendered faces instead."),
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest good checkpoint in --out.")
     ] = False,
@@ -75,7 +81,7 @@ def train(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Train a DCGAN (generator.safetensors, discriminator.safetensors) or the segmenter."""
+    """Train a DCGAN (generator.safetensors, discriminator.safetensors) or a network that reads."""
     import torch
 
     from dissect.data import source as open_source
@@ -94,6 +100,19 @@ def train(
             images or _SEGMENTER_IMAGES,
             steps if "steps" in written else _SEGMENTER_STEPS,
             batch_size if "batch_size" in written else _SEGMENTER_BATCH,
+            seed,
+            device,
+            out,
+            output,
+        )
+        return
+    if attributes:
+        written = _given(context)
+        train_attributes(
+            source if "source" in written else "faces",
+            images or _ATTRIBUTE_IMAGES,
+            steps if "steps" in written else _ATTRIBUTE_STEPS,
+            batch_size if "batch_size" in written else _ATTRIBUTE_BATCH,
             seed,
             device,
             out,

@@ -14,7 +14,7 @@ from dissect.data.workers import available_cores
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["UnreadableImageError", "in_threads", "square_image"]
+__all__ = ["UnreadableImageError", "in_threads", "square_image", "whole_image"]
 
 _MOST_THREADS = 8
 
@@ -41,24 +41,40 @@ def square_image(encoded: Path | bytes, size: int) -> NDArray[np.uint8]:
     Raises:
         UnreadableImageError: not an image, cut short, or without a brightness that 8 bits can hold.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
-    try:
-        stream = BytesIO(encoded) if isinstance(encoded, bytes) else encoded
-        with Image.open(stream) as image:
-            # Lets the JPEG decoder skip detail finer than half a pixel of the result.
-            image.draft(None, (2 * size, 2 * size))
-            upright = _rgb(ImageOps.exif_transpose(image))
-    except MemoryError:
-        raise
-    # Decoders meet broken bytes with errors of every kind, down to struct.error and IndexError.
-    except Exception as error:
-        raise UnreadableImageError(_reason(error)) from error
+    # Lets the JPEG decoder skip detail finer than half a pixel of the result.
+    upright = _upright(encoded, (2 * size, 2 * size))
     width, height = upright.size
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side)
     return np.array(upright.resize((size, size), Image.Resampling.BICUBIC, box, reducing_gap=3.0))
+
+
+def whole_image(encoded: Path | bytes) -> NDArray[np.uint8]:
+    """An image as it is: uint8 (H, W, 3), RGB, 0 to 255, set upright as `square_image` does.
+
+    Raises:
+        UnreadableImageError: as `square_image`.
+    """
+    return np.array(_upright(encoded, None))
+
+
+def _upright(encoded: Path | bytes, draft: tuple[int, int] | None) -> "Image.Image":
+    from PIL import Image, ImageOps
+
+    try:
+        stream = BytesIO(encoded) if isinstance(encoded, bytes) else encoded
+        with Image.open(stream) as image:
+            if draft is not None:
+                image.draft(None, draft)
+            return _rgb(ImageOps.exif_transpose(image))
+    except MemoryError:
+        raise
+    # Decoders meet broken bytes with errors of every kind, down to struct.error and IndexError.
+    except Exception as error:
+        raise UnreadableImageError(_reason(error)) from error
 
 
 def _rgb(image: "Image.Image") -> "Image.Image":

@@ -50,7 +50,7 @@ def source(
     seed: int = 0,
     progress: bool | None = None,
 ) -> ImageSource:
-    """The images that `spec` names: `bedrooms`, `folder:PATH`, `lsun:PATH` (see `source_kinds`).
+    """The images that `spec` names: `bedrooms`, `faces`, `folder:PATH`, ... (see `source_kinds`).
 
     Args:
         spec: a name, with its argument after a colon.
@@ -88,6 +88,7 @@ def source_kinds() -> tuple[SourceKind, ...]:
     """Every source there is, in the order in which they are listed."""
     return (
         SourceKind("bedrooms", None, "procedural bedrooms with exact masks", _bedrooms),
+        SourceKind("faces", None, "procedural faces with exact attributes", _faces),
         SourceKind("folder", "PATH", "the images below a folder", _folder),
         SourceKind("lsun", "PATH", "an LSUN category, streamed from its LMDB", _lsun),
     )
@@ -102,6 +103,23 @@ def _bedrooms(request: Request) -> ImageSource:
         classes=bedrooms.CLASSES,
         version=source_version(Path(bedrooms.__file__).parent),
     )
+    return _rendered(renderer, request)
+
+
+def _faces(request: Request) -> ImageSource:
+    from dissect.data import faces
+    from dissect.data.bedrooms import dice
+
+    renderer = Renderer(
+        name="faces",
+        render=faces.render,
+        classes=faces.CLASSES,
+        version=source_version(Path(faces.__file__).parent, dice.__file__),
+    )
+    return _rendered(renderer, request)
+
+
+def _rendered(renderer: Renderer, request: Request) -> ImageSource:
     return RenderedSource(
         renderer,
         size=request.size,

@@ -1,18 +1,30 @@
 """Every picture. Functions return PIL images or matplotlib figures; none writes a file."""
 
 from dissect.figures.boxes import boxes_sheet, ruled_sheet
+from dissect.figures.effect import effect_figure, effect_sheet
 from dissect.figures.grid import image_grid
+from dissect.figures.guided import concepts_figure, guided_sheet, signed_images
+from dissect.figures.placement import became_figure, placement_figure
 from dissect.figures.probe import layer_scores_figure, probe_figure
 from dissect.figures.sheet import SheetStyle, labelled_rows
 from dissect.figures.style import rasterized
+from dissect.figures.units_page import units_page
 
 __all__ = [
     "SheetStyle",
+    "became_figure",
     "boxes_sheet",
+    "concepts_figure",
+    "effect_figure",
+    "effect_sheet",
+    "guided_sheet",
     "image_grid",
     "labelled_rows",
     "layer_scores_figure",
+    "placement_figure",
     "probe_figure",
     "rasterized",
     "ruled_sheet",
+    "signed_images",
+    "units_page",
 ]

@@ -68,7 +68,7 @@ def probe_figure(
             spine.set_visible(False)
         right.set_title(
             f"The {len(shown)} strongest units over {len(images)} annotated samples "
-            f"(yellow: box drawn around a {probe.concept or 'concept'})"
+            f"(yellow: box around a {probe.concept or 'concept'})"
         )
         return figure
 

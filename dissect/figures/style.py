@@ -10,10 +10,10 @@ from PIL import Image
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "GREY", "ORANGE", "house_style", "rasterized"]
+__all__ = ["BLUE", "GREY", "INK", "ORANGE", "house_style", "rasterized"]
 
 # Told apart by people who see few colours, and in grey print.
-BLUE, ORANGE, GREY = "#0b6aa2", "#d1611b", "#8a8a8a"
+BLUE, ORANGE, GREY, INK = "#0b6aa2", "#d1611b", "#8a8a8a", "#222222"
 
 _SETTINGS: Any = {
     "font.size": 10,
@@ -44,6 +44,7 @@ def rasterized(figure: "Figure", *, dots_per_inch: int = 160) -> Image.Image:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     stream = BytesIO()
+    figure.set_dpi(dots_per_inch)
     FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None}, pil_kwargs={})
     stream.seek(0)
     return Image.open(stream).convert("RGB")

@@ -2,6 +2,7 @@
 
 from dissect.models.checkpoint import Network, fingerprint, load_checkpoint, save_checkpoint
 from dissect.models.dcgan import Discriminator, Generator
+from dissect.models.gated import GatedEdit
 from dissect.models.loading import (
     bundled,
     bundled_file,
@@ -13,6 +14,7 @@ from dissect.models.loading import (
 
 __all__ = [
     "Discriminator",
+    "GatedEdit",
     "Generator",
     "Network",
     "bundled",

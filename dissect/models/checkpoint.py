@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dissect.errors import DissectError
 from dissect.files import write_bytes
 from dissect.models.dcgan import Discriminator, Generator
+from dissect.models.gated import GatedEdit
 
 __all__ = ["Network", "fingerprint", "load_checkpoint", "save_checkpoint"]
 
@@ -57,12 +58,13 @@ def save_checkpoint(
         model: one of the paper's networks.
         card: what else there is to say of it (how it was trained), kept in the header as JSON.
         half: keep floating-point weights as float16, half the size; batch-norm variances, which
-            are divided by, stay in float32.
+            are divided by, and gated edits, which would open elsewhere, stay in float32.
         force: replace an existing file.
 
     Raises:
         DissectError: the file cannot be written, or exists and `force` is off; or the model is
-            neither a `Generator` nor a `Discriminator`.
+            neither a `Generator` nor a `Discriminator`, or was changed in a way that its
+            configuration does not tell.
     """
     if not isinstance(model, Generator | Discriminator):
         raise DissectError(
@@ -70,10 +72,13 @@ def save_checkpoint(
             f"{type(model).__name__}; save its state_dict() with safetensors or torch.save"
         )
     network = "generator" if isinstance(model, Generator) else "discriminator"
+    _check_config(model, network)
+    edits = {name for name, module in model.named_modules() if isinstance(module, GatedEdit)}
     tensors = {}
     for name, value in model.state_dict().items():
         kept = value.detach().cpu().contiguous()
-        if half and kept.is_floating_point() and not name.endswith("running_var"):
+        exact = name.endswith("running_var") or any(name.startswith(f"{edit}.") for edit in edits)
+        if half and kept.is_floating_point() and not exact:
             kept = kept.half()
         tensors[name] = kept
     about = {
@@ -120,13 +125,50 @@ def load_checkpoint(path: str | Path) -> tuple[Generator | Discriminator, dict[s
     return model.eval(), card
 
 
+def _check_config(model: Generator | Discriminator, network: str) -> None:
+    """Refuse a network that `load_checkpoint` could not build again."""
+    wanted = {
+        name: value.shape for name, value in _build(network, model.config).state_dict().items()
+    }
+    found = {name: value.shape for name, value in model.state_dict().items()}
+    for name in (*wanted, *found):
+        if wanted.get(name) != found.get(name):
+            raise DissectError(
+                f"this {network} is not of the shape that its checkpoint can describe ({name}): "
+                "save its state_dict() with safetensors or torch.save, and keep the code that "
+                "made it"
+            )
+
+
 def _build(network: str, config: dict[str, Any]) -> Generator | Discriminator:
     for name, value in config.items():
-        if not isinstance(value, int) or not 0 < value <= _LARGEST.get(name, 5):
-            raise ValueError(name)
+        if name == "widths":
+            for width in value:
+                _check_size("width", width)
+        elif name == "edits":
+            for edit in value:
+                _check_edit(edit)
+        else:
+            _check_size(name, value)
     # Weights come from the file: building on "meta" draws and allocates none.
     with torch.device("meta"):
         return _CLASSES[network](**config)
+
+
+def _check_size(name: str, value: object) -> None:
+    if not isinstance(value, int) or not 0 < value <= _LARGEST.get(name, 5):
+        raise ValueError(name)
+
+
+def _check_edit(edit: Mapping[str, Any]) -> None:
+    if not isinstance(edit["layer"], str) or not isinstance(edit["probe"], bool):
+        raise ValueError("edits")
+    if not all(isinstance(edit[name], int | float) for name in ("threshold", "strength")):
+        raise ValueError("edits")
+    if edit["grid"] is not None:
+        height, width = edit["grid"]
+        _check_size("image_size", height)
+        _check_size("image_size", width)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

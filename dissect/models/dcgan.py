@@ -1,12 +1,15 @@
 """The generator and the discriminator of Radford, Metz and Chintala (2015), figure 1."""
 
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from dissect.errors import DissectError
+from dissect.models.gated import GatedEdit
 
-__all__ = ["Discriminator", "Generator", "initialize"]
+__all__ = ["Discriminator", "Generator", "add_edit", "initialize"]
 
 LEAKY_SLOPE = 0.2
 
@@ -26,9 +29,12 @@ class Generator(nn.Module):
         image_size: side of the image, 8 times a power of two.
         channels: colours of the image.
         kernel: side of the strided kernels: 5 (the paper) or 4.
+        widths: channels of each hidden layer, where units were excised; None is the paper's.
+        edits: modules that edit units at the end of a layer, in order: the layer's name under
+            `layer`, and the arguments of `GatedEdit` but for `units`.
 
     Raises:
-        DissectError: a size that no such network has.
+        DissectError: a size that no such network has, or an edit of no layer.
     """
 
     def __init__(
@@ -38,29 +44,56 @@ class Generator(nn.Module):
         image_size: int = 64,
         channels: int = 3,
         kernel: int = 5,
+        widths: Sequence[int] | None = None,
+        edits: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         super().__init__()
-        doublings = _doublings(image_size, kernel, latent_size, width, channels)
-        self.config = {
-            "latent_size": latent_size,
-            "width": width,
-            "image_size": image_size,
-            "channels": channels,
-            "kernel": kernel,
-        }
+        doublings = _doublings(image_size, kernel, latent_size, width, channels, *(widths or ()))
+        usual = _halved(width, doublings)
+        wide = usual if widths is None else tuple(widths)
+        if len(wide) != doublings:
+            raise DissectError(f"{doublings} hidden layers need as many widths, not {len(wide)}")
         self.latent_size = latent_size
+        self.width = width
         self.image_size = image_size
-        wide = width * 2 ** (doublings - 1)
-        self.layer4x4 = _block(nn.ConvTranspose2d(latent_size, wide, 4, bias=False), nn.ReLU())
+        self.kernel = kernel
+        self.layer4x4 = _block(nn.ConvTranspose2d(latent_size, wide[0], 4, bias=False), nn.ReLU())
         for step in range(1, doublings):
             grid = 4 * 2**step
-            self.add_module(
-                f"layer{grid}x{grid}", _block(_up(wide, wide // 2, kernel, bias=False), nn.ReLU())
-            )
-            wide //= 2
-        last = OrderedDict(conv=_up(wide, channels, kernel, bias=True), activation=nn.Tanh())
+            conv = _up(wide[step - 1], wide[step], kernel, bias=False)
+            self.add_module(f"layer{grid}x{grid}", _block(conv, nn.ReLU()))
+        last = OrderedDict(conv=_up(wide[-1], channels, kernel, bias=True), activation=nn.Tanh())
         self.rgb = nn.Sequential(last)
         initialize(self)
+        for edit in edits:
+            self._add_edit(**edit)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The arguments that make a network of this shape, with its edits; what JSON can hold."""
+        blocks = {name: list(block.children()) for name, block in self.named_children()}
+        convs = [parts[0] for parts in blocks.values()]
+        outputs = [conv.out_channels for conv in convs if isinstance(conv, nn.ConvTranspose2d)]
+        *widths, channels = outputs
+        edits = [
+            {"layer": name, **part.config}
+            for name, parts in blocks.items()
+            for part in parts
+            if isinstance(part, GatedEdit)
+        ]
+        config: dict[str, Any] = {
+            "latent_size": self.latent_size,
+            "width": self.width,
+            "image_size": self.image_size,
+            "channels": channels,
+            "kernel": self.kernel,
+        }
+        # Both are left out where there is nothing to say, so that older readers know the rest.
+        if tuple(widths) != _halved(self.width, len(widths)):
+            config["widths"] = widths
+        if edits:
+            config["edits"] = edits
+        return config
 
     def forward(self, z: Tensor) -> Tensor:
         """Images for latents of shape (N, latent_size)."""
@@ -68,6 +101,14 @@ class Generator(nn.Module):
         for layer in self.children():
             x = layer(x)
         return x
+
+    def _add_edit(self, layer: str, **settings: Any) -> None:
+        block = self._modules.get(layer)
+        if not isinstance(block, nn.Sequential):
+            raise DissectError(f"there is no layer {layer!r} to edit")
+        conv = block[0]
+        assert isinstance(conv, nn.ConvTranspose2d)
+        add_edit(block, GatedEdit(conv.out_channels, **settings))
 
 
 class Discriminator(nn.Module):
@@ -135,6 +176,17 @@ def initialize(network: nn.Module) -> None:
             continue
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def add_edit(block: nn.Sequential, edit: GatedEdit) -> None:
+    """Append the edit to the block: as `edit`, or `edit2` and so on after others."""
+    others = sum(isinstance(part, GatedEdit) for part in block)
+    block.add_module("edit" if not others else f"edit{others + 1}", edit)
+
+
+def _halved(width: int, layers: int) -> tuple[int, ...]:
+    """The paper's widths: each layer half as wide as the one before, the last one `width`."""
+    return tuple(width * 2**step for step in reversed(range(layers)))
 
 
 def _doublings(image_size: int, kernel: int, *counts: int) -> int:

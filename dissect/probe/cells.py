@@ -41,7 +41,7 @@ class ProbeSettings:
     inside: float = 0.5
     negatives_per_positive: float = 2.0
     negatives_from: Literal["all", "boxed"] = "all"
-    C: float = 0.01
+    C: float = 0.003
     folds: int = 5
     resamples: int = 200
     shuffles: int = 5

@@ -1,10 +1,9 @@
-"""Units removed, for a while or for good.
+"""Units removed for a while.
 
     with ablated(G, units):                  # the paper's edit: everywhere
         after = G(z)
     with ablated(G, units, where=probe):     # only at the cells that the probe calls the concept
         after = G(z)
-    edited = bake(G, units)                  # written into the weights, no hooks left
 
 Section 6.3.1 of Radford et al. (2015) drops feature maps at all positions; Bau et al. (2019, GAN
 Dissection) replace units by a constant. An edit acts on the output of the layer, that is after
@@ -12,19 +11,17 @@ its non-linearity: before it, the batch norm's shift would bring a zeroed unit b
 """
 
 from contextlib import AbstractContextManager
-from typing import Literal, Protocol, TypeVar, runtime_checkable
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from dissect.baking import norm_that_ends
 from dissect.errors import DissectError
-from dissect.hooks import activations, edit, plain_copy
+from dissect.hooks import activations, edit
 from dissect.units import Units
 
-__all__ = ["Gate", "ablated", "bake", "mean_activation"]
-
-_Model = TypeVar("_Model", bound=nn.Module)
+__all__ = ["Gate", "Within", "ablated", "check_edit", "mean_activation"]
 
 
 @runtime_checkable
@@ -33,6 +30,29 @@ class Gate(Protocol):
 
     def probability(self, activations: Tensor) -> Tensor:
         """(N, C, H, W) of the layer, before the edit, to (N, H, W) in [0, 1]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Within:
+    """A gate that is shut outside a region.
+
+    Attributes:
+        gate: what opens it inside, such as a `Probe`.
+        region: (H, W) in [0, 1], by which the gate's probability is multiplied.
+    """
+
+    gate: Gate
+    region: Tensor
+
+    @property
+    def layer(self) -> str | None:
+        """The layer that the gate reads, where it says so."""
+        return getattr(self.gate, "layer", None)
+
+    def probability(self, activations: Tensor) -> Tensor:
+        """(N, C, H, W) of the layer to (N, H, W) in [0, 1]."""
+        found = self.gate.probability(activations)
+        return found * self.region.to(found)
 
 
 def ablated(
@@ -68,12 +88,7 @@ def ablated(
         DissectError: no such layer, units of a layer of another size, a gate of another layer,
             grid or batch, a value out of its range, or batch norm or dropout in training mode.
     """
-    if not 0 <= strength <= 2:
-        raise DissectError(f"strength must be from 0 to 2, not {strength:g}")
-    if not 0 <= threshold < 1:
-        raise DissectError(f"threshold must be at least 0 and below 1, not {threshold:g}")
-    _check_where(where, units)
-    _check_replacement(replacement, units)
+    check_edit(units, where, threshold, strength, replacement)
 
     def remove(activation: Tensor) -> Tensor:
         _check_units(activation, units)
@@ -121,35 +136,20 @@ def mean_activation(
     return (total / len(latents)).float()
 
 
-def bake(model: _Model, units: Units) -> _Model:
-    """A copy of `model` whose weights have the units removed everywhere; no hooks are left.
-
-    The weight and the bias of the batch norm before the layer's end are set to 0 for the units,
-    so that they are 0 after it, and after the ReLU. In evaluation mode its outputs are, bit for
-    bit, those of `ablated(model, units)` (Radford et al. 2015, section 6.3.1).
-
-    Args:
-        model: in evaluation mode, as it is in the copy.
-        units: of a layer that ends in a batch norm and activations that keep zero, as ReLU and
-            LeakyReLU do. The layer may be a block, a batch norm, or an activation that comes
-            straight after one; its forward must be one that `torch.fx` can follow.
+def check_edit(
+    units: Units, where: object, threshold: float, strength: float, replacement: object
+) -> None:
+    """Nothing, where these can be the arguments of `ablated` and `bake`.
 
     Raises:
-        DissectError: no such layer, units of a layer of another size, or a layer for which
-            nothing exact can be written into the weights.
+        DissectError: one of them is unknown, out of its range, or for other units.
     """
-    edited = plain_copy(model)
-    norm = norm_that_ends(edited, units.layer)
-    if norm.num_features != units.total:
-        raise DissectError(
-            f"layer {units.layer!r} has {norm.num_features} units, and the units are of a layer "
-            f"of {units.total}: choose the units on this model"
-        )
-    index = list(units.indices)
-    with torch.no_grad():
-        norm.weight[index] = 0.0
-        norm.bias[index] = 0.0
-    return edited
+    if not 0 <= strength <= 2:
+        raise DissectError(f"strength must be from 0 to 2, not {strength:g}")
+    if not 0 <= threshold < 1:
+        raise DissectError(f"threshold must be at least 0 and below 1, not {threshold:g}")
+    _check_where(where, units)
+    _check_replacement(replacement, units)
 
 
 def _check_where(where: object, units: Units) -> None:
@@ -159,7 +159,7 @@ def _check_where(where: object, units: Units) -> None:
         return
     if not isinstance(where, Gate):
         raise DissectError(f"where={where!r} is not known: use 'everywhere', a probe or a tensor")
-    layer = getattr(where, "layer", units.layer)
+    layer = getattr(where, "layer", None) or units.layer
     if layer != units.layer:
         raise DissectError(
             f"the probe reads {layer!r} and the units are of {units.layer!r}: fit one on that layer"

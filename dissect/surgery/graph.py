@@ -1,4 +1,6 @@
-"""Which weights make a unit exactly zero, so that its removal can be written into them."""
+"""Which weights decide what a unit is, read from the forward code by `torch.fx`."""
+
+from typing import Literal
 
 import torch
 from torch import fx, nn
@@ -8,8 +10,9 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from dissect.errors import DissectError
 from dissect.layers import named_modules, resolve_layer
+from dissect.models.gated import GatedEdit
 
-__all__ = ["norm_that_ends"]
+__all__ = ["keeps", "norm_that_ends"]
 
 # Of 0 these give 0, to the bit, and of one unit's cell that cell alone (in evaluation mode).
 KEEP_ZERO_MODULES = (
@@ -49,18 +52,39 @@ KEEP_ZERO_FUNCTIONS = (
 )
 KEEP_ZERO_METHODS = ("clone", "contiguous", "relu", "relu_", "tanh", "tanh_")
 
+# These give back 0 and every number above it as they are.
+KEEP_POSITIVE_MODULES = (
+    nn.CELU,
+    nn.ELU,
+    nn.Identity,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.ReLU,
+    nn.RReLU,
+    _DropoutNd,
+)
+KEEP_POSITIVE_FUNCTIONS = (F.celu, F.elu, F.leaky_relu, F.relu, torch.relu, torch.relu_)
+KEEP_POSITIVE_METHODS = ("clone", "contiguous", "relu", "relu_")
 
-def norm_that_ends(model: nn.Module, name: str) -> _BatchNorm:
+Kept = Literal["zero", "positive"]
+
+
+def norm_that_ends(model: nn.Module, name: str, *, keep: Kept = "zero") -> _BatchNorm:
     """The batch norm whose zeros are the layer's zeros: only what keeps zero comes after it.
 
     It is the layer, or lies in it, or comes straight before it. What the data passes through is
     read from the forward code by `torch.fx`, not from the order in which modules are registered.
 
+    Args:
+        model: what has the layer.
+        name: the layer's name.
+        keep: `positive` asks that numbers above zero come through as they are, too.
+
     Raises:
         DissectError: no such layer, or none that is certain.
     """
     layer = resolve_layer(model, name)
-    norm = layer if isinstance(layer, _BatchNorm) else _traced_back(model, name, layer)
+    norm = layer if isinstance(layer, _BatchNorm) else _traced_back(model, name, layer, keep)
     if not norm.affine:
         raise _inexact(name, "its batch norm has no weight and bias (affine=False)")
     modules = list(named_modules(model).values())
@@ -69,12 +93,14 @@ def norm_that_ends(model: nn.Module, name: str) -> _BatchNorm:
     return norm
 
 
-def _traced_back(model: nn.Module, name: str, layer: nn.Module) -> _BatchNorm:
+def _traced_back(model: nn.Module, name: str, layer: nn.Module, keep: Kept) -> _BatchNorm:
     """Follow the layer's output back, in the layer itself, then in each module around it."""
     parts = name.split(".") if name else []
     depths = range(len(parts), -1, -1)
     if fx.Tracer().is_leaf_module(layer, name):
-        if not isinstance(layer, KEEP_ZERO_MODULES):
+        if not isinstance(
+            layer, KEEP_POSITIVE_MODULES if keep == "positive" else KEEP_ZERO_MODULES
+        ):
             raise _inexact(name, f"{type(layer).__name__} comes after any batch norm")
         depths = depths[1:]
     for depth in depths:
@@ -90,13 +116,15 @@ def _traced_back(model: nn.Module, name: str, layer: nn.Module) -> _BatchNorm:
             ends = [node for node, module in called.items() if module is layer]
         if len(ends) != 1:
             raise _inexact(name, f"it runs {len(ends)} times in the forward pass")
-        norm = _norm_before(ends[0], called, name)
+        norm = _norm_before(ends[0], called, name, keep)
         if norm is not None:
             return norm
     raise _inexact(name, "no batch norm comes before it")
 
 
-def _norm_before(node: fx.Node, called: dict[fx.Node, nn.Module], name: str) -> _BatchNorm | None:
+def _norm_before(
+    node: fx.Node, called: dict[fx.Node, nn.Module], name: str, keep: Kept
+) -> _BatchNorm | None:
     """The batch norm that feeds the node through what keeps zero; None where the input does."""
     while True:
         before = node.all_input_nodes
@@ -112,28 +140,32 @@ def _norm_before(node: fx.Node, called: dict[fx.Node, nn.Module], name: str) -> 
             if list(called.values()).count(module) > 1:
                 raise _inexact(name, "its batch norm runs more than once")
             return module
-        if not _keeps_zero(node, module):
+        if not keeps(node, module, keep):
             what = node.target if module is None else type(module).__name__
             raise _inexact(name, f"{getattr(what, '__name__', what)} comes after any batch norm")
 
 
-def _keeps_zero(node: fx.Node, module: nn.Module | None) -> bool:
+def keeps(node: fx.Node, module: nn.Module | None, keep: Kept = "zero") -> bool:
+    """Whether a step of a graph gives 0 for 0 (and what is above 0 for itself), cell by cell."""
+    positive = keep == "positive"
     if module is not None:
-        return isinstance(module, KEEP_ZERO_MODULES)
+        return isinstance(module, KEEP_POSITIVE_MODULES if positive else KEEP_ZERO_MODULES)
     if node.op == "call_function":
-        return node.target in KEEP_ZERO_FUNCTIONS
-    return node.op == "call_method" and node.target in KEEP_ZERO_METHODS
+        return node.target in (KEEP_POSITIVE_FUNCTIONS if positive else KEEP_ZERO_FUNCTIONS)
+    methods = KEEP_POSITIVE_METHODS if positive else KEEP_ZERO_METHODS
+    return node.op == "call_method" and node.target in methods
 
 
 class _Tracer(fx.Tracer):
-    """Looks into everything but torch's own modules and the layer."""
+    """Looks into everything but torch's own modules, edits, and the layer."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return m is self.layer or super().is_leaf_module(m, module_qualified_name)
+        alone = m is self.layer or isinstance(m, GatedEdit)
+        return alone or super().is_leaf_module(m, module_qualified_name)
 
 
 def _graph(scope: nn.Module, layer: nn.Module, name: str) -> fx.Graph:

@@ -1,0 +1,299 @@
+"""Which pixels one unit answers to, by the methods of captum, at one place of its layer.
+
+    gradient = guided_backprop(D, images, "layer4x4", unit=3)     # where it responds most
+    gradient = guided_backprop(D, images, "layer4x4", unit=3, place=(1, 2))
+
+Every function takes the same target: a `unit` (for all images, or one for each) and a `place`
+(row and column for all images or for each; None: where the unit responds most in each image).
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dissect.attribution.rectifiers import GuidedRule, UnitAt, checked_rule, guided_network
+from dissect.attribution.target import Place, Target, Unit
+from dissect.errors import DissectError
+from dissect.hooks import resolve_layer
+
+__all__ = [
+    "deconvolution",
+    "grad_cam",
+    "guided_backprop",
+    "integrated_gradients",
+    "occlusion",
+    "saliency",
+]
+
+_NO_PATH = ("hook did not obtain", "appears to not have been used", "does not require grad")
+
+
+def guided_backprop(
+    model: nn.Module,
+    images: Tensor,
+    layer: str,
+    unit: Unit,
+    place: Place = None,
+    *,
+    rule: str = "strict",
+    batch_size: int = 100,
+) -> Tensor:
+    """Guided backpropagation from one unit at one place, the shape of `images`.
+
+    The gradient of the unit with respect to the image, but for what passes an activation
+    backwards. With x the activation's input in the forward pass and g the gradient that comes in
+    from above:
+
+        ReLU               g where x > 0 and g > 0, else 0 (Springenberg et al. 2014)
+        LeakyReLU, strict  the same: g where x > 0 and g > 0, else 0
+        LeakyReLU, leaky   g where x > 0 and g > 0, slope * g where x <= 0 and g > 0, else 0
+
+    The strict rule takes the LeakyReLU for what stands in the place of a ReLU, and shows only what
+    the features found; the leaky one takes the network's own gradient and removes what is
+    negative. On a network without LeakyReLU both are captum's `GuidedBackprop`, bit for bit. (So,
+    as there, where an activation's input is also used beside it, as in a residual block with
+    the activation first, what is set to 0 is what is negative of the sum of both gradients.)
+
+    Radford et al. (2015), section 6.2 and Figure 5.
+
+    Args:
+        model: in evaluation mode; left as it was found. Its activations before the layer must be
+            `nn.ReLU` and `nn.LeakyReLU` modules; in place or used more than once is fine.
+        images: (N, C, H, W), or whatever the model takes, as floats in its range.
+        layer: the name of the layer that the unit belongs to.
+        unit: which unit, for all images or (N,).
+        place: its row and column, for all images or (N, 2); None: where it responds most in each.
+        rule: "strict" or "leaky".
+        batch_size: images in a forward and backward pass.
+
+    Raises:
+        DissectError: no such layer, unit, place or rule; batch norm in training mode; or a network
+            in which the rule would have no effect, because an activation is no module of those
+            kinds or there is none.
+    """
+    from captum.attr import GuidedBackprop
+
+    target = Target.of(model, images, layer, unit, place, batch_size=batch_size)
+    return _through_rectifiers(
+        GuidedBackprop, model, target, layer, checked_rule(rule), batch_size
+    ).to(images.device)
+
+
+def deconvolution(
+    model: nn.Module,
+    images: Tensor,
+    layer: str,
+    unit: Unit,
+    place: Place = None,
+    *,
+    batch_size: int = 100,
+) -> Tensor:
+    """captum's `Deconvolution` from one unit at one place, the shape of `images`.
+
+    As guided backpropagation, but activations pass backwards what is positive of g, whatever
+    their input was (Zeiler and Fergus 2014). A slope has no part in that, so that ReLU and
+    LeakyReLU are treated alike.
+
+    Arguments and errors are those of `guided_backprop`.
+    """
+    from captum.attr import Deconvolution
+
+    target = Target.of(model, images, layer, unit, place, batch_size=batch_size)
+    return _through_rectifiers(Deconvolution, model, target, layer, "strict", batch_size).to(
+        images.device
+    )
+
+
+def saliency(
+    model: nn.Module,
+    images: Tensor,
+    layer: str,
+    unit: Unit,
+    place: Place = None,
+    *,
+    absolute: bool = True,
+    batch_size: int = 100,
+) -> Tensor:
+    """captum's `Saliency`, the plain gradient of one unit at one place, the shape of `images`.
+
+    Args:
+        model, images, layer, unit, place, batch_size: as in `guided_backprop`; any activations.
+        absolute: the gradient's size without its sign, captum's default.
+
+    Raises:
+        DissectError: no such layer, unit or place; or batch norm in training mode.
+    """
+    from captum.attr import Saliency
+
+    target = Target.of(model, images, layer, unit, place, batch_size=batch_size)
+    return _by_captum(Saliency(UnitAt(model, layer)), target, batch_size, abs=absolute).to(
+        images.device
+    )
+
+
+def integrated_gradients(
+    model: nn.Module,
+    images: Tensor,
+    layer: str,
+    unit: Unit,
+    place: Place = None,
+    *,
+    baseline: float | Tensor = 0.0,
+    steps: int = 50,
+    batch_size: int = 100,
+) -> Tensor:
+    """captum's `IntegratedGradients` of one unit at one place, the shape of `images`.
+
+    Its sum over an image is the unit's value there less its value for the baseline (Sundararajan
+    et al. 2017), up to the error of the `steps`.
+
+    Args:
+        model, images, layer, unit, place, batch_size: as in `guided_backprop`; any activations.
+        baseline: the image at which the path begins, a value for all pixels or (1, C, H, W); 0 is
+            mid grey for images in [-1, 1].
+        steps: points of the path, at least 1.
+
+    Raises:
+        DissectError: no such layer, unit or place; no steps; or batch norm in training mode.
+    """
+    from captum.attr import IntegratedGradients
+
+    if steps < 1:
+        raise DissectError(f"a path has at least 1 step, not {steps}")
+    target = Target.of(model, images, layer, unit, place, batch_size=batch_size)
+    start = baseline.to(target.images.device) if isinstance(baseline, Tensor) else baseline
+    return _by_captum(
+        IntegratedGradients(UnitAt(model, layer)),
+        target,
+        batch_size,
+        baselines=start,
+        n_steps=steps,
+        internal_batch_size=batch_size,
+    ).to(images.device)
+
+
+def grad_cam(
+    model: nn.Module,
+    images: Tensor,
+    layer: str,
+    unit: Unit,
+    place: Place = None,
+    *,
+    at: str,
+    batch_size: int = 100,
+) -> Tensor:
+    """captum's `LayerGradCam` of one unit at one place, on an earlier layer: (N, 1, h, w).
+
+    The earlier layer's activations, each unit weighted by the mean of its gradient, summed over its
+    units; negative where they speak against the unit (Selvaraju et al. 2017, without the last
+    ReLU). captum hooks the earlier layer while it runs.
+
+    Args:
+        model, images, layer, unit, place, batch_size: as in `guided_backprop`; any activations.
+        at: the name of the earlier layer, (N, C, h, w).
+
+    Raises:
+        DissectError: no such layer, unit or place; `at` does not run before the layer; or batch
+            norm in training mode.
+    """
+    from captum.attr import LayerGradCam
+
+    earlier = resolve_layer(model, at)
+    target = Target.of(model, images, layer, unit, place, batch_size=batch_size)
+    explainer = LayerGradCam(UnitAt(model, layer), earlier)
+    return _by_captum(explainer, target, batch_size, source=f"layer {at!r}").to(images.device)
+
+
+def occlusion(
+    model: nn.Module,
+    images: Tensor,
+    layer: str,
+    unit: Unit,
+    place: Place = None,
+    *,
+    window: int = 8,
+    stride: int = 4,
+    value: float = 0.0,
+    batch_size: int = 100,
+) -> Tensor:
+    """captum's `Occlusion` of one unit at one place, the shape of `images`.
+
+    How much the unit falls where a square of the image is covered, averaged over the squares that
+    cover a pixel (Zeiler and Fergus 2014).
+
+    Args:
+        model, images, layer, unit, place, batch_size: as in `guided_backprop`; any activations;
+            images (N, C, H, W).
+        window: side of the square in pixels, at most that of the image.
+        stride: pixels between two squares, at least 1 and at most `window`.
+        value: what covers; 0 is mid grey for images in [-1, 1].
+
+    Raises:
+        DissectError: no such layer, unit or place; a window or stride out of range; or batch norm
+            in training mode.
+    """
+    from captum.attr import Occlusion
+
+    if not 1 <= stride <= window <= min(images.shape[2:], default=0):
+        raise DissectError(
+            f"window {window} and stride {stride} must be 1 <= stride <= window <= the side of "
+            f"the images (N, C, H, W); got images {tuple(images.shape)}"
+        )
+    target = Target.of(model, images, layer, unit, place, batch_size=batch_size)
+    return _by_captum(
+        Occlusion(UnitAt(model, layer)),
+        target,
+        batch_size,
+        sliding_window_shapes=(images.shape[1], window, window),
+        strides=(images.shape[1], stride, stride),
+        baselines=value,
+    ).to(images.device)
+
+
+def _through_rectifiers(
+    method: Callable[[nn.Module], Any],
+    model: nn.Module,
+    target: Target,
+    layer: str,
+    rule: GuidedRule,
+    batch_size: int,
+) -> Tensor:
+    with guided_network(model, layer, target.images[:1], rule) as network:
+        # An explainer of its own: captum's keep the handles of earlier hooks.
+        return _by_captum(method(network), target, batch_size)
+
+
+def _by_captum(
+    explainer: Any, target: Target, batch_size: int, *, source: str = "the image", **options: Any
+) -> Tensor:
+    """What the explainer says of the target, on the model's device, outside any graph."""
+    parts = []
+    with torch.inference_mode(False), _without_its_warnings():
+        for part in target.split(batch_size):
+            # captum sets requires_grad on what it is given, and may leave it so.
+            given = part.images.detach()
+            try:
+                said = explainer.attribute(given, additional_forward_args=(part.index,), **options)
+            except (AssertionError, RuntimeError) as error:
+                # captum asserts that a layer ran; torch, that there is a gradient.
+                if not any(words in str(error) for words in _NO_PATH):
+                    raise
+                raise DissectError(
+                    f"the unit does not depend on {source}: it must lie before the unit's layer, "
+                    "with nothing detached between"
+                ) from error
+            parts.append(said.detach())
+    return torch.cat(parts)
+
+
+@contextmanager
+def _without_its_warnings() -> Iterator[None]:
+    """A block in which captum does not warn of what it does on every call."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Setting backward hooks on ReLU")
+        warnings.filterwarnings("ignore", "Input Tensor .* did not already require gradients")
+        yield

@@ -1,0 +1,249 @@
+"""Guided backpropagation's rule at ReLU and LeakyReLU, in a form that captum applies.
+
+captum changes the gradient at `nn.ReLU` modules and nowhere else. On a network of LeakyReLUs, or
+of activations called as functions, it warns as if it had worked and returns the plain gradient.
+Here, for the length of a block, every ReLU and LeakyReLU of the model calls a stand-in for its
+`forward`, and captum hooks the stand-ins, which are ReLUs to it. The model itself gets no hook, is
+not copied (an open `edit` keeps its effect, and weights that cannot be copied do no harm), and is
+as it was when the block ends, by an exception too.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu, relu
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from dissect.errors import DissectError
+from dissect.hooks import record
+
+__all__ = ["GuidedRule", "UnitAt", "checked_rule", "guided_network"]
+
+GuidedRule = Literal["strict", "leaky"]
+"""What passes a LeakyReLU backwards; see `dissect.attribution.guided_backprop`."""
+
+_Forward = Callable[[Tensor], Tensor]
+
+# What bends its input where it changes sign, by the name of the operation that all of torch's ways
+# of calling it (modules, functions, methods, TorchScript) end in.
+_BENDING = frozenset(
+    {"relu", "leaky_relu", "threshold", "prelu", "_prelu_kernel", "rrelu_with_noise", "elu"}
+    | {"celu", "selu", "gelu", "silu", "mish", "softplus", "hardswish", "abs", "maximum", "fmax"}
+)
+# Those that do so only where their first number is 0: clamp(x, 0), x > 0 of a rectifier by hand.
+_BENDING_AT_ZERO = frozenset({"clamp", "clamp_min", "hardtanh", "gt", "ge", "lt", "le"})
+
+
+def checked_rule(rule: str) -> GuidedRule:
+    """The rule of that name.
+
+    Raises:
+        DissectError: there is none.
+    """
+    if rule not in get_args(GuidedRule):
+        raise DissectError(f"rule {rule!r} is not known: use {' or '.join(get_args(GuidedRule))}")
+    return rule  # type: ignore[return-value]
+
+
+class UnitAt(nn.Module):
+    """Images (N, ...) to (N,) values: of a layer's output in each, the entry that `index` names.
+
+    The modules below it are the stand-ins and not those of the model, so that what walks through
+    modules to hook them, as captum does, does not come to the model.
+    """
+
+    def __init__(self, model: nn.Module, layer: str, rectifiers: Sequence["_InTurn"] = ()) -> None:
+        super().__init__()
+        self._model = (model,)
+        self._layer = layer
+        self._rectifiers = tuple(rectifiers)
+        self.stand_ins = nn.ModuleList(one for turn in rectifiers for one in turn.stand_ins)
+
+    def forward(self, images: Tensor, index: Tensor) -> Tensor:
+        """The values; `index` (N, k) is the unit and its place, k axes of the output but the first.
+
+        Raises:
+            DissectError: what `record` raises.
+        """
+        values = self.output(images)
+        return values[(torch.arange(len(values), device=values.device), *index.unbind(1))]
+
+    def output(self, images: Tensor) -> Tensor:
+        """What the whole layer gives, with its graph."""
+        for rectifier in self._rectifiers:
+            rectifier.restart()
+        with record(self._model[0], self._layer, stop=True, detach=False) as acts:
+            self._model[0](images)
+        return acts[self._layer]
+
+
+@contextmanager
+def guided_network(
+    model: nn.Module, layer: str, image: Tensor, rule: GuidedRule
+) -> Iterator[UnitAt]:
+    """A block with a network in which captum's guided backpropagation keeps to `rule`.
+
+    Args:
+        model: in evaluation mode; until the block ends, only the network that it gives may call it.
+        layer: the layer whose units are looked into.
+        image: (1, ...), on which it is found out what runs before that layer.
+        rule: what passes a LeakyReLU backwards.
+
+    Raises:
+        DissectError: an activation is none of the model's ReLU and LeakyReLU modules, there is
+            none before the layer, or its effect in place is relied on.
+    """
+    runs, plain = _survey(model, layer, image)
+    turns = {
+        module: _InTurn([_StandIn(module, rule) for _ in range(count)], layer)
+        for module, count in runs.items()
+    }
+    with _called_instead(turns):
+        network = UnitAt(model, layer, tuple(turns.values()))
+        with torch.no_grad():
+            same = torch.allclose(network.output(image), plain, equal_nan=True)
+        if not same:
+            raise DissectError(
+                f"before {layer!r}, {type(model).__name__} relies on an activation writing in "
+                "place: let it use what the module returns, as in x = self.activation(x)"
+            )
+        yield network
+
+
+class _StandIn(nn.ReLU):
+    """Gives what a ReLU or LeakyReLU gives; under captum's hooks, its gradient keeps to a rule.
+
+    captum's guided backpropagation sets to 0 what is negative of the gradient that this passes to
+    its input. For a LeakyReLU that makes the leaky rule; the strict one needs the gradient to be
+    that of a ReLU.
+    """
+
+    def __init__(self, module: nn.Module, rule: GuidedRule) -> None:
+        super().__init__()
+        self._slope = module.negative_slope if isinstance(module, nn.LeakyReLU) else None
+        self._strict = rule == "strict"
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The activation of `input`, never in its place."""
+        if self._slope is None:
+            return relu(input)
+        output = leaky_relu(input, self._slope)
+        return torch.where(input > 0, input, output.detach()) if self._strict else output
+
+
+class _InTurn:
+    """In the place of a module's `forward`: its k-th call in a pass goes to the k-th stand-in.
+
+    One stand-in for all calls would have captum's deconvolution mix up their gradients where the
+    module is used on two branches.
+    """
+
+    def __init__(self, stand_ins: Sequence[_StandIn], layer: str) -> None:
+        self.stand_ins = stand_ins
+        self._layer = layer
+        self._called = 0
+
+    def restart(self) -> None:
+        """Begin a pass."""
+        self._called = 0
+
+    def __call__(self, input: Tensor) -> Tensor:
+        if self._called == len(self.stand_ins):
+            raise DissectError(
+                f"which activations run before {self._layer!r} depends on the image: give images "
+                "one at a time"
+            )
+        self._called += 1
+        output: Tensor = self.stand_ins[self._called - 1](input)
+        return output
+
+
+class _Watch(TorchDispatchMode):
+    """Counts the operations outside the model's rectifiers that rectify."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: Counter[str] = Counter()
+        self.inside = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        name = name.removesuffix("_")
+        at_zero = name in _BENDING_AT_ZERO and len(args) > 1 and _is_zero(args[1])
+        if not self.inside and (name in _BENDING or at_zero):
+            self.seen[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _is_zero(value: Any) -> bool:
+    return isinstance(value, int | float) and value == 0
+
+
+def _rectifiers(model: nn.Module) -> dict[nn.Module, _Forward]:
+    """The ReLUs and LeakyReLUs of the model that are no more than that, and their `forward`."""
+    plain = (nn.ReLU.forward, nn.LeakyReLU.forward)
+    return {
+        module: module.forward
+        for module in model.modules()
+        if getattr(module.forward, "__func__", None) in plain
+    }
+
+
+def _survey(model: nn.Module, layer: str, image: Tensor) -> tuple[dict[nn.Module, int], Tensor]:
+    """How often each rectifier runs before the layer, and what the layer gives."""
+    watch = _Watch()
+    runs: Counter[nn.Module] = Counter()
+
+    def counting(module: nn.Module, forward: _Forward) -> _Forward:
+        def call(input: Tensor) -> Tensor:
+            runs[module] += 1
+            watch.inside = True
+            try:
+                return forward(input)
+            finally:
+                watch.inside = False
+
+        return call
+
+    calls = {module: counting(module, forward) for module, forward in _rectifiers(model).items()}
+    with (
+        torch.no_grad(),
+        _called_instead(calls),
+        record(model, layer, stop=True) as acts,
+        watch,
+    ):
+        model(image)
+    name = type(model).__name__
+    if watch.seen:
+        found = ", ".join(watch.seen)
+        raise DissectError(
+            f"{name} computes {found} before {layer!r} outside nn.ReLU and nn.LeakyReLU modules, "
+            "where guided backpropagation would pass the plain gradient: make each activation "
+            "such a module (inside a module of that kind, call none as a function), or use saliency"
+        )
+    if not runs:
+        raise DissectError(
+            f"no nn.ReLU or nn.LeakyReLU runs in {name} before {layer!r}: guided backpropagation "
+            "would be the plain gradient, which saliency gives"
+        )
+    return dict(runs), acts[layer]
+
+
+@contextmanager
+def _called_instead(forwards: Mapping[nn.Module, _Forward]) -> Iterator[None]:
+    """A block in which these modules call something else for `forward`; their hooks run as ever."""
+    before = {module: module.__dict__.get("forward") for module in forwards}
+    try:
+        for module, forward in forwards.items():
+            module.__dict__["forward"] = forward
+        yield
+    finally:
+        for module, former in before.items():
+            if former is None:
+                module.__dict__.pop("forward", None)
+            else:
+                module.__dict__["forward"] = former

@@ -1,0 +1,127 @@
+"""`dissect attributes`: what samples show, and how far the reading can be trusted."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dissect.cli.options import Device, Json, Model, Out, Seed
+from dissect.cli.output import Output
+from dissect.errors import DissectError
+
+if TYPE_CHECKING:
+    from dissect.attributes import HeldOut
+
+__all__ = ["attributes", "train_attributes"]
+
+
+def attributes(
+    model: Model = "faces64",
+    n: Annotated[int, typer.Option("--n", help="How many samples.", min=1, max=10_000)] = 100,
+    held_out: Annotated[
+        int,
+        typer.Option(
+            help="Instead, print the network's error on so many rendered faces that it has not "
+            "seen.",
+            min=0,
+        ),
+    ] = 0,
+    network: Annotated[
+        Path | None, typer.Option(help="An attribute network's file instead of the bundled one.")
+    ] = None,
+    out: Out = Path("out"),
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """A numbered contact sheet of samples with the attributes that are read from them."""
+    from dissect.attributes import AttributeReader, load_attributes
+    from dissect.attributes import held_out as held_out_error
+    from dissect.data import to_images
+    from dissect.figures.latent_space import contact_sheet
+    from dissect.files import save_image, write_json
+    from dissect.models import fingerprint, generate, load, resolve_device
+
+    output = Output(as_json=as_json)
+    place = resolve_device(device)
+    reader = AttributeReader.of(load_attributes(network, device=place)[0])
+    if held_out:
+        found = held_out_error(reader, n=held_out)
+        output.result(_errors(found), _table(found))
+        return
+    generator = load(model, device=place)
+    images = generate(generator, n, seed)
+    values = reader.read(images).cpu()
+    output.wrote(save_image(out / "contact.png", contact_sheet(to_images(images))))
+    table = {name: values[:, k].tolist() for k, name in enumerate(reader.names)}
+    about = {"model": model, "fingerprint": fingerprint(generator), "seed": seed, "n": n}
+    output.wrote(write_json(out / "attributes.json", {**about, "attributes": table}))
+    output.result(
+        {**about, "names": list(reader.names)},
+        f"{len(reader.names)} attributes of {n} samples of {model}: {', '.join(reader.names)}",
+    )
+
+
+def train_attributes(
+    source: str,
+    images: int,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    device: str,
+    out: Path,
+    output: Output,
+) -> None:
+    """Train an attribute network, write attributes.safetensors and print its held-out error."""
+    import time
+
+    from dissect.attributes import AttributeReader, held_out, load_attributes, save_attributes
+    from dissect.data import RenderedSource
+    from dissect.data import source as open_source
+    from dissect.models import resolve_device
+    from dissect.progress import progress_bar
+    from dissect.training.attributes import AttributeConfig, train_attributes
+
+    opened = open_source(source, count=images)
+    if not isinstance(opened, RenderedSource) or opened.name != "faces":
+        raise DissectError(f"attributes are known of rendered faces only, not of {source}")
+    config = AttributeConfig(steps=steps, batch_size=batch_size, seed=seed)
+    started = time.perf_counter()
+    with progress_bar("training", steps) as advance:
+
+        def watch(step: int, loss: float, rate: float) -> None:
+            text = f"{rate:.0f} images/s, loss {loss:.3f}"
+            advance(10, text)
+            if step % 100 == 0:
+                output.note(f"step {step} of {steps}: {text}")
+
+        network = train_attributes(opened, config, device=resolve_device(device), watch=watch)
+    seconds = max(round(time.perf_counter() - started), 1)
+    card: dict[str, Any] = {"source": source, "images": images, "steps": steps}
+    path = save_attributes(
+        out / "attributes.safetensors",
+        network,
+        card={**card, "batch_size": batch_size, "seed": seed, "seconds": seconds},
+    )
+    output.wrote(path)
+    found = held_out(AttributeReader.of(load_attributes(path)[0]))
+    output.result(
+        {"steps": steps, "images_per_s": round(steps * batch_size / seconds, 1), **_errors(found)},
+        _table(found),
+    )
+
+
+def _errors(found: "HeldOut") -> dict[str, Any]:
+    return {
+        "n": found.n,
+        "seed": found.seed,
+        "r_squared": dict(zip(found.names, found.r_squared, strict=True)),
+        "mean_error": dict(zip(found.names, found.mean_error, strict=True)),
+    }
+
+
+def _table(found: "HeldOut") -> str:
+    rows = zip(found.names, found.r_squared, found.mean_error, strict=True)
+    lines = [f"  {name:17} {share:6.3f}  {error:.3f}" for name, share, error in rows]
+    head = f"on {found.n} rendered faces of series {found.seed}: R squared, mean absolute error"
+    return "\n".join([head, *lines])

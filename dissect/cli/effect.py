@@ -1,0 +1,225 @@
+"""`dissect effect`: what removing units does, measured against controls."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dissect.cli.effect_text import effect_text
+from dissect.cli.labels import LabelSamples, LabelSource, open_labels
+from dissect.cli.options import Boxes, Concept, Device, Json, Layer, Model, Out, Rule, Seed
+from dissect.cli.output import Output
+from dissect.errors import DissectError
+from dissect.progress import progress_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from dissect.effect import Effect
+    from dissect.intervention import Intervention
+    from dissect.segment import Segmenter
+
+__all__ = ["effect"]
+
+_WHERE = {"both": ("everywhere", "probe"), "everywhere": ("everywhere",), "probe": ("probe",)}
+_REAL_IMAGES, _REAL_SEED = 1_000, 1  # a series on which neither generator nor segmenter learned
+_SHOWN = 12
+
+
+def effect(
+    concept: Concept = "window",
+    model: Model = "bedrooms64",
+    layer: Layer = "layer8x8",
+    boxes: Boxes = None,
+    labels: LabelSource = "boxes",
+    label_samples: LabelSamples = 300,
+    units_file: Annotated[
+        Path | None, typer.Option("--units", help="A units.json instead of the probe's units.")
+    ] = None,
+    rule: Rule = "positive",
+    where: Annotated[
+        str,
+        typer.Option(
+            help="everywhere (the paper), probe (only at cells that the probe calls the concept), "
+            "or both."
+        ),
+    ] = "both",
+    strength: Annotated[
+        float, typer.Option(help="0 untouched, 1 gone (the paper), 2 sign turned.")
+    ] = 1.0,
+    threshold: Annotated[
+        float, typer.Option(help="Probability from which a cell counts as the concept.")
+    ] = 0.5,
+    segmenter: Annotated[
+        Path | None, typer.Option("--segmenter", help="Weights; the bundled ones by default.")
+    ] = None,
+    n: Annotated[
+        int, typer.Option("--n", help="Fresh latents for the edit itself.", min=10, max=100_000)
+    ] = 1_000,
+    random_sets: Annotated[
+        int, typer.Option(help="Random unit sets, edited alike.", min=2, max=1_000)
+    ] = 20,
+    random_n: Annotated[
+        int,
+        typer.Option(
+            help="Fresh latents for each random set and each other dose: the first of those.",
+            min=10,
+            max=100_000,
+        ),
+    ] = 300,
+    out: Out = Path("out"),
+    seed: Seed = 2,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure an edit on fresh latents: what it removed, what it kept, and what chance does."""
+    output = Output(as_json=as_json)
+    if where not in _WHERE:
+        raise DissectError(f"--where {where!r} is not known: use {', '.join(_WHERE)}")
+    # Before torch is imported, which alone takes seconds.
+    with progress_bar("loading", 4) as advance:
+        from dissect.annotated import fit_from_labels, mean_elsewhere
+        from dissect.comparison import Edit, fresh_latents
+        from dissect.effect_study import study_effect, study_size
+        from dissect.intervention import Intervention
+        from dissect.models import fingerprint, load, resolve_device
+        from dissect.segment import Segmenter, load_segmenter
+        from dissect.units import Units, parse_rule
+
+        advance(1)
+        Edit(strength, "zero", threshold)  # refused before any work is done
+        parse_rule(rule)
+        units = None if units_file is None else Units.load(units_file)
+        place = resolve_device(device)
+        network, card = load_segmenter(segmenter, device=place)
+        eyes = Segmenter.of(network)
+        eyes.number(concept)
+        generator = load(model, device=place)
+        seen = open_labels(
+            generator,
+            model,
+            concept,
+            source=labels,
+            boxes=boxes,
+            segmenter=segmenter,
+            n=label_samples,
+            seed=0,
+        )
+        annotations = seen.annotations
+        advance(1)
+        probe = fit_from_labels(generator, seen, layer, scored=False)
+        if units is None:
+            units = probe.units(rule)
+        units.check(fingerprint(generator), layer, len(probe.weight))
+        z = fresh_latents(generator, n, seed, annotations)
+        advance(1)
+        elsewhere = mean_elsewhere(generator, seen, layer)
+        real = _real_features(eyes, card.get("source"), annotations.size)
+        advance(1)
+    edits = {
+        name: Intervention(units, probe if name == "probe" else None, threshold, strength)
+        for name in _WHERE[where]
+    }
+    # No choice of units is in this one: it shows what there is to remove at those cells at all.
+    every = Units(layer, tuple(range(units.total)), units.total)
+    filled = Intervention(every, probe, threshold, replacement=elsewhere)
+    beside = {"filled": filled} if "probe" in edits else {}
+    size = study_size(edits, n, beside=beside, controls=random_sets, few=random_n)
+    with progress_bar("measuring", size) as advance:
+        study = study_effect(
+            generator,
+            edits,
+            z,
+            eyes,
+            concept,
+            beside=beside,
+            controls=random_sets,
+            few=random_n,
+            seed=seed,
+            watch=advance,
+        )
+    with progress_bar("summing up", 2) as advance:
+        from dissect.effect_report import report
+        from dissect.figures import effect_figure, effect_sheet
+        from dissect.files import save_image
+
+        found = report(study, real)
+        advance(1)
+        figure = effect_figure(found, units=len(units), strength=strength)
+        shown = _most_of_concept(next(iter(study.edits.values())))
+        caption = (
+            f"{model}, {layer}, rule {units.rule}, strength {strength:g}: the {len(shown)} of {n} "
+            f"fresh samples with most {concept} before"
+        )
+        rows = _rows(generator, edits, beside, z[shown], seed, concept)
+        output.wrote(save_image(out / "effect.png", effect_sheet(rows, figure, caption=caption)))
+        advance(1)
+    values = {
+        "concept": concept,
+        "labels": labels,
+        "layer": layer,
+        "rule": units.rule,
+        "where": where,
+        "strength": strength,
+        "threshold": threshold,
+        "n_selected": len(units),
+        "units": list(units.indices),
+        "seed": seed,
+        **found.edits["probe" if "probe" in edits else "everywhere"].values(),
+        **found.values(),
+    }
+    output.result(values, effect_text(found, units, strength))
+
+
+def _real_features(
+    eyes: "Segmenter", source_name: str | None, size: tuple[int, int]
+) -> "NDArray[np.float64] | None":
+    """Features of images like those that the segmenter learned from; None where it has none."""
+    from dissect.data import source, to_tensor
+
+    if eyes.features is None or source_name is None:
+        return None
+    opened = source(source_name, size=size[0], count=_REAL_IMAGES, seed=_REAL_SEED, progress=False)
+    images = to_tensor(opened.images(range(len(opened))))
+    features: NDArray[np.float64] = eyes.features(images).double().cpu().numpy()
+    return features
+
+
+def _most_of_concept(found: "Effect") -> list[int]:
+    """The samples with most pixels of the concept before, in order of rows."""
+    order: list[int] = (-found.before).argsort(kind="stable")[:_SHOWN].tolist()
+    return sorted(order)
+
+
+def _rows(
+    generator: "nn.Module",
+    edits: "Mapping[str, Intervention]",
+    beside: "Mapping[str, Intervention]",
+    z: "Tensor",
+    seed: int,
+    concept: str,
+) -> "dict[str, NDArray[np.uint8]]":
+    """The same samples before, after each edit, and after the first control of each."""
+    import torch
+
+    from dissect.data import to_images
+
+    where = {
+        "everywhere": "removed everywhere",
+        "probe": f"removed only where the\nprobe sees a {concept}",
+    }
+    states = {f"{len(edit.units)} units\n{where[name]}": edit for name, edit in edits.items()}
+    if "filled" in beside:
+        states[f"there, every unit as\nwhere there is no\n{concept}"] = beside["filled"]
+    for name, edit in edits.items():
+        states[f"{len(edit.units)} random units\n{where[name]}"] = edit.control(seed)
+    with torch.inference_mode():
+        rows = {"before": to_images(generator(z))}
+        for name, edit in states.items():
+            with edit.on(generator):
+                rows[name] = to_images(generator(z))
+    return rows

@@ -1,0 +1,341 @@
+"""`dissect ablate --insert` and `--swap`: a concept put in, at a place or in another's place."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dissect.cli.output import Output
+from dissect.cli.saving import check_saving, save_edited, saved_text
+from dissect.errors import DissectError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from dissect.labels import Labels
+    from dissect.placement import Placement
+    from dissect.probe import Probe
+    from dissect.segment import Segmenter
+    from dissect.surgery import Insertion
+    from dissect.units import Units
+
+__all__ = ["Job", "insert", "swap_in"]
+
+_PATCH = (2, 2)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What both commands work with.
+
+    Attributes:
+        output: where results are said.
+        generator, model: the network, and what it was loaded by.
+        layer: whose units are set.
+        grid: its rows and columns.
+        labels: where the concept is.
+        segmenter: what judges the result.
+        put, level: how many units are set, and to which quantile.
+        n, among, columns: samples shown, drawn to measure on, and in a row.
+        seed: of the samples, and of the random units.
+        out: a folder; save: a checkpoint; force: replace it.
+    """
+
+    output: Output
+    generator: "nn.Module"
+    model: str
+    layer: str
+    grid: tuple[int, int]
+    labels: "Labels"
+    segmenter: "Segmenter"
+    put: int
+    level: float
+    n: int
+    among: int
+    columns: int
+    seed: int
+    out: Path
+    save: Path | None
+    force: bool
+
+    def fresh(self, part: int = 0) -> "Tensor":
+        """Latents that nothing was chosen on; another part is of other samples."""
+        from dissect.comparison import fresh_latents
+
+        n = (part + 1) * self.among
+        z = fresh_latents(self.generator, n, self.seed, self.labels.annotations)
+        return z[part * self.among :]
+
+    def check(self) -> None:
+        """Refuse what cannot be judged or saved, before any work."""
+        from dissect.comparison import Edit
+
+        self.segmenter.number(self.labels.concept)
+        check_saving(self.save, self.generator, Edit(), "probe", excised=False, force=self.force)
+
+    def to_put(self, labels: "Labels") -> "Insertion":
+        """What puts the labels' concept in."""
+        from dissect.annotated import labelled_cells
+        from dissect.models import fingerprint
+        from dissect.surgery import insertion
+
+        acts, coverage = labelled_cells(self.generator, labels, self.layer)
+        return insertion(
+            acts,
+            coverage,
+            layer=self.layer,
+            concept=labels.concept,
+            model=fingerprint(self.generator),
+            k=self.put,
+            level=self.level,
+        )
+
+    def saved(
+        self, what: "Insertion", where: "Tensor | Probe", threshold: float, z: "Tensor"
+    ) -> dict[str, Any] | None:
+        """Write the edited generator, where that was asked for."""
+        if self.save is None:
+            return None
+        arguments = {"where": where, "threshold": threshold, "replacement": what.values}
+        about = {
+            "rule": what.units.rule,
+            "concept": what.units.concept,
+            "values": what.values.tolist(),
+        }
+        found = save_edited(
+            self.save, self.generator, what.units, arguments, z, about=about, force=self.force
+        )
+        self.output.wrote(self.save)
+        return found
+
+
+def insert(job: Job, region: "Tensor | None") -> None:
+    """Put the concept in at the region; without one, draw where it can be, and take the best."""
+    from dissect.figures import labelled_rows, placement_figure, rasterized
+    from dissect.files import save_image
+    from dissect.placement import place, place_everywhere
+    from dissect.progress import progress_bar
+    from dissect.surgery import inserted
+
+    concept = job.labels.concept
+    what, z = job.to_put(job.labels), job.fresh()
+    values: dict[str, Any] = {}
+    lines = []
+    if region is None:
+        places = (job.grid[0] - _PATCH[0] + 1) * (job.grid[1] - _PATCH[1] + 1)
+        with progress_bar("placing", places) as advance:
+            everywhere = place_everywhere(
+                job.generator, job.segmenter, z, what, job.grid, patch=_PATCH, watch=advance
+            )
+        figure = placement_figure(everywhere, _drawn(job, z), job.grid, _PATCH)
+        job.output.wrote(save_image(job.out / "insert_map.png", rasterized(figure)))
+        values |= _map_values(everywhere)
+        lines += _map_lines(everywhere)
+        # The best of many places on these samples is less good on others.
+        region, z = _best(everywhere, job.grid), job.fresh(1)
+    edit = place(job.generator, job.segmenter, z, what, region)
+    control = place(job.generator, job.segmenter, z, what.random(job.seed), region)
+    free = edit.free[:, 0].nonzero()[0][: job.n]
+    if not len(free):
+        raise DissectError(
+            f"all {len(z)} samples have a {concept} in the region already: choose another region"
+        )
+    rows = {"before (yellow:\nthe region)": _outlined(_drawn(job, z[free]), region)}
+    for name, one in (
+        (f"{len(what.units)} {concept} units\nset there", what),
+        (f"{len(what.units)} random units\nset there", what.random(job.seed)),
+    ):
+        with inserted(job.generator, one.units, where=region, values=one.values):
+            rows[name] = _drawn(job, z[free])
+    caption = (
+        f"{job.model}, {job.layer}: the first {len(free)} fresh samples with no {concept} in the "
+        "region"
+    )
+    sheet = labelled_rows(rows, columns=job.columns, caption=caption)
+    job.output.wrote(save_image(job.out / "insert.png", sheet))
+    saved = job.saved(what, region, 0.5, z[free])
+    values |= {
+        "concept": concept,
+        "layer": job.layer,
+        "n_selected": len(what.units),
+        "units": list(what.units.indices),
+        "level": job.level,
+        "cells": region.nonzero().tolist(),
+        "n_samples": len(z),
+        "n_free": int(edit.free.sum()),
+        "inserted": edit.share(),
+        "inserted_ci": list(edit.interval()),
+        "random": control.share(),
+        "random_ci": list(control.interval()),
+        "outside_change": float(edit.change[0]),
+        "random_outside_change": float(control.change[0]),
+        "seed": job.seed,
+        "saved": saved,
+    }
+    low, high = edit.interval()
+    lines.append(
+        f"{len(what.units)} units of {job.layer} set in {int(region.sum())} cells: a {concept} is "
+        f"seen there on {edit.share():.0%} ({low:.0%} to {high:.0%}) of {int(edit.free.sum())} "
+        f"samples without one; with as many random units on {control.share():.0%}; the rest of "
+        f"the image changes by {edit.change[0]:.3f} (random: {control.change[0]:.3f})"
+    )
+    if saved is not None:
+        lines.append(saved_text(saved))
+    job.output.result(values, "\n".join(lines))
+
+
+def swap_in(job: Job, units: "Units", probe: "Probe", threshold: float, other: "Labels") -> None:
+    """Put another concept in where the probe sees the first, whose units go."""
+    import torch
+
+    from dissect.comparison import most_of_concept
+    from dissect.effect import measure, observe
+    from dissect.figures import became_figure, labelled_rows, rasterized
+    from dissect.files import save_image
+    from dissect.surgery import Insertion, inserted, swap
+
+    concept, new = job.labels.concept, other.concept
+    put, z = job.to_put(other), job.fresh()
+    swapped, control = swap(units, put), swap(units, put.random(job.seed))
+    # Units removed are units put at 0: the first edit is the one that the others build on.
+    edits = {
+        "removed": Insertion(units, torch.zeros(units.total)),
+        "swapped": swapped,
+        "random": control,
+    }
+    named = {
+        "removed": f"{len(units)} {concept} units\nremoved",
+        "swapped": f"and {len(put.units)} {new} units\nput in",
+        "random": f"or {len(put.units)} random units\nput in",
+    }
+
+    def edit(what: Insertion) -> Callable[[], AbstractContextManager[None]]:
+        return lambda: inserted(
+            job.generator, what.units, where=probe, values=what.values, threshold=threshold
+        )
+
+    seen = observe(job.generator, job.segmenter, z)
+    shown = most_of_concept(job.generator, probe, z, job.n)
+    rows, values, became = {"before": _drawn(job, z[shown])}, {}, {}
+    for key, one in edits.items():
+        effect = measure(
+            job.generator,
+            job.segmenter,
+            z,
+            concept,
+            edit(one),
+            before=seen,
+            with_features=False,
+        )
+        replaced = effect.replaced_by().tolist()
+        shares = dict(zip(effect.classes, replaced, strict=True))
+        became[named[key].replace("\n", " ")] = shares
+        values[key] = {
+            "became": shares,
+            "removed": effect.removed(),
+            "removed_ci": list(effect.interval(type(effect).removed)),
+            "images_with": list(effect.shown()),
+            "outside_change": effect.change(),
+        }
+        with edit(one)():
+            rows[named[key]] = _drawn(job, z[shown])
+    caption = (
+        f"{job.model}, {job.layer}: the {len(shown)} of {len(z)} fresh samples in which the probe "
+        f"sees most {concept}; edited only where it sees a {concept}"
+    )
+    sheet = labelled_rows(rows, columns=job.columns, caption=caption)
+    job.output.wrote(save_image(job.out / "swap.png", sheet))
+    figure = rasterized(became_figure(concept, became))
+    job.output.wrote(save_image(job.out / "swap_became.png", figure))
+    saved = job.saved(swapped, probe, threshold, z[shown])
+    result = {
+        "concept": concept,
+        "swap": new,
+        "layer": job.layer,
+        "n_removed": len(units),
+        "n_put": len(put.units),
+        "level": job.level,
+        "threshold": threshold,
+        "n_samples": len(z),
+        **values,
+        "seed": job.seed,
+        "saved": saved,
+    }
+    lines = [f"what the pixels of a {concept} became, on {len(z)} fresh samples:"]
+    for name, key in zip(became, edits, strict=True):
+        shares = became[name]
+        lines.append(
+            f"  {name}: {shares[new]:.0%} {new}, {shares[concept]:.0%} still {concept}; "
+            f"outside changed by {values[key]['outside_change']:.3f}"
+        )
+    if saved is not None:
+        lines.append(saved_text(saved))
+    job.output.result(result, "\n".join(lines))
+
+
+def _drawn(job: Job, z: "Tensor") -> "NDArray[np.uint8]":
+    import numpy as np
+    import torch
+
+    from dissect.data import to_images
+
+    with torch.inference_mode():
+        return np.concatenate([to_images(job.generator(part)) for part in z.split(100)])
+
+
+def _outlined(images: "NDArray[np.uint8]", region: "Tensor") -> "NDArray[np.uint8]":
+    """The images with a yellow line around the region, a pixel wide, outside of it."""
+    import numpy as np
+
+    inside = region.numpy() > 0.5
+    height, width = images.shape[1:3]
+    rows = np.arange(height) * inside.shape[0] // height
+    columns = np.arange(width) * inside.shape[1] // width
+    large = np.pad(inside[rows][:, columns], 1)
+    near = np.zeros_like(large)
+    for down in (-1, 0, 1):
+        for right in (-1, 0, 1):
+            near |= np.roll(large, (down, right), (0, 1))
+    edge = (near & ~large)[1:-1, 1:-1]
+    marked = images.copy()
+    marked[:, edge] = (255, 212, 0)
+    return marked
+
+
+def _best(placement: "Placement", grid: tuple[int, int]) -> "Tensor":
+    """The cells of the patch in which the concept appears most often."""
+    import numpy as np
+    import torch
+
+    value = np.nan_to_num(placement.probability(), nan=-1.0)
+    row, column = np.unravel_index(int(value.argmax()), value.shape)
+    cells = torch.zeros(grid)
+    cells[row : row + _PATCH[0], column : column + _PATCH[1]] = 1
+    return cells
+
+
+def _map_values(placement: "Placement") -> dict[str, Any]:
+    import numpy as np
+
+    grid = [
+        [None if np.isnan(value) else float(value) for value in row]
+        for row in placement.probability()
+    ]
+    surroundings = {
+        name: {"n": count, "inserted": share, "inserted_ci": list(ends)}
+        for name, (count, share, ends) in placement.by_surroundings().items()
+    }
+    return {"map": grid, "patch": list(_PATCH), "surroundings": surroundings}
+
+
+def _map_lines(placement: "Placement") -> list[str]:
+    found: Mapping[str, tuple[int, float, tuple[float, float]]] = placement.by_surroundings()
+    lines = [f"a {placement.concept} put in at every place, by what was there before:"]
+    for name, (count, share, (low, high)) in found.items():
+        lines.append(
+            f"  {name}: seen on {share:.0%} ({low:.0%} to {high:.0%}) of {count:,} patches"
+        )
+    return lines

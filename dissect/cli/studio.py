@@ -1,0 +1,251 @@
+"""`dissect annotate` and `dissect studio`: pages to draw boxes on, and to see what units do."""
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dissect.cli.options import Device, Json, Model
+from dissect.cli.output import Output
+from dissect.errors import DissectError
+
+if TYPE_CHECKING:
+    from dissect.annotations import Annotations
+    from dissect.segment import Segmenter
+    from dissect.studio import Drawing, Painter, Place, Workspace
+    from dissect.studio.pictures import Pictures
+
+__all__ = ["annotate", "studio"]
+
+_MOST = 10_000
+
+_Concepts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--concept",
+        "-c",
+        help="What to draw boxes around; repeatable. By default the concepts that --out has files "
+        "of, or window.",
+    ),
+]
+_Count = Annotated[
+    int | None, typer.Option("--n", help="Samples to draw on: 150.", min=1, max=_MOST)
+]
+_Start = Annotated[int | None, typer.Option(help="Index of the first latent: 0.", min=0)]
+_Seed = Annotated[int | None, typer.Option(help="Series of latents: 0.", min=0)]
+_Port = Annotated[int, typer.Option(help="Port to serve at; 0 is any free one.", min=0, max=65_535)]
+_Browser = Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")]
+_Expose = Annotated[
+    str | None,
+    typer.Option(
+        help="Serve other machines, too, at this address of yours (0.0.0.0: all). Whoever gets "
+        "hold of the URL can then use the page, and nothing is encrypted.",
+    ),
+]
+
+
+def annotate(
+    concept: _Concepts = None,
+    model: Model = "bedrooms64",
+    images: Annotated[
+        str | None,
+        typer.Option(help="Draw on the images of a folder, as folder:PATH, instead of samples."),
+    ] = None,
+    size: Annotated[
+        int, typer.Option(help="Side in pixels to which images of a folder are squared.", min=8)
+    ] = 256,
+    n: _Count = None,
+    start: _Start = None,
+    seed: _Seed = None,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder of the boxes: one COCO file a concept."),
+    ] = Path("out/annotations"),
+    port: _Port = 0,
+    browser: _Browser = True,
+    expose_to_network: _Expose = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Draw boxes around a concept, on samples or on images, in a page of your browser."""
+    _need_extra()
+    from dissect.studio import Drawing, Workspace, take_place
+
+    output = Output(as_json=as_json)
+    place = take_place(port, expose_to_network)
+    grids: list[tuple[str, int, int]] = []
+    pictures: Pictures
+    if images is None:
+        from dissect.studio import SamplePictures
+        from dissect.studio.drawing import samples_to_draw_on
+
+        painter = _painter(model, device)
+        rows = samples_to_draw_on(out, _concepts(out, concept), n, start, seed)
+        pictures = SamplePictures(painter, rows)
+        grids = painter.grids()
+    else:
+        if (n, start, seed) != (None, None, None):
+            raise DissectError("--n, --start and --seed are of samples: leave them out of --images")
+        pictures = _folder(images, size)
+    drawing = Drawing(out, pictures, _concepts(out, concept), grids)
+    _serve(place, Workspace(f"Boxes on {pictures.title}", drawing), output, browser=browser)
+    boxes = drawing.n_boxes()
+    for name in drawing.concepts:
+        if drawing.file(name).path.exists():
+            output.wrote(drawing.file(name).path)
+    told = ", ".join(f"{boxes[name]} boxes of {name}" for name in drawing.concepts)
+    output.result({"boxes": boxes, "url": place.url}, told)
+
+
+def studio(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A bundled name, a checkpoint file, or file.py:factory; repeatable. By default "
+            "bedrooms64.",
+        ),
+    ] = None,
+    concept: _Concepts = None,
+    boxes: Annotated[
+        list[Path] | None,
+        typer.Option(help="COCO file of boxes on the first model's samples; repeatable."),
+    ] = None,
+    segmenter: Annotated[
+        Path | None,
+        typer.Option(help="A segmenter's weights; by default those that come with dissect."),
+    ] = None,
+    n: _Count = None,
+    start: _Start = None,
+    seed: _Seed = None,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder for what is saved, and for boxes drawn."),
+    ] = Path("out/studio"),
+    port: _Port = 0,
+    browser: _Browser = True,
+    expose_to_network: _Expose = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """See what each unit does, switch units off, and paint with them, in a page of your browser."""
+    _need_extra()
+    from dissect.studio import Drawing, SamplePictures, Workspace, take_place
+    from dissect.studio.drawing import samples_to_draw_on
+    from dissect.studio.explorer import Explorer
+
+    output = Output(as_json=as_json)
+    place = take_place(port, expose_to_network)
+    names = list(dict.fromkeys(model or ["bedrooms64"]))
+    painters = [_painter(name, device) for name in names]
+    folder = out / "annotations"
+    rows = samples_to_draw_on(folder, _concepts(folder, concept), n, start, seed)
+    pictures = SamplePictures(painters[0], rows)
+    drawing = Drawing(folder, pictures, _concepts(folder, concept), painters[0].grids())
+    eyes = _segmenter(segmenter, device)
+    explorers = {}
+    for name, painter in zip(names, painters, strict=True):
+        first = painter is painters[0]
+        known = _known(painter, drawing if first else None, (boxes or []) if first else [])
+        explorers[name] = Explorer(painter, known, eyes, out)
+    workspace = Workspace(", ".join(names), drawing, explorers)
+    if as_json:
+        # A program needs the address now, and nothing more once the page is closed.
+        output.result({"url": place.url}, "")
+        sys.stdout.flush()
+    _serve(place, workspace, output, browser=browser)
+
+
+def _serve(place: "Place", workspace: "Workspace", output: Output, *, browser: bool) -> None:
+    from dissect.studio import serve
+
+    if place.door.any_address:
+        output.note(
+            "CAREFUL: this page is open to other machines; whoever has the address below can use "
+            "it, and what goes over the network is not encrypted"
+        )
+    output.note(f"{place.url}\nopen this address; Ctrl-C ends it")
+    serve(place, workspace, browser=browser, note=output.note)
+
+
+def _need_extra() -> None:
+    if find_spec("starlette") is None or find_spec("uvicorn") is None:
+        raise DissectError("the page needs the extra 'studio': pip install 'dissect-gan[studio]'")
+
+
+def _painter(model: str, device: str) -> "Painter":
+    from dissect.models import load, resolve_device
+    from dissect.studio import Painter
+
+    return Painter(model, load(model, device=resolve_device(device)))
+
+
+def _folder(spec: str, size: int) -> "Pictures":
+    from dissect.data import FolderSource
+    from dissect.studio import FolderPictures
+
+    kind, colon, path = spec.partition(":")
+    if kind != "folder" or not colon or not path:
+        raise DissectError(f"--images {spec!r} is not known: give folder:PATH")
+    return FolderPictures(FolderSource(path, size=size))
+
+
+def _concepts(folder: Path, concepts: list[str] | None) -> list[str]:
+    from dissect.studio.drawing import concepts_in
+
+    return concepts or concepts_in(folder) or ["window"]
+
+
+def _known(
+    painter: "Painter", drawing: "Drawing | None", files: list[Path]
+) -> "dict[str, Callable[[], Annotations]]":
+    """Boxes on the painter's samples by name: files given, files that come along, and drawn ones.
+
+    Files are read once, and those drawn here whenever they are needed.
+    """
+    from dissect.annotations import Annotations
+
+    opened = {f"{path.stem} ({path})": Annotations.load(path) for path in files}
+    for path in _bundled(painter.name, drawing.concepts if drawing is not None else ()):
+        opened[f"{path.stem} (bundled)"] = Annotations.load(path, path.stem)
+    known: dict[str, Callable[[], Annotations]] = {}
+    for name, annotations in opened.items():
+        annotations.check_model(painter.fingerprint)
+        known[name] = partial(_same, annotations)
+    for concept in drawing.concepts if drawing is not None else ():
+        assert drawing is not None
+        known[f"{concept} (drawn here)"] = drawing.file(concept).annotations
+    return known
+
+
+def _same(annotations: "Annotations") -> "Annotations":
+    return annotations
+
+
+def _bundled(model: str, concepts: Sequence[str]) -> list[Path]:
+    """The files of boxes that come with a model."""
+    from dissect.annotations import annotation_file
+
+    for concept in dict.fromkeys(["window", *concepts]):
+        with suppress(DissectError):
+            return sorted(annotation_file(model, concept).parent.glob("*.json"))
+    return []
+
+
+def _segmenter(path: Path | None, device: str) -> "Segmenter | None":
+    from dissect.models import resolve_device
+    from dissect.segment import Segmenter, load_segmenter
+
+    try:
+        network, _ = load_segmenter(path, device=resolve_device(device))
+    except DissectError:
+        if path is None:
+            return None  # none is bundled with this installation
+        raise
+    return Segmenter.of(network)

@@ -1,0 +1,156 @@
+"""`dissect units`: what every unit of a layer, or of all layers, answers to."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dissect.cli.options import Device, Json, Model, Out, Seed
+from dissect.cli.output import Output
+
+if TYPE_CHECKING:
+    from dissect.dissection import Dissection
+
+__all__ = ["units"]
+
+_LISTED = 12
+
+
+def units(
+    model: Model = "bedrooms64",
+    layer: Annotated[
+        str, typer.Option("--layer", "-l", help="The layer; `all` dissects every one.")
+    ] = "layer8x8",
+    n: Annotated[
+        int,
+        typer.Option("--n", help="Samples that are counted; thresholds take as many.", min=1),
+    ] = 2_000,
+    concept: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--concept", "-c", help="Only this concept; repeatable. By default all of them."
+        ),
+    ] = None,
+    quantile: Annotated[
+        float, typer.Option(help="A unit is on above this quantile of its activation.")
+    ] = 0.995,
+    effect: Annotated[
+        bool, typer.Option("--effect/--no-effect", help="Measure what removing each unit does.")
+    ] = True,
+    effect_n: Annotated[
+        int, typer.Option("--effect-n", help="Samples for that; each unit takes as many.", min=1)
+    ] = 32,
+    top: Annotated[
+        int, typer.Option("--top", help="Strongest samples kept of each unit.", min=1, max=100)
+    ] = 5,
+    segmenter_file: Annotated[
+        Path | None, typer.Option("--segmenter", help="A segmenter; by default the bundled one.")
+    ] = None,
+    out: Out = Path("out"),
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Match every unit with the concepts: IoU, AUC, effect, and the samples it answers to."""
+    from dissect.annotated import grid_layers
+    from dissect.dissection import DETECTOR, dissect_units, steps, strongest_samples
+    from dissect.figures import units_page
+    from dissect.files import write_bytes
+    from dissect.hooks import activations
+    from dissect.models import latents_for, load, resolve_device
+    from dissect.progress import progress_bar
+    from dissect.segment import Segmenter, load_segmenter
+
+    output = Output(as_json=as_json)
+    place = resolve_device(device)
+    generator = load(model, device=place)
+    segmenter = Segmenter.of(load_segmenter(segmenter_file, device=place)[0])
+    layers = grid_layers(generator) if layer == "all" else [layer]
+    one = latents_for(generator, 1)
+    total = sum(activations(generator, name, one).shape[1] for name in layers)
+    measured = effect_n if effect else 0
+    with progress_bar("dissecting", steps(n, total, measured)) as advance:
+        found = dissect_units(
+            generator,
+            layers,
+            segmenter,
+            n=n,
+            quantile=quantile,
+            concepts=concept or (),
+            effect_n=measured,
+            top=top,
+            seed=seed,
+            watch=advance,
+        )
+    output.wrote(found.save(out / "dissection.json"))
+    title = f"{model}, {'all layers' if layer == 'all' else layer}"
+    page = units_page(found, strongest_samples(generator, found), title=title)
+    output.wrote(write_bytes(out / "units.html", page.encode()))
+    values = {
+        "layer": layer,
+        "n": n,
+        "quantile": quantile,
+        "effect_n": measured,
+        "seed": seed,
+        "n_units": len(found),
+        "detector_iou": DETECTOR,
+        "detectors": found.detectors(),
+        "detectors_shuffled": found.detectors(shuffled=True),
+        "concepts": {
+            name: {"share": round(share, 6), "iou_ceiling": round(found.ceiling(name), 4)}
+            for name, share in zip(found.concepts, found.shown.tolist(), strict=True)
+        },
+        "auc_error": max(one.auc_error for one in found.layers),
+        "units": _rows(found),
+    }
+    output.result(values, _text(found))
+
+
+def _rows(found: "Dissection") -> list[dict[str, Any]]:
+    """Each unit with its best concept, the largest IoU first."""
+    rows: list[dict[str, Any]] = []
+    for one in found.layers:
+        for unit, best in enumerate(one.best().tolist()):
+            k = max(best, 0)
+            auc = float(one.auc[unit, k])
+            removed = float("nan") if one.removed is None else float(one.removed[unit, k])
+            rows.append(
+                {
+                    "layer": one.layer,
+                    "unit": unit,
+                    "concept": found.concepts[best] if best >= 0 else None,
+                    "iou": round(float(one.iou[unit, k]), 5),
+                    "iou_shuffled": round(float(one.iou_shuffled[unit, k]), 5),
+                    "auc": round(auc, 5) if auc == auc else None,
+                    "removed": round(removed, 5) if removed == removed else None,
+                    "threshold": float(f"{one.threshold[unit]:.6g}"),
+                    "top": one.top[unit].tolist(),
+                }
+            )
+    return sorted(rows, key=lambda row: -row["iou"])
+
+
+def _text(found: "Dissection") -> str:
+    own, chance = found.detectors(), found.detectors(shuffled=True)
+    lines = [f"{'concept':<12}{'pixels':>8}{'IoU at most':>13}{'detectors':>11}{'by chance':>11}"]
+    for name in sorted(found.concepts, key=lambda name: -own[name]):
+        share = found.shown[found.number(name)]
+        lines.append(
+            f"{name:<12}{share:>8.1%}{found.ceiling(name):>13.2f}{own[name]:>11}{chance[name]:>11}"
+        )
+    lines += ["", f"{'unit':<18}{'concept':<12}{'IoU':>7}{'chance':>8}{'AUC':>7}{'removed':>9}"]
+    rows = _rows(found)
+    for row in rows[:_LISTED]:
+        auc = "-" if row["auc"] is None else f"{row['auc']:.3f}"
+        removed = "-" if row["removed"] is None else f"{row['removed']:.1%}"
+        lines.append(
+            f"{row['layer'] + ' ' + str(row['unit']):<18}{row['concept'] or 'none':<12}"
+            f"{row['iou']:>7.3f}{row['iou_shuffled']:>8.3f}{auc:>7}{removed:>9}"
+        )
+    if len(rows) > _LISTED:
+        lines.append(f"and {len(rows) - _LISTED} more in the files")
+    lines.append(
+        f"{sum(own.values())} of {len(found)} units are detectors (IoU above 0.05 with their best "
+        f"concept); with the masks of other samples {sum(chance.values())} would be"
+    )
+    return "\n".join(lines)

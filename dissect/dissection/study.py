@@ -1,0 +1,297 @@
+"""Network dissection of a generator: every unit of its layers against every concept.
+
+    found = dissect_units(G, ["layer8x8"], segmenter)
+    found.detectors()                                       # {"window": 31, "bed": 0, ...}
+    found["layer8x8"].iou                                   # (512, K)
+
+In two passes over latents, and in memory that does not grow with their number. The first, which
+ends with the last of the layers, chooses each unit's threshold; the second, on other latents,
+counts. Both can be split over machines: each pass is a sum of what its parts give (`merge`).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dissect.dissection.concepts import OWN, SHUFFLED, ConceptCounts, Cuts
+from dissect.dissection.result import Dissection, LayerUnits
+from dissect.dissection.running import RunningMoments, RunningQuantile, RunningTopK
+from dissect.dissection.upsampling import Upsampling
+from dissect.errors import DissectError
+from dissect.hooks import record, resolve_layer
+from dissect.models import fingerprint, generate, latents_for
+from dissect.progress import Advance
+from dissect.segment import Segmenter
+from dissect.selection import UnitEffects, unit_effects
+
+__all__ = ["LayerCounts", "LayerLevels", "count_units", "dissect_units", "unit_levels"]
+
+# Samples drawn at once, and samples of which all maps are held upsampled.
+_BATCH, _PART = 50, 10
+
+# The AUC is counted between so many quantiles of each unit's activation.
+_EDGES = tuple(step / 256 for step in range(1, 256))
+
+
+@dataclass(frozen=True)
+class LayerLevels:
+    """What the first pass keeps of a layer: the levels of its units' activations.
+
+    Attributes:
+        pixels: quantiles of the upsampled activations.
+        cells: quantiles of the activations.
+        moments: their means and deviations.
+        upsampling: from the layer's grid to the image.
+    """
+
+    pixels: RunningQuantile
+    cells: RunningQuantile
+    moments: RunningMoments
+    upsampling: Upsampling
+
+    def add(self, acts: Tensor) -> None:
+        """Look at activations (N, C, h, w)."""
+        flat = acts.transpose(0, 1).flatten(1)
+        self.cells.add(flat)
+        self.moments.add(flat)
+        for part in acts.split(_PART):
+            large = torch.stack([self.upsampling(maps) for maps in part], 1)
+            self.pixels.add(large.flatten(1))
+
+    def merge(self, other: "LayerLevels") -> None:
+        """Take in what `other` looked at."""
+        self.pixels.merge(other.pixels)
+        self.cells.merge(other.cells)
+        self.moments.merge(other.moments)
+
+    def cuts(self, quantile: float) -> Cuts:
+        """Thresholds at this quantile of the upsampled activation, and the edges for the AUC."""
+        return Cuts.of(self.pixels.result(quantile), self.cells.results(_EDGES))
+
+
+@dataclass(frozen=True)
+class LayerCounts:
+    """What the second pass keeps of a layer: counts against the concepts, and the top samples."""
+
+    concepts: ConceptCounts
+    top: RunningTopK
+
+    def merge(self, other: "LayerCounts") -> None:
+        """Take in what `other` counted; exact."""
+        self.concepts.merge(other.concepts)
+        self.top.merge(other.top)
+
+
+def dissect_units(
+    model: nn.Module,
+    layers: Sequence[str],
+    segmenter: Segmenter,
+    *,
+    n: int = 2_000,
+    quantile: float = 0.995,
+    concepts: Iterable[str] = (),
+    effect_n: int = 0,
+    top: int = 5,
+    seed: int = 0,
+    watch: Advance | None = None,
+) -> Dissection:
+    """Every unit of the layers against every concept (Bau et al. 2019, sections 3.1 and 4.1).
+
+    Args:
+        model: a generator in eval mode.
+        layers: names of layers that give grids (N, C, h, w); at least one.
+        segmenter: images to concepts.
+        n: counted on latents 0 to n - 1 of the seed; thresholds are chosen on n to 2n - 1.
+        quantile: a unit is on where its activation, upsampled to the image, is above this
+            quantile of it, in (0, 1).
+        concepts: which of the segmenter's classes; all without it.
+        effect_n: on how many further latents each unit is removed alone, to see what goes with it;
+            0 leaves that out. It takes units times effect_n images.
+        top: how many of each unit's strongest samples are kept.
+        seed: of the latents.
+        watch: called with what was done since the last call; all of it is `steps(...)`.
+
+    Raises:
+        DissectError: no layers, no such layer or one without a grid, an unknown concept, or a
+            number out of its range.
+    """
+    names = tuple(dict.fromkeys(concepts)) or segmenter.classes
+    numbers = [segmenter.number(name) for name in names]
+    _check(n, quantile, effect_n, top)
+    levels = unit_levels(model, layers, n, seed, start=n, watch=watch)
+    cuts = {layer: found.cuts(quantile) for layer, found in levels.items()}
+    counts = count_units(model, cuts, segmenter, n, seed, top=top, watch=watch)
+
+    def watch_effect(units: int) -> None:
+        if watch is not None:
+            watch(units * effect_n, "effects")
+
+    effects: dict[str, UnitEffects] = {}
+    for layer in layers if effect_n else ():
+        z = latents_for(model, effect_n, seed, start=2 * n)
+        effects[layer] = unit_effects(model, layer, z, segmenter, watch=watch_effect)
+    shown = counts[layers[0]].concepts.shown().cpu().numpy()[numbers]
+    found = tuple(
+        _layer_units(layer, levels[layer], counts[layer], effects.get(layer), numbers)
+        for layer in counts
+    )
+    return Dissection(names, found, shown, n, seed, quantile, effect_n, fingerprint(model))
+
+
+def steps(n: int, units: int, effect_n: int) -> int:
+    """How many steps a dissection is: the samples that it looks at, all told."""
+    return 2 * n + units * effect_n
+
+
+def unit_levels(
+    model: nn.Module,
+    layers: Sequence[str],
+    n: int,
+    seed: int = 0,
+    *,
+    start: int = 0,
+    watch: Advance | None = None,
+) -> dict[str, LayerLevels]:
+    """The levels of all units of the layers on `n` latents from `start` on: the first pass.
+
+    Raises:
+        DissectError: no layers, no such layer, or one without a grid.
+    """
+    if not layers:
+        raise DissectError("name at least one layer to dissect")
+    for layer in layers:
+        resolve_layer(model, layer)
+    size = _image_size(model)
+    levels: dict[str, LayerLevels] = {}
+    for first in range(start, start + n, _BATCH):
+        z = latents_for(model, min(_BATCH, start + n - first), seed, start=first)
+        with torch.inference_mode(), record(model, *layers, stop=True) as acts:
+            model(z)
+        for layer in layers:
+            if layer not in levels:
+                levels[layer] = _levels(layer, acts[layer], size)
+            levels[layer].add(acts[layer].float())
+        if watch is not None:
+            watch(len(z), "thresholds")
+    return levels
+
+
+def count_units(
+    model: nn.Module,
+    cuts: dict[str, Cuts],
+    segmenter: Segmenter,
+    n: int,
+    seed: int = 0,
+    *,
+    start: int = 0,
+    top: int = 5,
+    watch: Advance | None = None,
+) -> dict[str, LayerCounts]:
+    """All units against all concepts on `n` latents from `start` on: the second pass.
+
+    For the baseline the units of a sample meet the masks of the next one, so that parts of a
+    series of latents add up to the whole, wherever it is cut.
+
+    Args:
+        model: a generator in eval mode.
+        cuts: of each layer that is to be counted.
+        segmenter: images to concepts.
+        n, seed, start: which latents.
+        top: how many of each unit's strongest samples are kept.
+        watch: called with how many samples were counted.
+    """
+    counts: dict[str, LayerCounts] = {}
+    for layer, cut in cuts.items():
+        device = cut.edges.device
+        counts[layer] = LayerCounts(
+            ConceptCounts(cut, len(segmenter.classes)),
+            RunningTopK(len(cut.threshold), top, device),
+        )
+    upsampling: dict[str, Upsampling] = {}
+    for first in range(start, start + n, _BATCH):
+        count = min(_BATCH, start + n - first)
+        z = latents_for(model, count + 1, seed, start=first)
+        with torch.inference_mode(), record(model, *cuts) as acts:
+            labels = segmenter.labels(model(z))
+        keys = torch.arange(first, first + count, device=labels.device)
+        for layer, found in counts.items():
+            values = acts[layer][:count].float()
+            if layer not in upsampling:
+                upsampling[layer] = _upsampling(values, (labels.shape[1], labels.shape[2]))
+            found.concepts.add(values, labels[:count], labels[1:], upsampling[layer])
+            found.top.add(values.amax((2, 3)).T, keys)
+        if watch is not None:
+            watch(count, "counting")
+    return counts
+
+
+def _layer_units(
+    layer: str,
+    levels: LayerLevels,
+    counts: LayerCounts,
+    effects: UnitEffects | None,
+    numbers: list[int],
+) -> LayerUnits:
+    def table(values: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        return values.double().cpu().numpy()
+
+    concepts = counts.concepts
+    mean, deviation = levels.moments.result()
+    values, keys = counts.top.result()
+    error = table(concepts.auc_error())[:, numbers]
+    removed = None
+    if effects is not None:
+        left = effects.after / np.maximum(effects.before, 1)
+        removed = np.where(effects.before > 0, 1 - left, np.nan)[:, numbers]
+    return LayerUnits(
+        layer=layer,
+        grid=levels.upsampling.grid,
+        threshold=table(concepts.cuts.threshold),
+        above=table(concepts.above()),
+        mean=table(mean),
+        deviation=table(deviation),
+        iou=table(concepts.iou())[:, numbers],
+        iou_shuffled=table(concepts.iou(SHUFFLED))[:, numbers],
+        auc=table(concepts.auc(OWN))[:, numbers],
+        auc_shuffled=table(concepts.auc(SHUFFLED))[:, numbers],
+        cells=concepts.positives().cpu().numpy()[numbers],
+        auc_error=float(np.nanmax(error, initial=0.0)),
+        removed=removed,
+        change=None if effects is None else effects.change,
+        top=keys.cpu().numpy(),
+        top_values=table(values),
+    )
+
+
+def _levels(layer: str, acts: Tensor, size: tuple[int, int]) -> LayerLevels:
+    if acts.ndim != 4:
+        raise DissectError(f"layer {layer!r} gives {tuple(acts.shape)}, not a grid of units")
+    units, device = acts.shape[1], acts.device
+    return LayerLevels(
+        RunningQuantile(units, device),
+        RunningQuantile(units, device),
+        RunningMoments(units, device),
+        _upsampling(acts, size),
+    )
+
+
+def _upsampling(acts: Tensor, size: tuple[int, int]) -> Upsampling:
+    return Upsampling((acts.shape[2], acts.shape[3]), size, acts.device)
+
+
+def _image_size(model: nn.Module) -> tuple[int, int]:
+    height, width = generate(model, 1).shape[2:]
+    return height, width
+
+
+def _check(n: int, quantile: float, effect_n: int, top: int) -> None:
+    if n < 1 or effect_n < 0 or top < 1:
+        raise DissectError(
+            f"a dissection needs n and top of at least 1 and effect_n of at least 0; got n={n}, "
+            f"top={top}, effect_n={effect_n}"
+        )
+    if not 0 < quantile < 1:
+        raise DissectError(f"the quantile must lie between 0 and 1, not {quantile}")

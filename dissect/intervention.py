@@ -1,0 +1,78 @@
+"""An edit as a value: which units, where, how much. It can be named, varied and repeated."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import Tensor, nn
+
+from dissect.errors import DissectError
+from dissect.surgery import Gate, ablated
+from dissect.units import Units
+
+__all__ = ["Intervention"]
+
+
+@dataclass(frozen=True, eq=False)
+class Intervention:
+    """What is done to units of one layer; `on` does it to a model for a while.
+
+    Attributes:
+        units: which ones, best first.
+        gate: where the edit acts: None is everywhere (the paper), a `Gate` such as the probe only
+            at the cells whose probability is above `threshold`.
+        threshold: in [0, 1).
+        strength: from 0 (untouched) through 1 (gone) to 2 (sign turned).
+        replacement: what a removed unit becomes: `zero`, or (units.total,), a value for each unit
+            of the layer, so that the control has its own.
+
+    Raises:
+        DissectError: a threshold or a strength out of its range, a replacement of another size.
+    """
+
+    units: Units
+    gate: Gate | None = None
+    threshold: float = 0.5
+    strength: float = 1.0
+    replacement: "Literal['zero'] | Tensor" = "zero"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 2:
+            raise DissectError(f"strength must be from 0 to 2; got {self.strength:g}")
+        if not 0 <= self.threshold < 1:
+            raise DissectError(f"threshold must be in [0, 1); got {self.threshold:g}")
+        if isinstance(self.replacement, Tensor) and self.replacement.shape != (self.units.total,):
+            raise DissectError(
+                f"an intervention's replacement needs a value for each of the {self.units.total} "
+                f"units of {self.units.layer!r}, not the shape {tuple(self.replacement.shape)}"
+            )
+
+    def on(self, model: nn.Module) -> AbstractContextManager[None]:
+        """A context manager in which `model` is edited so (see `ablated`)."""
+        replacement = self.replacement
+        if isinstance(replacement, Tensor):
+            replacement = replacement[list(self.units.indices)]
+        return ablated(
+            model,
+            self.units,
+            where=self.gate,
+            threshold=self.threshold,
+            strength=self.strength,
+            replacement=replacement,
+        )
+
+    def strongest(self, k: int) -> "Intervention":
+        """The same edit of the `k` best units.
+
+        Raises:
+            DissectError: `k` below 1 or above their number.
+        """
+        return self if k == len(self.units) else replace(self, units=self.units.top(k))
+
+    def at(self, strength: float) -> "Intervention":
+        """The same edit at another strength."""
+        return replace(self, strength=strength)
+
+    def control(self, seed: int) -> "Intervention":
+        """The same edit of as many random units (see `Units.random`)."""
+        return replace(self, units=self.units.random(seed))

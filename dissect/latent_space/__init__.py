@@ -1,0 +1,48 @@
+"""Walks, vector arithmetic and directions in the latent space of a generator."""
+
+from dissect.latent_space.arithmetic import TrialScore, combined, measured, neighbours, pixel_sum
+from dissect.latent_space.directions import (
+    Direction,
+    from_components,
+    from_exemplars,
+    from_regression,
+)
+from dissect.latent_space.exemplars import Condition, Exemplars, ends, meeting, parse_conditions
+from dissect.latent_space.expression import Term, parse_expression
+from dissect.latent_space.paths import Path, StepSizes, between, step_sizes, walk_rows
+from dissect.latent_space.reading import draw, read, reader_for, segment_reader, source_of
+from dissect.latent_space.turning import TurnScore, calibrated, random_like, read_rows, scored
+
+__all__ = [
+    "Condition",
+    "Direction",
+    "Exemplars",
+    "Path",
+    "StepSizes",
+    "Term",
+    "TrialScore",
+    "TurnScore",
+    "between",
+    "calibrated",
+    "combined",
+    "draw",
+    "ends",
+    "from_components",
+    "from_exemplars",
+    "from_regression",
+    "measured",
+    "meeting",
+    "neighbours",
+    "parse_conditions",
+    "parse_expression",
+    "pixel_sum",
+    "random_like",
+    "read",
+    "read_rows",
+    "reader_for",
+    "scored",
+    "segment_reader",
+    "source_of",
+    "step_sizes",
+    "walk_rows",
+]

@@ -1,0 +1,117 @@
+"""An edit of units as a module of its own, so that it stays in a network without hooks."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dissect.errors import DissectError
+
+__all__ = ["GatedEdit"]
+
+
+class GatedEdit(nn.Module):
+    """What a layer gives, (N, C, H, W), with some of its units edited where a gate is open.
+
+    The activation a of an edited unit becomes a - strength * (a - value) at the cells where the
+    gate is open; everything else passes as it is. The gate is one 1x1 convolution, a logistic
+    function and a threshold: the probe of Radford et al. (2015), section 6.3.1, put to work. In
+    evaluation mode it gives, bit for bit, what `dissect.ablated` does with a hook, and
+    `torch.export` takes it like any other layer.
+
+    Args:
+        units: how many units the layer has (C).
+        probe: whether a probe opens the gate; without one, the region alone does.
+        grid: (H, W), where the edit keeps to a region of the grid; None is no region.
+        threshold: in [0, 1), what the probability times the region must be above.
+        strength: from 0 (no edit) through 1 (the values themselves) to 2.
+
+    Attributes:
+        edited: (C,) bool, which units are edited.
+        values: (C,) what stands in the place of an edited unit: 0 removes it.
+        region: (H, W) in [0, 1], by which the probability is multiplied; None without a grid.
+        probe: the 1x1 convolution to the logit; None where there is no probe.
+
+    Raises:
+        DissectError: a number of units, a grid, a threshold or a strength that cannot be.
+    """
+
+    edited: Tensor
+    values: Tensor
+    region: Tensor | None
+
+    def __init__(
+        self,
+        units: int,
+        *,
+        probe: bool = True,
+        grid: tuple[int, int] | None = None,
+        threshold: float = 0.5,
+        strength: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= strength <= 2:
+            raise DissectError(f"strength must be from 0 to 2, not {strength:g}")
+        if not 0 <= threshold < 1:
+            raise DissectError(f"threshold must be at least 0 and below 1, not {threshold:g}")
+        if units < 1 or (grid is not None and min(grid) < 1):
+            raise DissectError("an edit needs a layer of at least 1 unit, on a grid of such cells")
+        self.threshold, self.strength = float(threshold), float(strength)
+        self.register_buffer("edited", torch.zeros(units, dtype=torch.bool))
+        self.register_buffer("values", torch.zeros(units))
+        self.register_buffer("region", None if grid is None else torch.ones(*grid))
+        # It is the probe's, not the network's to train.
+        self.probe = nn.Conv2d(units, 1, 1).requires_grad_(False) if probe else None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The arguments that make such a module, but for `units`; what JSON can hold."""
+        return {
+            "probe": self.probe is not None,
+            "grid": None if self.region is None else list(self.region.shape),
+            "threshold": self.threshold,
+            "strength": self.strength,
+        }
+
+    def forward(self, activation: Tensor) -> Tensor:
+        """The edited activation, of the same shape."""
+        units = len(self.edited)
+        if activation.ndim < 2 or activation.shape[1] != units:
+            raise DissectError(
+                f"this edit is of a layer of {units} units, and got {tuple(activation.shape)}"
+            )
+        shape = (1, units, *([1] * (activation.ndim - 2)))
+        values = self.values.to(activation.dtype).reshape(shape)
+        after = values if self.strength == 1 else activation - self.strength * (activation - values)
+        chosen = self.edited.reshape(shape)
+        if self.probe is not None or self.region is not None:
+            chosen = chosen & self._open(activation.detach()).unsqueeze(1)
+        return torch.where(chosen, after, activation)
+
+    def extra_repr(self) -> str:
+        """What `print` says of it beside the convolution."""
+        return f"threshold={self.threshold:g}, strength={self.strength:g}"
+
+    def _open(self, activation: Tensor) -> Tensor:
+        """The cells where the edit acts, (N, H, W) or (1, H, W), bool."""
+        if activation.ndim != 4:
+            raise DissectError(f"a gate needs a grid (N, C, H, W), not {tuple(activation.shape)}")
+        if self.region is not None and self.region.shape != activation.shape[2:]:
+            raise DissectError(
+                f"this edit keeps to a region of a {tuple(self.region.shape)} grid, and got "
+                f"{tuple(activation.shape)}"
+            )
+        if self.probe is None:
+            assert self.region is not None
+            return self.region.unsqueeze(0) > self.threshold
+        # As `Probe.probability` has it, step for step: the last bit decides at the threshold.
+        kind = torch.float64 if activation.dtype == torch.float64 else torch.float32
+        assert self.probe.bias is not None
+        logit = F.conv2d(
+            activation.to(kind), self.probe.weight.to(kind), self.probe.bias.to(kind)
+        ).squeeze(1)
+        found = logit.sigmoid()
+        if self.region is not None:
+            found = found * self.region.to(kind)
+        return found > self.threshold

@@ -1,0 +1,208 @@
+"""The boxes of one concept in a COCO file; a change is on the disk before it is answered."""
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dissect.annotations import AnnotatedImage, Annotations, Box
+from dissect.errors import DissectError
+from dissect.files import read_json
+from dissect.studio.pictures import Pictures, identity
+
+__all__ = ["BoxFile", "ConflictError", "Drawn"]
+
+_MOST_BOXES = 200
+# Seconds after which nobody is still writing a file.
+_ABANDONED = 60
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The boxes on one image.
+
+    Attributes:
+        boxes: none is "looked at, and nothing there"; None is "not looked at yet".
+    """
+
+    boxes: tuple[Box, ...] | None
+
+    @property
+    def version(self) -> str:
+        """What changes when the boxes do; a change must name the version that it is made to."""
+        if self.boxes is None:
+            return "unseen"
+        return hashlib.sha256(json.dumps(self.plain).encode()).hexdigest()[:16]
+
+    @property
+    def plain(self) -> list[list[float]] | None:
+        """The boxes as lists of left, top, width, height."""
+        if self.boxes is None:
+            return None
+        return [[box.x, box.y, box.width, box.height] for box in self.boxes]
+
+
+class ConflictError(DissectError):
+    """The boxes were changed by somebody else since they were looked at.
+
+    Attributes:
+        current: what they are now.
+    """
+
+    def __init__(self, message: str, current: Drawn) -> None:
+        super().__init__(message)
+        self.current = current
+
+
+class BoxFile:
+    """A COCO file of one concept; the images in it are those that somebody looked at.
+
+    Images of the file that are not among `pictures` are kept as they are. Where something else
+    writes to the file, it is read again before the next change.
+
+    Raises:
+        DissectError: the file cannot be read, is of another model or of images of another size,
+            or holds more than boxes of the concept, which writing it would lose.
+    """
+
+    def __init__(
+        self, path: Path, concept: str, pictures: Pictures, info: dict[str, Any] | None = None
+    ) -> None:
+        self.path = path
+        self.concept = concept
+        self._pictures = pictures
+        self._places = {pictures.key(place): place for place in range(len(pictures))}
+        self._new_info = info or {}
+        self._lock = threading.Lock()
+        _sweep(path)
+        with self._lock:
+            self._read()
+
+    def drawn(self) -> list[Drawn]:
+        """The boxes on every picture."""
+        with self._lock:
+            self._read_if_changed()
+            return [self._at(place) for place in range(len(self._pictures))]
+
+    def annotations(self) -> Annotations:
+        """Everything in the file."""
+        with self._lock:
+            self._read_if_changed()
+            return self._annotations
+
+    def change(self, place: int, boxes: Sequence[Box] | None, version: str) -> Drawn:
+        """The boxes on one picture, now these and on the disk; None takes it out of the file.
+
+        Raises:
+            ConflictError: they are no longer of that version; nothing is changed.
+            DissectError: a box outside the image, too many of them, or a file that cannot be
+                written; nothing is changed.
+        """
+        if boxes is not None and len(boxes) > _MOST_BOXES:
+            raise DissectError(f"an image holds at most {_MOST_BOXES} boxes, not {len(boxes)}")
+        with self._lock:
+            self._read_if_changed()
+            before = self._at(place)
+            if before.version != version:
+                raise ConflictError(
+                    f"the {self.concept} boxes of {self._pictures.name(place)} were changed in "
+                    "another tab or program, and your change was not saved: here is what they are "
+                    "now",
+                    before,
+                )
+            images = [
+                image
+                for image in self._annotations.images
+                if identity(image) != self._pictures.key(place)
+            ]
+            if boxes is not None:
+                known = self._by_place.get(place) or self._pictures.blank(place)
+                images.append(replace(known, boxes=tuple(boxes)))
+            images.sort(key=self._order)
+            annotations = replace(self._annotations, images=tuple(images))
+            annotations.save(self.path)
+            self._take(annotations)
+            return self._at(place)
+
+    def _order(self, image: AnnotatedImage) -> int:
+        return self._places.get(identity(image), len(self._places))
+
+    def _at(self, place: int) -> Drawn:
+        image = self._by_place.get(place)
+        return Drawn(None if image is None else image.boxes)
+
+    def _read_if_changed(self) -> None:
+        if _stamp(self.path) != self._stamp:
+            self._read()
+
+    def _read(self) -> None:
+        if not self.path.exists():
+            info = {"pass": "first", **self._new_info}
+            self._take(Annotations(self.concept, (), self._pictures.model, info))
+            return
+        _refuse_to_lose(self.path, self.concept)
+        annotations = Annotations.load(self.path, self.concept, allow_empty=True)
+        if self._pictures.model is not None:
+            annotations.check_model(self._pictures.model)
+        height, width = self._pictures.size
+        for image in annotations.images:
+            if identity(image) in self._places and (image.height, image.width) != (height, width):
+                raise DissectError(
+                    f"{self.path} has {image.name!r} at {image.width} x {image.height} pixels, and "
+                    f"here it is {width} x {height}: give the --size that the boxes were drawn at"
+                )
+        self._take(annotations)
+
+    def _take(self, annotations: Annotations) -> None:
+        self._stamp = _stamp(self.path)
+        self._annotations = annotations
+        self._by_place = {
+            self._places[identity(image)]: image
+            for image in annotations.images
+            if identity(image) in self._places
+        }
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes left half-written beside the file."""
+    for left in path.parent.glob(f".{path.name}.????????"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _ABANDONED:
+                left.unlink()
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _refuse_to_lose(path: Path, concept: str) -> None:
+    """An error, where the file holds what a file of boxes of one concept cannot."""
+    coco = read_json(path)
+    if not isinstance(coco, dict):
+        return  # reading it as COCO says what is wrong
+    categories, annotations = coco.get("categories"), coco.get("annotations")
+    names = [one.get("name") for one in _objects(categories)]
+    if names and names != [concept]:
+        listed = ", ".join(map(repr, names[:8]))
+        raise DissectError(
+            f"{path} is about {listed}; boxes are drawn in a file for each concept, and saving "
+            f"{concept!r} there would lose the rest: give another --out"
+        )
+    if any(one.get("segmentation") or one.get("iscrowd") for one in _objects(annotations)):
+        raise DissectError(
+            f"{path} holds polygons or masks, which saving boxes would lose: give another --out"
+        )
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []

@@ -1,0 +1,356 @@
+"""A generator taken apart: units of a layer by their part in a concept, and edits seen at once."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dissect.annotated import annotated_latents, fit_from_boxes, grid_layers
+from dissect.annotations import Annotations
+from dissect.comparison import fresh_latents
+from dissect.data import to_images
+from dissect.effect import Effect, measure, observe
+from dissect.errors import DissectError
+from dissect.files import write_bytes
+from dissect.hooks import activations
+from dissect.models import Generator, save_checkpoint
+from dissect.probe import Probe
+from dissect.records import near_names
+from dissect.segment import Segmenter
+from dissect.studio.painter import Painter, Pixels, png
+from dissect.surgery import Gate, ablated, bake
+from dissect.units import Units
+
+__all__ = ["Edit", "Edited", "Explorer", "Measured", "Study"]
+
+_STUDIES_KEPT = 12
+_TOP_SAMPLES = 5
+_SCALE = 4
+_FRESH = 48
+
+Where = Literal["everywhere", "probe", "brush"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """The units of one layer beside one concept.
+
+    Attributes:
+        probe: fitted to the concept's boxes, its score left out.
+        grid: rows and columns of the layer.
+        scores: by name, one number a unit, larger is more of the concept; further rankings are
+            further entries, and the page offers every one.
+        top: for each unit the samples on which it is strongest: (seed, index, cell).
+        ceiling: (C,), the largest activation of each unit on the annotated samples.
+        inside: (C,), the mean activation of each unit inside boxes: what insertion puts in.
+    """
+
+    probe: Probe
+    grid: tuple[int, int]
+    scores: Mapping[str, Sequence[float]]
+    top: Sequence[Sequence[tuple[int, int, int]]]
+    ceiling: Tensor
+    inside: Tensor
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What is done to a sample.
+
+    Attributes:
+        units: of a layer, by number.
+        strength: from 0 (untouched) through 1 (gone) to 2 (sign turned).
+        where: everywhere (the paper), where the probe sees the concept, or in brushed cells.
+        threshold: of the probe.
+        remove: numbers of the cells, row by row, that were brushed to remove the units in.
+        insert: the same, to put in what the units do inside boxes.
+    """
+
+    units: tuple[int, ...]
+    strength: float = 1.0
+    where: Where = "everywhere"
+    threshold: float = 0.5
+    remove: tuple[int, ...] = ()
+    insert: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A sample as an edit leaves it, (H, W, 3), and the segmenter's classes of it, (H, W)."""
+
+    pixels: Pixels
+    labels: NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The share of a concept's pixels that an edit removes on samples that nobody looked at.
+
+    Attributes:
+        n: how many samples.
+        removed, removed_ci: the edit, and 95% over resampled samples.
+        random, random_ci: as many random units of the layer, edited in the same way.
+    """
+
+    n: int
+    removed: float
+    removed_ci: tuple[float, float]
+    random: float
+    random_ci: tuple[float, float]
+
+
+class Explorer:
+    """One generator: its layers, what is known of its concepts, and its samples edited.
+
+    Args:
+        painter: the generator.
+        concepts: by name, a function to the boxes as they are now.
+        segmenter: what counts a concept's pixels; None leaves all of that out.
+        out: the folder that units, pictures and checkpoints are saved in.
+    """
+
+    def __init__(
+        self,
+        painter: Painter,
+        concepts: Mapping[str, Callable[[], Annotations]],
+        segmenter: Segmenter | None,
+        out: Path,
+    ) -> None:
+        self.painter = painter
+        self.segmenter = segmenter
+        self.layers = tuple(grid_layers(painter.model))
+        self._concepts = dict(concepts)
+        self._out = out
+        self._studies: OrderedDict[object, Study] = OrderedDict()
+        self._saving = threading.Lock()
+
+    def concepts(self) -> dict[str, int]:
+        """The concepts that have boxes, and how many."""
+        counted = {name: boxes().n_boxes for name, boxes in self._concepts.items()}
+        return {name: boxes for name, boxes in counted.items() if boxes}
+
+    def study(self, layer: str, concept: str) -> Study:
+        """The units of a layer beside a concept; slow the first time.
+
+        Raises:
+            DissectError: no such layer or concept, or boxes that no probe can be fitted to.
+        """
+        if layer not in self.layers:
+            raise DissectError(f"no layer {layer!r} to explore: {near_names(layer, self.layers)}")
+        if concept not in self._concepts:
+            raise DissectError(
+                f"no boxes of {concept!r} here: {near_names(concept, self._concepts)}"
+            )
+        boxes = self._concepts[concept]()
+        key = (layer, concept, boxes.images)
+        with self.painter.lock:
+            if key not in self._studies:
+                self._studies[key] = _study(self.painter, boxes, layer)
+                while len(self._studies) > _STUDIES_KEPT:
+                    self._studies.popitem(last=False)
+            self._studies.move_to_end(key)
+            return self._studies[key]
+
+    def units(self, study: Study, indices: Sequence[int], rule: str | None = None) -> Units:
+        """Units of the study's layer by number, in their order of strength.
+
+        Raises:
+            DissectError: a number that is no unit's, or one twice.
+        """
+        strength = study.scores["weight"]
+        ranked = sorted(indices, key=lambda unit: -strength[unit] if unit < len(strength) else 0)
+        return Units(
+            layer=study.probe.layer,
+            indices=tuple(ranked),
+            total=len(strength),
+            concept=study.probe.concept or None,
+            rule=rule,
+            model=self.painter.fingerprint,
+        )
+
+    def strengths(self, layer: str, seed: int, index: int) -> Tensor:
+        """What every unit of a layer does on one sample, (C, h, w)."""
+        if layer not in self.layers:
+            raise DissectError(f"no layer {layer!r} to explore: {near_names(layer, self.layers)}")
+        with self.painter.lock:
+            z = self.painter.latent(seed, index)
+            return activations(self.painter.model, layer, z, to="cpu")[0]
+
+    def before(self, seed: int, index: int) -> Edited:
+        """A sample as it is."""
+        return self._seen(self.painter.draw(self.painter.latent(seed, index)))
+
+    def after(self, study: Study, edit: Edit, seed: int, index: int) -> Edited:
+        """A sample after an edit.
+
+        Raises:
+            DissectError: units or cells that the layer does not have, or a value out of range.
+        """
+        units = self.units(study, edit.units)
+        with self.painter.lock, self._edited(study, units, edit):
+            images = self.painter.draw(self.painter.latent(seed, index))
+        return self._seen(images)
+
+    def control(self, study: Study, edit: Edit, seed: int, index: int, draw: int) -> Edited:
+        """A sample after the same edit of as many random units.
+
+        Raises:
+            DissectError: as `after`.
+        """
+        units = self.units(study, edit.units).random(draw)
+        with self.painter.lock, self._edited(study, units, edit):
+            images = self.painter.draw(self.painter.latent(seed, index))
+        return self._seen(images)
+
+    def measured(self, study: Study, concept: str, edit: Edit, seed: int, draw: int) -> Measured:
+        """What an edit removes of a concept on fresh samples of a seed, beside the control.
+
+        Raises:
+            DissectError: no segmenter, one that does not know the concept, or a brushed edit,
+                which is about one sample.
+        """
+        if self.segmenter is None:
+            raise DissectError("without a segmenter nothing can be counted: give --segmenter FILE")
+        if edit.where == "brush":
+            raise DissectError(
+                "what was brushed is about one sample, and cannot be measured on many"
+            )
+        model, units = self.painter.model, self.units(study, edit.units)
+        z = fresh_latents(model, _FRESH, seed, self._concepts[concept]())
+        with self.painter.lock:
+            before = observe(model, self.segmenter, z)
+            effects = [
+                measure(
+                    model,
+                    self.segmenter,
+                    z,
+                    study.probe.concept,
+                    partial(self._edited, study, chosen, edit),
+                    before=before,
+                )
+                for chosen in (units, units.random(draw))
+            ]
+        of_edit, of_random = effects
+        return Measured(
+            n=len(z),
+            removed=of_edit.removed(),
+            removed_ci=of_edit.interval(Effect.removed),
+            random=of_random.removed(),
+            random_ci=of_random.interval(Effect.removed),
+        )
+
+    def between(self, start: Tensor, end: Tensor, shares: Sequence[float]) -> Pixels:
+        """Samples on the straight line between two latents (Radford et al. 2015, section 6.1)."""
+        z = torch.cat([torch.lerp(start, end, share) for share in shares])
+        return self.painter.pixels(z)
+
+    def save_units(self, study: Study, edit: Edit) -> Path:
+        """The file that now holds the units."""
+        units = self.units(study, edit.units, "chosen in the studio")
+        with self._free("units", "json") as path:
+            return units.save(path)
+
+    def save_picture(self, pictures: Sequence[Pixels]) -> Path:
+        """The file that now holds the pictures side by side, enlarged."""
+        joined = np.concatenate(list(pictures), axis=1)
+        enlarged = joined.repeat(_SCALE, axis=0).repeat(_SCALE, axis=1)
+        with self._free("picture", "png") as path:
+            return write_bytes(path, png(enlarged), force=False)
+
+    def save_checkpoint(self, study: Study, edit: Edit) -> Path:
+        """The file that now holds the generator with the units removed.
+
+        Raises:
+            DissectError: an edit that weights cannot express, or a generator of another kind.
+        """
+        if edit.where != "everywhere" or edit.strength != 1:
+            raise DissectError(
+                "only units removed everywhere, at strength 1, can be written into the weights"
+            )
+        model = self.painter.model
+        if not isinstance(model, Generator):
+            raise DissectError("only generators of dissect can be saved; use bake() from Python")
+        units = self.units(study, edit.units, "chosen in the studio")
+        card = {"edit": {"layer": units.layer, "units": list(units.indices), "rule": units.rule}}
+        with self.painter.lock:
+            baked = bake(model, units)
+        with self._free("edited", "safetensors") as path:
+            return save_checkpoint(path, baked, card=card, force=False)
+
+    @contextmanager
+    def _free(self, stem: str, suffix: str) -> Iterator[Path]:
+        """A path in the folder that nothing is at; one is given at a time."""
+        with self._saving:
+            paths = (self._out / f"{stem}-{number}.{suffix}" for number in count(1))
+            yield next(path for path in paths if not path.exists())
+
+    @contextmanager
+    def _edited(self, study: Study, units: Units, edit: Edit) -> Iterator[None]:
+        """The generator with an edit; whoever opens it holds the lock."""
+        model = self.painter.model
+        remove, insert = (_cells(cells, study.grid) for cells in (edit.remove, edit.insert))
+        with ExitStack() as edits:
+            gates: dict[str, Gate | Tensor] = {"probe": study.probe, "brush": remove}
+            where = gates.get(edit.where)
+            if edit.where != "brush" or edit.remove:
+                removal = ablated(
+                    model,
+                    units,
+                    where=where,
+                    threshold=edit.threshold,
+                    strength=edit.strength,
+                )
+                edits.enter_context(removal)
+            if edit.where == "brush" and edit.insert:
+                typical = study.inside[list(units.indices)]
+                edits.enter_context(
+                    ablated(model, units, where=insert, strength=edit.strength, replacement=typical)
+                )
+            yield
+
+    def _seen(self, images: Tensor) -> Edited:
+        labels = None
+        if self.segmenter is not None:
+            labels = self.segmenter.labels(images)[0].to(torch.uint8).cpu().numpy()
+        return Edited(to_images(images)[0], labels)
+
+
+def _study(painter: Painter, boxes: Annotations, layer: str) -> Study:
+    probe = fit_from_boxes(painter.model, boxes, layer, scored=False)
+    acts = activations(painter.model, layer, annotated_latents(painter.model, boxes), to="cpu")
+    grid = (acts.shape[2], acts.shape[3])
+    flat = acts.flatten(2)
+    peak, cell = flat.max(2)
+    best = peak.topk(min(_TOP_SAMPLES, len(peak)), dim=0).indices.T.tolist()
+    rows = boxes.latent_rows
+    inside = boxes.coverage(grid) >= probe.settings.inside
+    return Study(
+        probe=probe,
+        grid=grid,
+        scores={"weight": (probe.weight * probe.scale).tolist()},
+        top=[
+            [(*rows[place], int(cell[place, unit])) for place in places]
+            for unit, places in enumerate(best)
+        ],
+        ceiling=peak.max(0).values,
+        inside=acts.permute(0, 2, 3, 1)[inside].mean(0),
+    )
+
+
+def _cells(numbers: Sequence[int], grid: tuple[int, int]) -> Tensor:
+    rows, columns = grid
+    if any(not 0 <= number < rows * columns for number in numbers):
+        raise DissectError(f"cells of the {rows}x{columns} grid are 0 to {rows * columns - 1}")
+    cells = torch.zeros(rows * columns, dtype=torch.bool)
+    cells[list(numbers)] = True
+    return cells.reshape(rows, columns)

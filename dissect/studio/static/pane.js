@@ -1,0 +1,106 @@
+// One sample with what lies over it: a mask, a unit's activation, brushed cells.
+
+import { element, paint, shape } from "./dom.js";
+
+const MASK = [255, 214, 10];
+const HEAT = [255, 60, 40];
+
+/** A pane called `title`; `brush(cell, first)` is told of strokes, `key(event)` of key presses. */
+export function makePane(title, { brush, key }) {
+  const canvas = element("canvas");
+  const over = element("canvas");
+  const svg = shape("svg", { preserveAspectRatio: "none", "aria-hidden": true });
+  const named = { role: "img", "aria-label": title };
+  const view = element("div", { className: "view", tabIndex: 0, ...named }, canvas, over, svg);
+  const side = element("span", { className: "quiet" });
+  const heading = element("figcaption", {}, element("b", { textContent: title }), side);
+  const node = element("figure", { className: "pane" }, heading, view);
+  let grid = [1, 1];
+  let stroke = null;
+
+  function cell(event) {
+    const bounds = view.getBoundingClientRect();
+    const column = Math.floor(((event.clientX - bounds.left) / bounds.width) * grid[1]);
+    const row = Math.floor(((event.clientY - bounds.top) / bounds.height) * grid[0]);
+    const inside = column >= 0 && row >= 0 && column < grid[1] && row < grid[0];
+    return inside ? row * grid[1] + column : null;
+  }
+
+  /** The cells on the way from one to another, for a quick hand skips some. */
+  function line(from, to) {
+    const [row, column] = [Math.floor(from / grid[1]), from % grid[1]];
+    const [down, across] = [Math.floor(to / grid[1]) - row, (to % grid[1]) - column];
+    const steps = Math.max(Math.abs(down), Math.abs(across));
+    return Array.from({ length: steps }, (_, step) => {
+      const share = (step + 1) / steps;
+      return Math.round(row + down * share) * grid[1] + Math.round(column + across * share);
+    });
+  }
+
+  view.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    const at = cell(event);
+    if (at === null || !brush(at, true, event)) return;
+    event.preventDefault();
+    view.focus({ preventScroll: true });
+    stroke = at;
+    view.setPointerCapture(event.pointerId);
+  });
+  view.addEventListener("pointermove", (event) => {
+    if (stroke === null) return;
+    const at = cell(event);
+    if (at === null || at === stroke) return;
+    for (const between of line(stroke, at)) brush(between, false, event);
+    stroke = at;
+  });
+  for (const end of ["pointerup", "pointercancel"]) view.addEventListener(end, () => { stroke = null; });
+  view.addEventListener("keydown", (event) => {
+    if (key(event)) event.preventDefault();
+  });
+
+  /** Draw values from 0 to 255 over the picture, in a colour. */
+  function tint(values, rows, columns, [red, green, blue], most) {
+    over.width = columns;
+    over.height = rows;
+    const image = new ImageData(columns, rows);
+    values.forEach((value, place) => {
+      image.data.set([red, green, blue, value * most], place * 4);
+    });
+    over.getContext("2d").putImageData(image, 0, 0);
+  }
+
+  return {
+    node,
+    view,
+    show(pixels, width, height) {
+      paint(canvas, pixels, width, height);
+      view.style.aspectRatio = `${width} / ${height}`;
+    },
+    caption(text) {
+      side.textContent = text;
+    },
+    describe(text) {
+      view.setAttribute("aria-label", text);
+    },
+    mask(labels, number, width, height) {
+      tint(Array.from(labels, (label) => (label === number ? 255 : 0)), height, width, MASK, 0.55);
+    },
+    heat(values) {
+      tint(values, ...grid, HEAT, 0.8);
+    },
+    clear() {
+      over.width = over.width;
+    },
+    grid(rows, columns) {
+      grid = [rows, columns];
+      svg.setAttribute("viewBox", `0 0 ${columns} ${rows}`);
+    },
+    brushed(cells, cursor) {
+      const rect = (at, name) => shape("rect", {
+        x: at % grid[1], y: Math.floor(at / grid[1]), width: 1, height: 1, class: name,
+      });
+      svg.replaceChildren(...[...cells].map(([at, kind]) => rect(at, `brushed ${kind}`)));
+      if (cursor !== null) svg.append(rect(cursor, "cursor"));
+    },
+  };
+}

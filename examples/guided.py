@@ -1,0 +1,67 @@
+"""Figure 5 through the API: what a discriminator's features answer to, and one by every method.
+
+    python examples/guided.py
+
+Writes out/guided.png (the first six features beside random filters) and out/methods.png (one
+feature on its strongest images: the plain gradient, guided backpropagation by both rules, and the
+other methods of captum).
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+import dissect
+from dissect import attribution
+from dissect.data import source, to_tensor
+from dissect.figures import guided_sheet, labelled_rows, signed_images
+from dissect.files import save_image
+
+LAYER, UNIT = "layer4x4", 5
+
+
+def main() -> None:
+    """Find the strongest images, print what the features answer to, draw both pictures."""
+    discriminator = dissect.load("bedrooms64", network="discriminator")
+    bedrooms = source("bedrooms", count=2_000, seed=1)
+    twin = attribution.random_twin(discriminator, bedrooms)
+
+    sides = {}
+    for name, network in {"random": twin, "trained": discriminator}.items():
+        study = attribution.study_features(network, LAYER, bedrooms, range(6), called=name)
+        assert study.shares is not None
+        for unit, ratios in zip(study.shares.units, study.shares.over_chance, strict=True):
+            best = int(np.nanargmax(ratios))
+            print(f"{name} feature {unit}: {study.shares.classes[best]} {ratios[best]:.2f}")
+        sides[name] = attribution.pictures(network, bedrooms, study.responses, n_units=6, n=5)
+    sheet = guided_sheet(sides["random"], sides["trained"])
+    print("wrote", save_image(Path("out/guided.png"), sheet))
+
+    found = attribution.strongest(discriminator, LAYER, bedrooms, [UNIT], k=8)
+    pixels = bedrooms.images(found.image[0])
+    target = (discriminator, to_tensor(pixels), LAYER, UNIT, torch.from_numpy(found.place[0]))
+    methods = {
+        "plain gradient": attribution.saliency(*target, absolute=False),
+        "guided, strict": attribution.guided_backprop(*target),
+        "guided, leaky": attribution.guided_backprop(*target, rule="leaky"),
+        "deconvolution": attribution.deconvolution(*target),
+        "integrated\ngradients": attribution.integrated_gradients(*target),
+        "Grad-CAM\non layer16x16": attribution.grad_cam(*target, at="layer16x16"),
+        "occlusion": attribution.occlusion(*target),
+    }
+    rows = {"image": pixels, **{name: as_pixels(said) for name, said in methods.items()}}
+    caption = f"feature {UNIT} of {LAYER}, where it responds most"
+    print("wrote", save_image(Path("out/methods.png"), labelled_rows(rows, caption=caption)))
+
+
+def as_pixels(said: Tensor) -> np.ndarray:
+    """What a method said, at the size of the images, 0 in mid grey: (N, 64, 64, 3) uint8."""
+    large = interpolate(said, (64, 64)).expand(-1, 3, -1, -1)
+    return signed_images(large.permute(0, 2, 3, 1).numpy())
+
+
+if __name__ == "__main__":
+    main()

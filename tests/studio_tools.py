@@ -1,0 +1,150 @@
+"""A generator whose unit 0 draws bright spots, and a server of the studio in a thread."""
+
+import http.client
+import json
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import torch
+from torch import nn
+
+from dissect.annotations import AnnotatedImage, Annotations, Box
+from dissect.segment import Segmenter
+from dissect.studio import (
+    Drawing,
+    Explorer,
+    Painter,
+    SamplePictures,
+    Workspace,
+    make_server,
+    take_place,
+)
+
+SIDE = 32
+CLASSES = ("wall", "spot")
+
+
+class Spots(nn.Module):
+    """Latents (N, 2) to 4 units on an 8x8 grid: a spot of 2x2 cells, its negative, two others."""
+
+    def forward(self, z):
+        column, row = ((z.clamp(-1, 0.999) + 1) * 3.5).long().T
+        units = torch.full((len(z), 4, 8, 8), 0.25)
+        units[:, 0] = 0.0
+        units[:, 1] = 1.0
+        for place in range(len(z)):
+            across = slice(int(column[place]), int(column[place]) + 2)
+            down = slice(int(row[place]), int(row[place]) + 2)
+            units[place, 0, down, across] = 1.0
+            units[place, 1, down, across] = 0.0
+        units[:, 2] = torch.sin(9 * z.sum(1))[:, None, None].abs()
+        return units
+
+
+class Toy(nn.Module):
+    """Images (N, 3, 32, 32), dark but for what unit 0 draws."""
+
+    latent_size = 2
+
+    def __init__(self):
+        super().__init__()
+        self.layer8x8 = Spots()
+        self.rgb = nn.Upsample(scale_factor=4)
+        self.tone = nn.Parameter(torch.tensor(-0.5))
+
+    def forward(self, z):
+        units = self.rgb(self.layer8x8(z))
+        return (self.tone + 1.25 * units[:, :1] + 0.1 * units[:, 2:3]).expand(-1, 3, -1, -1)
+
+
+def toy():
+    """The factory, for the command line."""
+    return Toy()
+
+
+def spot_of(painter, index):
+    """The box around the spot of a sample of seed 0."""
+    units = painter.model.layer8x8(painter.latent(0, index))[0, 0]
+    rows, columns = torch.where(units > 0)
+    return Box(4.0 * int(columns.min()), 4.0 * int(rows.min()), 8.0, 8.0)
+
+
+def spot_boxes(painter, n=12):
+    """Boxes around the spots of the first samples of seed 0."""
+    images = tuple(
+        AnnotatedImage(SIDE, SIDE, (spot_of(painter, index),), seed=0, index=index)
+        for index in range(n)
+    )
+    return Annotations("spot", images, painter.fingerprint)
+
+
+def segmenter():
+    """Eyes that call what is bright a spot."""
+    return Segmenter(CLASSES, lambda images: (images.mean(1) > 0.3).long())
+
+
+def workspace(folder, concepts=("spot", "door"), n=12):
+    """A workspace in which everything is there: boxes to draw, a generator, a segmenter."""
+    painter = Painter("toy", Toy().eval())
+    pictures = SamplePictures(painter, [(0, index) for index in range(n)])
+    drawing = Drawing(folder / "boxes", pictures, concepts, painter.grids())
+    boxes = spot_boxes(painter)
+    explorer = Explorer(painter, {"spot (given)": lambda: boxes}, segmenter(), folder / "saved")
+    return Workspace("toy", drawing, {"toy": explorer})
+
+
+@dataclass(frozen=True)
+class Client:
+    """Speaks to a server as a browser would, or as one must not."""
+
+    url: str
+
+    def request(self, method, path, body=None, headers=None, *, token=True, host=None):
+        """Status, headers and body of one answer; `path` comes after the token."""
+        parts = urlsplit(self.url)
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
+        try:
+            prefix = parts.path if token is True else token or "/"
+            connection.putrequest(method, prefix + path, skip_host=True, skip_accept_encoding=True)
+            connection.putheader("Host", host or parts.netloc)
+            sent = dict(headers or {})
+            if body is not None:
+                sent.setdefault("Content-Type", "application/json")
+                sent.setdefault("Content-Length", str(len(body)))
+            for name, value in sent.items():
+                connection.putheader(name, value)
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.read()
+        finally:
+            connection.close()
+
+    def get(self, path):
+        """Status and JSON."""
+        status, _, body = self.request("GET", path)
+        return status, json.loads(body)
+
+    def post(self, path, value):
+        """Status and JSON."""
+        status, _, body = self.request("POST", path, json.dumps(value).encode())
+        return status, json.loads(body)
+
+
+@contextmanager
+def running(workspace):
+    """A client of a server that serves the workspace."""
+    place = take_place()
+    server = make_server(place, workspace)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [place.listener]}, daemon=True)
+    thread.start()
+    try:
+        yield Client(place.url)
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        place.listener.close()
+
+
+__all__ = ["Client", "Toy", "running", "spot_boxes", "spot_of", "toy", "workspace"]
