@@ -7,7 +7,6 @@ import typer
 
 from dissect.cli.options import Boxes, Concept, Device, Json, Model, Out
 from dissect.cli.output import Output
-from dissect.cli.probe import open_boxes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +41,7 @@ def segment(
 ) -> None:
     """Score the segmenter on held-out renders, and on samples against boxes drawn by eye."""
     from dissect.annotated import annotated_images
+    from dissect.annotations import Annotations, annotation_file
     from dissect.data import RenderedSource, source
     from dissect.figures import rasterized
     from dissect.files import save_image
@@ -52,7 +52,7 @@ def segment(
     place = resolve_device(device)
     eyes = open_segmenter(segmenter, device=place)
     eyes.number(concept)
-    annotations = open_boxes(boxes, model, concept)
+    annotations = Annotations.load(boxes or annotation_file(model, concept), concept)
     images = annotated_images(load(model, device=place), annotations)
     found = box_score(eyes, images, annotations)
     held_out = source("bedrooms", count=renders, seed=_HELD_OUT_SEED)
