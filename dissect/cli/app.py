@@ -16,6 +16,7 @@ from dissect.cli import (
     probe,
     rules,
     sample,
+    segment,
     studio,
     train,
     turn,
@@ -61,6 +62,7 @@ app.command("choose")(rules.choose)
 app.command("units")(units.units)
 app.command("guided")(guided.guided)
 app.command("sample")(sample.sample)
+app.command("segment")(segment.segment)
 app.command("annotate")(studio.annotate)
 app.command("studio")(studio.studio)
 app.command("train")(train.train)

@@ -1,11 +1,15 @@
 """`dissect train --segmenter`: the segmenter, on renders and their masks."""
 
 from pathlib import Path
+from typing import Any
 
 from dissect.cli.output import Output
 from dissect.errors import DissectError
 
 __all__ = ["train_segmenter"]
+
+# Samples that it gets used to: of a seed that nothing is chosen or measured on.
+_SAMPLES, _SAMPLE_SEED = 3_000, 77
 
 
 def train_segmenter(
@@ -14,16 +18,17 @@ def train_segmenter(
     steps: int,
     batch_size: int,
     seed: int,
+    adapt_to: str | None,
     device: str,
     out: Path,
     output: Output,
 ) -> None:
-    """Train a segmenter on a rendered source and write segmenter.safetensors."""
+    """Train a segmenter on a rendered source, and on samples of `adapt_to`; write it."""
     import time
 
     from dissect.data import RenderedSource
     from dissect.data import source as open_source
-    from dissect.models import resolve_device
+    from dissect.models import generate, load, resolve_device
     from dissect.progress import progress_bar
     from dissect.segment import save_segmenter
     from dissect.training.segmenter import SegmenterConfig, train_segmenter
@@ -31,7 +36,11 @@ def train_segmenter(
     opened = open_source(source, count=images)
     if not isinstance(opened, RenderedSource):
         raise DissectError(f"a segmenter needs masks, and {source} has none: use bedrooms")
+    place = resolve_device(device)
     config = SegmenterConfig(steps=steps, batch_size=batch_size, seed=seed)
+    samples = None
+    if adapt_to is not None:
+        samples = generate(load(adapt_to, device=place), _SAMPLES, seed=_SAMPLE_SEED).clamp(-1, 1)
     started = time.perf_counter()
     with progress_bar("training", steps) as advance:
 
@@ -41,10 +50,13 @@ def train_segmenter(
             if step % 100 == 0:
                 output.note(f"step {step} of {steps}: {text}")
 
-        network = train_segmenter(opened, config, device=resolve_device(device), watch=watch)
+        network = train_segmenter(opened, config, samples=samples, device=place, watch=watch)
     elapsed = time.perf_counter() - started
     seconds = round(elapsed)
-    card = {"source": source, "images": images, "steps": steps, "batch_size": batch_size}
+    card: dict[str, Any] = {"source": source, "images": images}
+    card |= {"steps": steps, "batch_size": batch_size}
+    if adapt_to is not None:
+        card |= {"adapted_to": adapt_to, "samples": _SAMPLES, "sample_seed": _SAMPLE_SEED}
     path = save_segmenter(
         out / "segmenter.safetensors", network, card={**card, "seed": seed, "seconds": seconds}
     )

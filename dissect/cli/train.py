@@ -25,7 +25,7 @@ __all__ = ["train"]
 _FIELDS = {"width": "generator_width"}
 _STEPS_A_LINE = 100
 _ATTRIBUTE_IMAGES, _ATTRIBUTE_STEPS, _ATTRIBUTE_BATCH = 40_000, 3_000, 64
-_SEGMENTER_IMAGES, _SEGMENTER_STEPS, _SEGMENTER_BATCH = 20_000, 1_500, 32
+_SEGMENTER_IMAGES, _SEGMENTER_STEPS, _SEGMENTER_BATCH = 40_000, 2_100, 32
 
 
 def train(
@@ -63,6 +63,10 @@ def train(
             "--segmenter", help="Train the segmenter on a rendered source and its masks instead."
         ),
     ] = False,
+    adapt_to: Annotated[
+        str | None,
+        typer.Option(help="With --segmenter: a generator whose samples it is to get used to."),
+    ] = None,
     attributes: Annotated[
         bool,
         typer.Option("--attributes", help="Train the attribute network on rendered faces instead."),
@@ -101,11 +105,14 @@ def train(
             steps if "steps" in written else _SEGMENTER_STEPS,
             batch_size if "batch_size" in written else _SEGMENTER_BATCH,
             seed,
+            adapt_to,
             device,
             out,
             output,
         )
         return
+    if adapt_to is not None:
+        raise DissectError("--adapt-to goes with --segmenter")
     if attributes:
         written = _given(context)
         train_attributes(

@@ -1,9 +1,13 @@
 """A small U-Net from images to the class of every pixel."""
 
+import copy
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dissect.errors import DissectError
 
@@ -14,9 +18,11 @@ class UNet(nn.Module):
     """Images (N, 3, H, W) in [-1, 1] to logits (N, len(classes), H, W).
 
     After Ronneberger et al. (2015): blocks of two 3x3 convolutions with batch norm, halved with
-    max pooling on the way down, doubled on the way up and joined with the block of the same grid.
-    It works on squares of 2x2 pixels (Shi et al. 2016): a quarter of the positions, four times the
-    channels at either end, and every pixel still has logits of its own.
+    max pooling on the way down, doubled on the way up. There each grid is brought to the width of
+    the block of the same grid by a 1x1 convolution, added to it, and convolved once: half the
+    work of joining the two, and as good. It works on squares of 2x2 pixels (Shi et al. 2016): a
+    quarter of the positions, four times the channels at either end, and every pixel still has
+    logits of its own.
 
     Args:
         classes: what a pixel can be, in the order of the logits.
@@ -34,12 +40,13 @@ class UNet(nn.Module):
         self.widths = tuple(widths)
         befores = (12, *widths[:-1])
         self.down = nn.ModuleList(
-            _block(before, after) for before, after in zip(befores, widths, strict=True)
+            _block(before, after, after) for before, after in zip(befores, widths, strict=True)
         )
         self.pool = nn.MaxPool2d(2)
         self.grow = nn.Upsample(scale_factor=2, mode="nearest")
         pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
-        self.up = nn.ModuleList(_block(low + same, same) for low, same in pairs)
+        self.narrow = nn.ModuleList(nn.Conv2d(low, same, 1) for low, same in pairs)
+        self.up = nn.ModuleList(_block(same, same) for _, same in pairs)
         self.split = nn.PixelUnshuffle(2)
         self.join = nn.PixelShuffle(2)
         self.classify = nn.Conv2d(widths[0], 4 * len(classes), 1)
@@ -53,8 +60,8 @@ class UNet(nn.Module):
         """Logits of every pixel."""
         skips = self._encode(images)
         x = skips.pop()
-        for block in self.up:
-            x = block(torch.cat([self.grow(x), skips.pop()], 1))
+        for narrow, block in zip(self.narrow, self.up, strict=True):
+            x = block(self.grow(narrow(x)) + skips.pop())
         logits: Tensor = self.join(self.classify(x))
         return logits
 
@@ -64,6 +71,17 @@ class UNet(nn.Module):
         A space in which images can be compared, as the Fréchet distance does.
         """
         return self._encode(images)[-1].mean((2, 3))
+
+    def folded(self) -> "UNet":
+        """A copy in eval mode whose batch norms are part of the convolutions: faster, the same.
+
+        Its parameters take no gradients; images do.
+        """
+        twin = copy.deepcopy(self).eval().requires_grad_(False)
+        for blocks in (twin.down, twin.up):
+            for place, block in enumerate(blocks):
+                blocks[place] = _folded(cast(nn.Sequential, block))
+        return twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def _encode(self, images: Tensor) -> list[Tensor]:
         if images.ndim != 4 or images.shape[2] % self.step or images.shape[3] % self.step:
@@ -79,12 +97,22 @@ class UNet(nn.Module):
         return found
 
 
-def _block(before: int, after: int) -> nn.Sequential:
+def _block(*widths: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for channels in (before, after):
+    for before, after in pairwise(widths):
         layers += [
-            nn.Conv2d(channels, after, 3, padding=1, bias=False),
+            nn.Conv2d(before, after, 3, padding=1, bias=False),
             nn.BatchNorm2d(after),
             nn.ReLU(inplace=True),
         ]
+    return nn.Sequential(*layers)
+
+
+def _folded(block: nn.Sequential) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for layer in block:
+        if isinstance(layer, nn.BatchNorm2d):
+            layers[-1] = fuse_conv_bn_eval(cast(nn.Conv2d, layers[-1]), layer)
+        else:
+            layers.append(layer)
     return nn.Sequential(*layers)

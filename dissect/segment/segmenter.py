@@ -18,7 +18,7 @@ from dissect.files import write_bytes
 from dissect.records import near_names
 from dissect.segment.network import UNet
 
-__all__ = ["Segmenter", "load_segmenter", "save_segmenter"]
+__all__ = ["Segmenter", "bundled_segmenter", "load_segmenter", "save_segmenter"]
 
 _FORMAT = "dissect-segmenter-1"
 _BATCH = 64
@@ -44,8 +44,8 @@ class Segmenter:
 
     @classmethod
     def of(cls, network: UNet) -> "Segmenter":
-        """The segmenter that a U-Net of ours is."""
-        network.eval()
+        """The segmenter that a U-Net of ours is, as it now is: later training changes nothing."""
+        network = network.folded()
         device = next(network.parameters()).device
 
         def label(images: Tensor) -> Tensor:
@@ -119,6 +119,11 @@ def save_segmenter(
     return write_bytes(path, save_tensors(tensors, about))
 
 
+def bundled_segmenter() -> Path:
+    """The file of the segmenter that comes with the package, trained on rendered bedrooms."""
+    return Path(str(package_files("dissect.segment") / "weights" / "bedrooms.safetensors"))
+
+
 def load_segmenter(
     path: str | Path | None = None, *, device: str | torch.device = "cpu"
 ) -> tuple[UNet, dict[str, Any]]:
@@ -127,9 +132,7 @@ def load_segmenter(
     Raises:
         DissectError: the file is absent, damaged, or no segmenter.
     """
-    file = Path(str(package_files("dissect.segment") / "weights" / "bedrooms.safetensors"))
-    if path is not None:
-        file = Path(path)
+    file = bundled_segmenter() if path is None else Path(path)
     try:
         data = file.read_bytes()
         tensors = load_tensors(data)
@@ -142,7 +145,7 @@ def load_segmenter(
         network.load_state_dict({name: value.float() for name, value in tensors.items()})
         card: dict[str, Any] = json.loads(about["card"])
     except FileNotFoundError as error:
-        raise DissectError(f"no such segmenter: {file}") from error
+        raise DissectError(f"no such segmenter: {file} (a file, or transformers:NAME)") from error
     except OSError as error:
         raise DissectError(f"cannot read {file}: {error.strerror or error}") from error
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""Training the segmenter on renders and their masks."""
+"""Training the segmenter on renders and their masks, and on samples of the generator it is for."""
 
 import time
 from collections.abc import Callable
@@ -6,54 +6,71 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from dissect.data import RenderedSource, batches, to_tensor
+from dissect.data import RenderedSource, batch_at, to_tensor
 from dissect.errors import DissectError
 from dissect.segment.network import UNet
-from dissect.training.augment import roughen
+from dissect.training.augment import rehang, roughen
 from dissect.training.device import autocast_dtype, keep_freed_memory
 
 __all__ = ["SegmenterConfig", "train_segmenter"]
+
+# What hangs on walls, and may hang elsewhere.
+_HUNG, _WALL = ("window", "picture", "mirror"), "wall"
+# The class of a pixel that teaches nothing.
+_UNSURE = -1
+_LABELLED_AT_ONCE = 50
+
+Pair = tuple[Tensor, Tensor]
+"""Images (N, 3, H, W) in [-1, 1] and the class of every pixel (N, H, W)."""
 
 
 @dataclass(frozen=True)
 class SegmenterConfig:
     """How a segmenter is trained."""
 
-    steps: int = 1_500
+    steps: int = 2_100
     batch_size: int = 32
     seed: int = 0
     learning_rate: float = 3e-3
     widths: tuple[int, ...] = (40, 80, 160)
-    clean_share: float = 0.25  # of each batch that is left as it was rendered
+    clean_share: float = 0.25  # of each batch that is left as it is
+    balance: float = 0.1  # power of a class's share of pixels by which its weight is divided
+    adapt_from: float = 0.7  # share of the steps after which samples are learned from
+    sure: float = 0.8  # probability from which its own label of a sample's pixel is believed
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 2 or not self.learning_rate > 0:
-            raise DissectError("steps must be at least 1, batch_size 2, learning_rate above 0")
+        if self.steps < 1 or self.batch_size < 4 or not self.learning_rate > 0:
+            raise DissectError("steps must be at least 1, batch_size 4, learning_rate above 0")
 
 
 def train_segmenter(
     source: RenderedSource,
     config: SegmenterConfig | None = None,
     *,
+    samples: Tensor | None = None,
     device: str | torch.device = "cpu",
     watch: Callable[[int, float, float], None] | None = None,
 ) -> UNet:
     """A segmenter of `source`'s classes, in eval mode.
 
-    Cross-entropy in which a class weighs more the rarer it is (by the inverse square root of its
-    share of pixels), AdamW with one cycle of the learning rate.
+    Cross-entropy in which a class weighs more the rarer it is, AdamW with one cycle of the
+    learning rate. Given samples of a generator, it gets used to them: in the last part of the
+    training half of each batch are samples with the labels that the network itself is sure of
+    (self-training; the mixing of the two worlds after DACS, Tranheden et al. 2021).
 
     Args:
         source: renders with masks.
         config: how; None is the default.
+        samples: images of a generator (N, 3, H, W) in [-1, 1], without labels.
         device: where.
         watch: called each ten steps with the step, the loss and images a second.
 
     Raises:
-        DissectError: the loss is not a number.
+        DissectError: samples of another size than the renders; the loss is not a number.
     """
     config = config or SegmenterConfig()
     place = torch.device(device)
@@ -63,34 +80,30 @@ def train_segmenter(
         torch.manual_seed(config.seed)
         network = UNet(source.classes, config.widths)
     network.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    weights = _class_weights(source, config.seed).to(place)
+    weights = _class_weights(source, config).to(place)
     optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, config.learning_rate, total_steps=config.steps, pct_start=0.1
     )
-    random = torch.Generator().manual_seed(config.seed)
-    dtype = autocast_dtype(place)
-    order = batches(source, config.batch_size, config.seed)
+    make = _Batches(source, samples, config)
     clock = time.perf_counter()
     network.train()
     for step in range(1, config.steps + 1):
-        indices = next(order)
-        clean = to_tensor(source.images(indices))
-        target = torch.from_numpy(source.masks(indices)).long().to(place)
-        kept = round(config.clean_share * len(clean))
-        images = torch.cat([clean[:kept], roughen(clean[kept:], random)])
-        if bool(torch.rand((), generator=random) < 0.5):
-            images, target = images.flip(3), target.flip(2)
+        if step in make.labelling_steps:
+            make.labels = _own_labels(network, make.samples, config.sure, place)
+        images, target = make.batch(step)
         images = images.to(place, memory_format=torch.channels_last)
-        with torch.autocast(place.type, dtype or torch.bfloat16, enabled=dtype is not None):
+        with _autocast(place):
             logits = network(images)
-        loss = functional.cross_entropy(logits.float(), target, weights)
+        loss = functional.cross_entropy(
+            logits.float(), target.to(place), weights, ignore_index=_UNSURE
+        )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         schedule.step()
         if step % 10 == 0 or step == config.steps:
-            value = float(loss.detach())
+            value = loss.item()
             if not np.isfinite(value):
                 raise DissectError(f"training broke down at step {step}: the loss is not a number")
             if watch is not None:
@@ -100,9 +113,108 @@ def train_segmenter(
     return network.eval()
 
 
-def _class_weights(source: RenderedSource, seed: int) -> Tensor:
-    drawn = np.random.default_rng(seed).integers(0, len(source), min(len(source), 500))
+class _Batches:
+    """What each step learns from; all chance in it is drawn in the order of the steps."""
+
+    def __init__(
+        self, source: RenderedSource, samples: Tensor | None, config: SegmenterConfig
+    ) -> None:
+        size = (source.size, source.size)
+        if samples is not None and (samples.ndim != 4 or tuple(samples.shape[2:]) != size):
+            raise DissectError(
+                f"the samples must be of the renders' size, {size[0]}x{size[1]}; "
+                f"got {tuple(samples.shape)}"
+            )
+        self.source, self.config = source, config
+        self.samples = torch.empty(0, 3, *size) if samples is None else samples.cpu()
+        self.labels = torch.empty(0, *size, dtype=torch.int64)
+        self.random = torch.Generator().manual_seed(config.seed)
+        self.things = torch.tensor([source.classes.index(n) for n in _HUNG if n in source.classes])
+        self.wall = source.classes.index(_WALL) if _WALL in source.classes else None
+        self.adapting = config.steps if samples is None else int(config.adapt_from * config.steps)
+        # The labels are made twice, better the second time.
+        middle = (self.adapting + config.steps) // 2
+        self.labelling_steps = () if samples is None else (self.adapting + 1, middle + 1)
+
+    def batch(self, step: int) -> Pair:
+        """Images and classes of a step, counted from 1."""
+        count = self.config.batch_size
+        if step <= self.adapting:
+            images, target = self._roughened(self._rehung(self._renders(step, count)))
+        else:
+            renders = self._renders(step, count // 2)
+            own = self._drawn(len(self.samples), count - count // 2, step)
+            samples = self.samples[own], self.labels[own]
+            parts = [
+                self._roughened(self._rehung(renders)),
+                self._roughened(self._hung_on(samples, renders)),
+            ]
+            images, target = (torch.cat(both) for both in zip(*parts, strict=True))
+        if bool(torch.rand((), generator=self.random) < 0.5):
+            return images.flip(3), target.flip(2)
+        return images, target
+
+    def _drawn(self, length: int, count: int, step: int) -> NDArray[np.int64]:
+        return batch_at(length, count, self.config.seed, step - 1)
+
+    def _renders(self, step: int, count: int) -> Pair:
+        rows = self._drawn(len(self.source), count, step)
+        masks = torch.from_numpy(self.source.masks(rows)).long()
+        return to_tensor(self.source.images(rows)), masks
+
+    def _clean(self, images: Tensor) -> int:
+        return round(self.config.clean_share * len(images))
+
+    def _rehung(self, pair: Pair) -> Pair:
+        """All but the clean ones with things of one another."""
+        kept = self._clean(pair[0])
+        others = pair[0][kept:], pair[1][kept:]
+        if self.wall is None or not len(self.things):
+            return pair
+        hung = rehang(*others, *others, self.things, self.wall, self.random)
+        return torch.cat([pair[0][:kept], hung[0]]), torch.cat([pair[1][:kept], hung[1]])
+
+    def _hung_on(self, samples: Pair, renders: Pair) -> Pair:
+        """Half of the samples with things of renders on their walls."""
+        if self.wall is None or not len(self.things):
+            return samples
+        half = min(len(samples[0]) // 2, len(renders[0]))
+        (images, masks), (others, other_masks) = samples, renders
+        hung = rehang(
+            *(images[-half:], masks[-half:], others[-half:], other_masks[-half:]),
+            *(self.things, self.wall, self.random),
+        )
+        return torch.cat([images[:-half], hung[0]]), torch.cat([masks[:-half], hung[1]])
+
+    def _roughened(self, pair: Pair) -> Pair:
+        kept = self._clean(pair[0])
+        rough = roughen(pair[0][kept:], pair[1][kept:], self.random)
+        return torch.cat([pair[0][:kept], rough[0]]), torch.cat([pair[1][:kept], rough[1]])
+
+
+def _own_labels(network: UNet, images: Tensor, sure: float, place: torch.device) -> Tensor:
+    """What the network says of images and of their mirror images; `_UNSURE` where it is not."""
+    network.eval()
+    found = []
+    with torch.no_grad(), _autocast(place):
+        for part in images.split(_LABELLED_AT_ONCE):
+            seen = part.to(place, memory_format=torch.channels_last)
+            plain = torch.softmax(network(seen).float(), 1)
+            mirrored = torch.softmax(network(seen.flip(3)).float(), 1).flip(3)
+            probability, label = ((plain + mirrored) / 2).max(1)
+            found.append(torch.where(probability >= sure, label, _UNSURE).cpu())
+    network.train()
+    return torch.cat(found)
+
+
+def _autocast(place: torch.device) -> torch.autocast:
+    dtype = autocast_dtype(place)
+    return torch.autocast(place.type, dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def _class_weights(source: RenderedSource, config: SegmenterConfig) -> Tensor:
+    drawn = np.random.default_rng(config.seed).integers(0, len(source), min(len(source), 500))
     counts = np.bincount(source.masks(drawn).ravel(), minlength=len(source.classes))
     share = np.maximum(counts / counts.sum(), 1e-4)
-    weights = share**-0.5
+    weights = share**-config.balance
     return torch.from_numpy(weights / (weights * share).sum()).float()

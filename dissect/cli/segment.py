@@ -1,0 +1,142 @@
+"""`dissect segment`: how far the segmenter can be trusted."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dissect.cli.options import Boxes, Concept, Device, Json, Model, Out
+from dissect.cli.output import Output
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from dissect.annotations import Annotations
+    from dissect.data import RenderedSource
+    from dissect.segment import BoxScore, Segmenter
+
+__all__ = ["segment"]
+
+# Renders of another series than the generator's training and the segmenter's own.
+_HELD_OUT_SEED = 1
+_COLUMNS = 12
+
+
+def segment(
+    segmenter: Annotated[
+        str | None,
+        typer.Option(
+            "--segmenter", help="A file, or transformers:NAME; the bundled one by default."
+        ),
+    ] = None,
+    concept: Concept = "window",
+    model: Model = "bedrooms64",
+    boxes: Boxes = None,
+    renders: Annotated[int, typer.Option(help="Held-out renders to score it on.", min=1)] = 2_000,
+    out: Out = Path("out"),
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Score the segmenter on held-out renders, and on samples against boxes drawn by eye."""
+    from dissect.annotated import annotated_images
+    from dissect.annotations import Annotations, annotation_file
+    from dissect.data import RenderedSource, source
+    from dissect.figures import rasterized
+    from dissect.files import save_image
+    from dissect.models import load, resolve_device
+    from dissect.segment import box_score, open_segmenter, render_score
+
+    output = Output(as_json=as_json)
+    place = resolve_device(device)
+    eyes = open_segmenter(segmenter, device=place)
+    eyes.number(concept)
+    annotations = Annotations.load(boxes or annotation_file(model, concept), concept)
+    images = annotated_images(load(model, device=place), annotations)
+    found = box_score(eyes, images, annotations)
+    held_out = source("bedrooms", count=renders, seed=_HELD_OUT_SEED)
+    assert isinstance(held_out, RenderedSource)
+    scores = render_score(eyes, held_out, renders)
+    figure = _picture(eyes, scores, held_out, images, annotations, found)
+    output.wrote(save_image(out / "segment.png", rasterized(figure)))
+    mean = sum(scores.values()) / len(scores)
+    values = {
+        "segmenter": segmenter or "bundled",
+        "concept": concept,
+        "iou": scores,
+        "iou_mean": mean,
+        "n_renders": renders,
+        "n_images": len(annotations),
+        "n_boxes": found.n_boxes,
+        "recall": found.recall,
+        "recall_ci": list(found.recall_ci),
+        "n_without": len(found.without),
+        "false_alarms": found.false_alarms,
+        "false_alarms_ci": list(found.false_alarms_ci),
+    }
+    lines = [f"{'class':<12}IoU on {renders} renders that were never trained on"]
+    lines += [f"{name:<12}{score:.3f}" for name, score in scores.items()]
+    lines += [f"{'mean':<12}{mean:.3f}", *_box_lines(found, concept, model)]
+    output.result(values, "\n".join(lines))
+
+
+def _box_lines(found: "BoxScore", concept: str, model: str) -> list[str]:
+    r_low, r_high = found.recall_ci
+    a_low, a_high = found.false_alarms_ci
+    return [
+        f"{len(found.seen)} annotated samples of {model}:",
+        f"{found.n_found} of {found.n_boxes} {concept} boxes found, {found.recall:.1%} "
+        f"({r_low:.1%} to {r_high:.1%}): at least {found.inside:.0%} of the box",
+        f"false alarm on {len(found.alarms)} of {len(found.without)} samples without a box, "
+        f"{found.false_alarms:.1%} ({a_low:.1%} to {a_high:.1%}): at least {found.pixels} pixels",
+    ]
+
+
+def _picture(
+    eyes: "Segmenter",
+    scores: dict[str, float],
+    held_out: "RenderedSource",
+    images: "NDArray[np.uint8]",
+    annotations: "Annotations",
+    found: "BoxScore",
+) -> "Figure":
+    """Renders with their true classes, samples with and without boxes, and where it errs."""
+    import numpy as np
+
+    from dissect.data import to_tensor
+    from dissect.figures.segmentation import SegmentationRow, segmentation_figure
+
+    def seen(shown: "NDArray[np.uint8]") -> "NDArray[np.int64]":
+        return eyes.labels(to_tensor(shown)).numpy()
+
+    first = np.arange(min(_COLUMNS, len(held_out)))
+    renders, masks = held_out.images(first), held_out.masks(first)
+    true = np.array([_number(eyes, name) for name in held_out.classes])[masks]
+    rows = [
+        SegmentationRow("held-out render", renders),
+        SegmentationRow("its true classes", renders, true),
+        SegmentationRow("segmenter", renders, seen(renders)),
+    ]
+    missed = [place for place, boxes in enumerate(found.found) if not all(boxes)]
+    groups = {
+        "sample, box drawn": [
+            place for place, boxes in enumerate(found.found) if boxes and all(boxes)
+        ],
+        "sample, no box": [place for place in found.without if place not in found.alarms],
+        "box missed": missed,
+        "false alarm": list(found.alarms),
+    }
+    for name, places in groups.items():
+        if places:
+            chosen = places[:_COLUMNS]
+            boxes = [annotations.boxes[place] for place in chosen]
+            rows.append(SegmentationRow(name, images[chosen], None, boxes))
+            rows.append(SegmentationRow("segmenter", images[chosen], seen(images[chosen]), boxes))
+    title = "Classes in the colours of the bars; yellow: boxes drawn by eye"
+    return segmentation_figure(rows, eyes.classes, scores, columns=_COLUMNS, title=title)
+
+
+def _number(eyes: "Segmenter", name: str) -> int:
+    # Class 0 stands in for what the segmenter has no word for.
+    return eyes.classes.index(name) if name in eyes.classes else 0
