@@ -8,7 +8,7 @@ import typer
 from dissect.cli.choosing import by_rule
 from dissect.cli.chosen import Wanted, ablate_chosen, chosen_edits
 from dissect.cli.inserting import Job, insert, swap_in
-from dissect.cli.labels import LabelSamples, LabelSource, SegmenterFile, open_eyes, open_labels
+from dissect.cli.labels import LabelSamples, LabelSource, SegmenterName, open_eyes, open_labels
 from dissect.cli.options import (
     Boxes,
     Concept,
@@ -40,7 +40,7 @@ def ablate(
     boxes: Boxes = None,
     labels: LabelSource = "boxes",
     label_samples: LabelSamples = 300,
-    segmenter: SegmenterFile = None,
+    segmenter: SegmenterName = None,
     units_file: Annotated[
         Path | None, typer.Option("--units", help="A units.json instead of the probe's units.")
     ] = None,

@@ -45,7 +45,7 @@ def by_rule(
     layer: str,
     concept: str,
     probe: "Probe",
-    segmenter: Path | None,
+    segmenter: str | None,
     *,
     n: int = 1_000,
 ) -> "Units":
@@ -113,7 +113,7 @@ def look_for_choices(
     layer: str,
     concept: str,
     probe: "Probe",
-    segmenter: Path | None,
+    segmenter: str | None,
     out: Path,
     output: Output,
     *,

@@ -30,7 +30,7 @@ def chosen_edits(
     *,
     plain: bool,
     labels: str,
-    segmenter: Path | None,
+    segmenter: str | None,
     out: Path,
     output: Output,
 ) -> "Mapping[str, Choice]":

@@ -8,7 +8,7 @@ import typer
 from dissect.cli.choosing import by_rule
 from dissect.cli.chosen import chosen_edits
 from dissect.cli.effect_text import effect_text
-from dissect.cli.labels import LabelSamples, LabelSource, open_labels
+from dissect.cli.labels import LabelSamples, LabelSource, SegmenterName, open_labels
 from dissect.cli.options import Boxes, Concept, Device, Json, Layer, Model, Out, RuleOrAuto, Seed
 from dissect.cli.output import Output
 from dissect.errors import DissectError
@@ -57,9 +57,7 @@ def effect(
     threshold: Annotated[
         float, typer.Option(help="Probability from which a cell counts as the concept.")
     ] = 0.5,
-    segmenter: Annotated[
-        Path | None, typer.Option("--segmenter", help="Weights; the bundled ones by default.")
-    ] = None,
+    segmenter: SegmenterName = None,
     n: Annotated[
         int, typer.Option("--n", help="Fresh latents for the edit itself.", min=10, max=100_000)
     ] = 1_000,
@@ -90,7 +88,7 @@ def effect(
         from dissect.effect_study import study_effect, study_size
         from dissect.intervention import Intervention
         from dissect.models import fingerprint, load, resolve_device
-        from dissect.segment import Segmenter, load_segmenter
+        from dissect.segment import open_segmenter
         from dissect.units import Units, parse_rule
 
         advance(1)
@@ -98,8 +96,7 @@ def effect(
         parse_rule(rule or "positive")
         units = None if units_file is None else Units.load(units_file)
         place = resolve_device(device)
-        network, card = load_segmenter(segmenter, device=place)
-        eyes = Segmenter.of(network)
+        eyes = open_segmenter(segmenter, device=place)
         eyes.number(concept)
         generator = load(model, device=place)
         seen = open_labels(
@@ -137,7 +134,7 @@ def effect(
         z = fresh_latents(generator, n, seed, annotations)
         advance(1)
         elsewhere = mean_elsewhere(generator, seen, layer)
-        real = _real_features(eyes, card.get("source"), annotations.size)
+        real = _real_features(eyes, eyes.source, annotations.size)
         advance(1)
     edits = {
         name: auto[name].intervention

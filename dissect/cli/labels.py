@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dissect.labels import Labels
     from dissect.segment import Segmenter
 
-__all__ = ["LabelSamples", "LabelSource", "SegmenterFile", "open_eyes", "open_labels"]
+__all__ = ["LabelSamples", "LabelSource", "SegmenterName", "open_eyes", "open_labels"]
 
 LabelSource = Annotated[
     str,
@@ -25,9 +25,11 @@ LabelSamples = Annotated[
     int,
     typer.Option(help="Samples that the segmenter looks at.", min=10, max=100_000),
 ]
-SegmenterFile = Annotated[
-    Path | None,
-    typer.Option(help="A segmenter's weights; by default those that come with dissect."),
+SegmenterName = Annotated[
+    str | None,
+    typer.Option(
+        "--segmenter", help="A file, or transformers:NAME; by default the one that is bundled."
+    ),
 ]
 
 
@@ -38,7 +40,7 @@ def open_labels(
     *,
     source: str,
     boxes: Path | None,
-    segmenter: Path | None,
+    segmenter: str | None,
     n: int,
     seed: int,
 ) -> "Labels":
@@ -50,7 +52,7 @@ def open_labels(
         concept: of what.
         source: `boxes` or `segmenter`.
         boxes: a file of boxes; None is the bundled one.
-        segmenter: its weights; None is the bundled one.
+        segmenter: a file, or `transformers:NAME`; None is the bundled one.
         n, seed: the samples that the segmenter looks at.
 
     Raises:
@@ -74,9 +76,8 @@ def open_labels(
     return Labels(Annotations.load(boxes, concept))
 
 
-def open_eyes(generator: "nn.Module", path: Path | None) -> "Segmenter":
-    """The segmenter in the file `path`, or the bundled one, on the generator's device."""
-    from dissect.segment import Segmenter, load_segmenter
+def open_eyes(generator: "nn.Module", name: str | None) -> "Segmenter":
+    """The segmenter that `name` means, or the bundled one, on the generator's device."""
+    from dissect.segment import open_segmenter
 
-    device = next(generator.parameters()).device
-    return Segmenter.of(load_segmenter(path, device=device)[0])
+    return open_segmenter(name, device=next(generator.parameters()).device)

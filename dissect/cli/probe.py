@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dissect.cli.choosing import by_rule, check_rule
-from dissect.cli.labels import LabelSamples, LabelSource, SegmenterFile, open_labels
+from dissect.cli.labels import LabelSamples, LabelSource, SegmenterName, open_labels
 from dissect.cli.options import Boxes, Concept, Device, Json, Model, Out, Rule, Seed
 from dissect.cli.output import Output
 from dissect.errors import DissectError
@@ -35,7 +35,7 @@ def probe(
     boxes: Boxes = None,
     labels: LabelSource = "boxes",
     label_samples: LabelSamples = 300,
-    segmenter: SegmenterFile = None,
+    segmenter: SegmenterName = None,
     rule: Rule = "positive",
     out: Out = Path("out"),
     seed: Seed = 0,

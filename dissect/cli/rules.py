@@ -9,7 +9,7 @@ import typer
 
 from dissect.cli.choosing import known_choices, look_for_choices
 from dissect.cli.chosen import choice_text, choice_values
-from dissect.cli.labels import LabelSamples, LabelSource, SegmenterFile, open_eyes, open_labels
+from dissect.cli.labels import LabelSamples, LabelSource, SegmenterName, open_eyes, open_labels
 from dissect.cli.options import Boxes, Concept, Device, Json, Layer, Model, Out, Seed
 from dissect.cli.output import Output
 from dissect.cli.rules_text import rules_text
@@ -44,7 +44,7 @@ def choose(
     boxes: Boxes = None,
     labels: LabelSource = "boxes",
     label_samples: LabelSamples = 300,
-    segmenter: SegmenterFile = None,
+    segmenter: SegmenterName = None,
     n: Annotated[
         int, typer.Option("--n", help="Samples to choose on; as many others test.", min=20)
     ] = 1_000,
@@ -74,7 +74,7 @@ def rules(
     boxes: Boxes = None,
     labels: LabelSource = "boxes",
     label_samples: LabelSamples = 300,
-    segmenter: SegmenterFile = None,
+    segmenter: SegmenterName = None,
     n: Annotated[int, typer.Option("--n", help="Fresh latents to measure on.", min=20)] = 500,
     choose_n: Annotated[
         int, typer.Option("--choose-n", help="Samples that the rules choose on.", min=20)
@@ -157,7 +157,7 @@ def _open(
     boxes: Path | None,
     labels: str,
     label_samples: int,
-    segmenter: Path | None,
+    segmenter: str | None,
     device: str,
 ) -> _Study:
     from dissect.annotated import fit_from_labels

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dissect.cli.labels import SegmenterName
 from dissect.cli.options import Boxes, Concept, Device, Json, Model, Out
 from dissect.cli.output import Output
 
@@ -25,12 +26,7 @@ _COLUMNS = 12
 
 
 def segment(
-    segmenter: Annotated[
-        str | None,
-        typer.Option(
-            "--segmenter", help="A file, or transformers:NAME; the bundled one by default."
-        ),
-    ] = None,
+    segmenter: SegmenterName = None,
     concept: Concept = "window",
     model: Model = "bedrooms64",
     boxes: Boxes = None,

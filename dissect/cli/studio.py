@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dissect.cli.labels import SegmenterName
 from dissect.cli.options import Device, Json, Model
 from dissect.cli.output import Output
 from dissect.errors import DissectError
@@ -117,10 +118,7 @@ def studio(
         list[Path] | None,
         typer.Option(help="COCO file of boxes on the first model's samples; repeatable."),
     ] = None,
-    segmenter: Annotated[
-        Path | None,
-        typer.Option(help="A segmenter's weights; by default those that come with dissect."),
-    ] = None,
+    segmenter: SegmenterName = None,
     n: _Count = None,
     start: _Start = None,
     seed: _Seed = None,
@@ -238,14 +236,13 @@ def _bundled(model: str, concepts: Sequence[str]) -> list[Path]:
     return []
 
 
-def _segmenter(path: Path | None, device: str) -> "Segmenter | None":
+def _segmenter(name: str | None, device: str) -> "Segmenter | None":
     from dissect.models import resolve_device
-    from dissect.segment import Segmenter, load_segmenter
+    from dissect.segment import open_segmenter
 
     try:
-        network, _ = load_segmenter(path, device=resolve_device(device))
+        return open_segmenter(name, device=resolve_device(device))
     except DissectError:
-        if path is None:
+        if name is None:
             return None  # none is bundled with this installation
         raise
-    return Segmenter.of(network)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dissect.cli.labels import SegmenterName
 from dissect.cli.options import Device, Json, Model, Out, Seed
 from dissect.cli.output import Output
 
@@ -43,9 +44,7 @@ def units(
     top: Annotated[
         int, typer.Option("--top", help="Strongest samples kept of each unit.", min=1, max=100)
     ] = 5,
-    segmenter_file: Annotated[
-        Path | None, typer.Option("--segmenter", help="A segmenter; by default the bundled one.")
-    ] = None,
+    segmenter: SegmenterName = None,
     out: Out = Path("out"),
     seed: Seed = 0,
     device: Device = "auto",
@@ -59,12 +58,12 @@ def units(
     from dissect.hooks import activations
     from dissect.models import latents_for, load, resolve_device
     from dissect.progress import progress_bar
-    from dissect.segment import Segmenter, load_segmenter
+    from dissect.segment import open_segmenter
 
     output = Output(as_json=as_json)
     place = resolve_device(device)
     generator = load(model, device=place)
-    segmenter = Segmenter.of(load_segmenter(segmenter_file, device=place)[0])
+    eyes = open_segmenter(segmenter, device=place)
     layers = grid_layers(generator) if layer == "all" else [layer]
     one = latents_for(generator, 1)
     total = sum(activations(generator, name, one).shape[1] for name in layers)
@@ -73,7 +72,7 @@ def units(
         found = dissect_units(
             generator,
             layers,
-            segmenter,
+            eyes,
             n=n,
             quantile=quantile,
             concepts=concept or (),

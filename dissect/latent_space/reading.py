@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from dissect.attributes import AttributeReader, load_attributes
 from dissect.errors import DissectError
 from dissect.models import bundled, bundled_file, load_checkpoint
-from dissect.segment import Segmenter, load_segmenter
+from dissect.segment import Segmenter, open_segmenter
 
 __all__ = ["draw", "read", "reader_for", "segment_reader", "source_of"]
 
@@ -64,7 +64,7 @@ def reader_for(
     if kind == "faces":
         return AttributeReader.of(load_attributes(device=device)[0])
     if kind == "bedrooms":
-        return segment_reader(Segmenter.of(load_segmenter(device=device)[0]))
+        return segment_reader(open_segmenter(device=device))
     raise DissectError(f"unknown reader {kind!r}: use auto, faces, bedrooms or none")
 
 

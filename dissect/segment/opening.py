@@ -36,7 +36,7 @@ def open_segmenter(
     try:
         about = Path(name).stat()
     except OSError:
-        return Segmenter.of(load_segmenter(name)[0])  # which says what is wrong with it
+        return _loaded(name, torch.device(device))  # which says what is wrong with it
     return _opened(name, torch.device(device), (about.st_mtime_ns, about.st_size, about.st_ino))
 
 
@@ -44,4 +44,9 @@ def open_segmenter(
 def _opened(name: str, device: torch.device, state: tuple[int, ...]) -> Segmenter:
     if name.startswith(_PREFIX):
         return from_transformers(name.removeprefix(_PREFIX), device=device)
-    return Segmenter.of(load_segmenter(name, device=device)[0])
+    return _loaded(name, device)
+
+
+def _loaded(name: str, device: torch.device) -> Segmenter:
+    network, card = load_segmenter(name, device=device)
+    return Segmenter.of(network, card.get("source"))

@@ -35,15 +35,17 @@ class Segmenter:
             Rules that follow gradients need it.
         features: images to (N, F), a space in which samples are compared; None where there is
             none.
+        source: the renders that it learned from, such as `bedrooms`; None where there are none.
     """
 
     classes: tuple[str, ...]
     label: Callable[[Tensor], Tensor]
     probability: Callable[[Tensor], Tensor] | None = None
     features: Callable[[Tensor], Tensor] | None = None
+    source: str | None = None
 
     @classmethod
-    def of(cls, network: UNet) -> "Segmenter":
+    def of(cls, network: UNet, source: str | None = None) -> "Segmenter":
         """The segmenter that a U-Net of ours is, as it now is: later training changes nothing."""
         network = network.folded()
         device = next(network.parameters()).device
@@ -67,7 +69,7 @@ class Segmenter:
         def probability(images: Tensor) -> Tensor:
             return torch.softmax(network(images), 1)
 
-        return cls(network.classes, label, probability, features)
+        return cls(network.classes, label, probability, features, source)
 
     def number(self, concept: str) -> int:
         """The number of the class `concept`.

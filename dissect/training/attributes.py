@@ -84,7 +84,9 @@ def train_attributes(
         clean = to_tensor(source.images(indices))
         target = wanted[torch.from_numpy(indices).to(place)]
         kept = round(config.clean_share * len(clean))
-        images = torch.cat([clean[:kept], roughen(clean[kept:], random)])
+        shapes = torch.zeros(len(clean) - kept, *clean.shape[2:], dtype=torch.int64)
+        rough, _ = roughen(clean[kept:], shapes, random)
+        images = torch.cat([clean[:kept], rough])
         if bool(torch.rand((), generator=random) < 0.5):
             images = images.flip(3)
             target[:, yaw] *= -1

@@ -40,6 +40,7 @@ class SegmenterConfig:
     clean_share: float = 0.25  # of each batch that is left as it is
     balance: float = 0.1  # power of a class's share of pixels by which its weight is divided
     adapt_from: float = 0.7  # share of the steps after which samples are learned from
+    adapt_rate: float = 1e-3  # learning rate of that part
     sure: float = 0.8  # probability from which its own label of a sample's pixel is believed
 
     def __post_init__(self) -> None:
@@ -58,9 +59,9 @@ def train_segmenter(
     """A segmenter of `source`'s classes, in eval mode.
 
     Cross-entropy in which a class weighs more the rarer it is, AdamW with one cycle of the
-    learning rate. Given samples of a generator, it gets used to them: in the last part of the
-    training half of each batch are samples with the labels that the network itself is sure of
-    (self-training; the mixing of the two worlds after DACS, Tranheden et al. 2021).
+    learning rate. Given samples of a generator, it gets used to them in a second cycle: half of
+    each batch are samples with the labels that the network itself is sure of (self-training; the
+    mixing of the two worlds after DACS, Tranheden et al. 2021).
 
     Args:
         source: renders with masks.
@@ -81,16 +82,15 @@ def train_segmenter(
         network = UNet(source.classes, config.widths)
     network.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     weights = _class_weights(source, config).to(place)
-    optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=config.steps, pct_start=0.1
-    )
     make = _Batches(source, samples, config)
+    optimizer, schedule = _cycle(network, config.learning_rate, make.adapting)
     clock = time.perf_counter()
     network.train()
     for step in range(1, config.steps + 1):
+        if step == make.adapting + 1:
+            optimizer, schedule = _cycle(network, config.adapt_rate, config.steps - make.adapting)
         if step in make.labelling_steps:
-            make.labels = _own_labels(network, make.samples, config.sure, place)
+            make.labels = _own_labels(network, make.samples, config.sure, make.things, place)
         images, target = make.batch(step)
         images = images.to(place, memory_format=torch.channels_last)
         with _autocast(place):
@@ -111,6 +111,17 @@ def train_segmenter(
                 watch(step, value, rate)
             clock = time.perf_counter()
     return network.eval()
+
+
+def _cycle(
+    network: UNet, rate: float, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """AdamW, whose rate rises for a tenth of so many steps and falls for the others."""
+    optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, rate, total_steps=max(steps, 1), pct_start=0.1
+    )
+    return optimizer, schedule
 
 
 class _Batches:
@@ -192,8 +203,14 @@ class _Batches:
         return torch.cat([pair[0][:kept], rough[0]]), torch.cat([pair[1][:kept], rough[1]])
 
 
-def _own_labels(network: UNet, images: Tensor, sure: float, place: torch.device) -> Tensor:
-    """What the network says of images and of their mirror images; `_UNSURE` where it is not."""
+def _own_labels(
+    network: UNet, images: Tensor, sure: float, things: Tensor, place: torch.device
+) -> Tensor:
+    """What the network says of images and of their mirror images; `_UNSURE` where it is not.
+
+    A thing on a wall is of one class, and the network may see half a window as a picture: pixels
+    of `things` that hang together get the class that has most of their probability.
+    """
     network.eval()
     found = []
     with torch.no_grad(), _autocast(place):
@@ -201,10 +218,28 @@ def _own_labels(network: UNet, images: Tensor, sure: float, place: torch.device)
             seen = part.to(place, memory_format=torch.channels_last)
             plain = torch.softmax(network(seen).float(), 1)
             mirrored = torch.softmax(network(seen.flip(3)).float(), 1).flip(3)
-            probability, label = ((plain + mirrored) / 2).max(1)
-            found.append(torch.where(probability >= sure, label, _UNSURE).cpu())
+            probability = ((plain + mirrored) / 2).cpu()
+            highest, label = probability.max(1)
+            label = torch.where(highest >= sure, label, _UNSURE)
+            found.append(_one_class_each(label, probability, things))
     network.train()
     return torch.cat(found)
+
+
+def _one_class_each(labels: Tensor, probability: Tensor, things: Tensor) -> Tensor:
+    """Labels (N, H, W) in which each region of `things` is of one class."""
+    from scipy import ndimage
+
+    if not len(things):
+        return labels
+    hung = probability[:, things]
+    mine = torch.isin(probability.argmax(1), things).numpy()
+    for image, chances, mask in zip(labels, hung, mine, strict=True):
+        regions, count = ndimage.label(mask)
+        for region in range(1, count + 1):
+            inside = torch.from_numpy(regions == region)
+            image[inside] = things[chances[:, inside].sum(1).argmax()]
+    return labels
 
 
 def _autocast(place: torch.device) -> torch.autocast:
