@@ -16,6 +16,7 @@ from torch import Tensor
 from dissect.errors import DissectError
 from dissect.files import write_bytes
 from dissect.records import near_names
+from dissect.segment.hung import hung_classes, one_class_each
 from dissect.segment.network import UNet
 
 __all__ = ["Segmenter", "bundled_segmenter", "load_segmenter", "save_segmenter"]
@@ -46,16 +47,22 @@ class Segmenter:
 
     @classmethod
     def of(cls, network: UNet, source: str | None = None) -> "Segmenter":
-        """The segmenter that a U-Net of ours is, as it now is: later training changes nothing."""
+        """The segmenter that a U-Net of ours is, as it now is: later training changes nothing.
+
+        Each window, picture or mirror is labelled as a whole: see `one_class_each`.
+        """
         network = network.folded()
         device = next(network.parameters()).device
+        things = hung_classes(network.classes)
 
         def label(images: Tensor) -> Tensor:
             with torch.inference_mode():
-                parts = [
-                    network(part.to(device)).argmax(1).to(images.device)
-                    for part in images.split(_BATCH)
-                ]
+                parts = []
+                for part in images.split(_BATCH):
+                    logits = network(part.to(device))
+                    chances = torch.softmax(logits, 1)[:, things]
+                    whole = one_class_each(logits.argmax(1), chances, things)
+                    parts.append(whole.to(images.device))
             return torch.cat(parts)
 
         def features(images: Tensor) -> Tensor:

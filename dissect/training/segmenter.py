@@ -12,14 +12,15 @@ from torch.nn import functional
 
 from dissect.data import RenderedSource, batch_at, to_tensor
 from dissect.errors import DissectError
+from dissect.segment.hung import hung_classes, one_class_each
 from dissect.segment.network import UNet
 from dissect.training.augment import rehang, roughen
 from dissect.training.device import autocast_dtype, keep_freed_memory
 
 __all__ = ["SegmenterConfig", "train_segmenter"]
 
-# What hangs on walls, and may hang elsewhere.
-_HUNG, _WALL = ("window", "picture", "mirror"), "wall"
+# The class that things hang on.
+_WALL = "wall"
 # The class of a pixel that teaches nothing.
 _UNSURE = -1
 _LABELLED_AT_ONCE = 50
@@ -140,7 +141,7 @@ class _Batches:
         self.samples = torch.empty(0, 3, *size) if samples is None else samples.cpu()
         self.labels = torch.empty(0, *size, dtype=torch.int64)
         self.random = torch.Generator().manual_seed(config.seed)
-        self.things = torch.tensor([source.classes.index(n) for n in _HUNG if n in source.classes])
+        self.things = hung_classes(source.classes)
         self.wall = source.classes.index(_WALL) if _WALL in source.classes else None
         self.adapting = config.steps if samples is None else int(config.adapt_from * config.steps)
         # The labels are made twice, better the second time.
@@ -208,8 +209,7 @@ def _own_labels(
 ) -> Tensor:
     """What the network says of images and of their mirror images; `_UNSURE` where it is not.
 
-    A thing on a wall is of one class, and the network may see half a window as a picture: pixels
-    of `things` that hang together get the class that has most of their probability.
+    Of the regions of `things` every pixel is believed, once they are of one class each.
     """
     network.eval()
     found = []
@@ -220,26 +220,11 @@ def _own_labels(
             mirrored = torch.softmax(network(seen.flip(3)).float(), 1).flip(3)
             probability = ((plain + mirrored) / 2).cpu()
             highest, label = probability.max(1)
-            label = torch.where(highest >= sure, label, _UNSURE)
-            found.append(_one_class_each(label, probability, things))
+            whole = one_class_each(label, probability[:, things], things)
+            believed = (highest >= sure) | torch.isin(whole, things)
+            found.append(torch.where(believed, whole, _UNSURE))
     network.train()
     return torch.cat(found)
-
-
-def _one_class_each(labels: Tensor, probability: Tensor, things: Tensor) -> Tensor:
-    """Labels (N, H, W) in which each region of `things` is of one class."""
-    from scipy import ndimage
-
-    if not len(things):
-        return labels
-    hung = probability[:, things]
-    mine = torch.isin(probability.argmax(1), things).numpy()
-    for image, chances, mask in zip(labels, hung, mine, strict=True):
-        regions, count = ndimage.label(mask)
-        for region in range(1, count + 1):
-            inside = torch.from_numpy(regions == region)
-            image[inside] = things[chances[:, inside].sum(1).argmax()]
-    return labels
 
 
 def _autocast(place: torch.device) -> torch.autocast:

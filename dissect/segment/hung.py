@@ -1,0 +1,46 @@
+"""What hangs on walls: windows, pictures and mirrors, each of them one thing of one class."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+__all__ = ["HUNG", "hung_classes", "one_class_each"]
+
+HUNG = ("window", "picture", "mirror")
+
+# Pixels that touch by a side hang together, within an image.
+_TOUCHING = np.zeros((3, 3, 3), bool)
+_TOUCHING[1] = ndimage.generate_binary_structure(2, 1)
+
+
+def hung_classes(classes: Sequence[str]) -> Tensor:
+    """The numbers of those classes that hang on walls, int64."""
+    return torch.tensor([classes.index(name) for name in HUNG if name in classes])
+
+
+def one_class_each(labels: Tensor, probability: Tensor, things: Tensor) -> Tensor:
+    """Labels in which every region of `things` has one class: that of most probability there.
+
+    A network sees pixel by pixel, and may take half a window for a picture.
+
+    Args:
+        labels: the class of every pixel (N, H, W), int64.
+        probability: of each of `things`, (N, len(things), H, W).
+        things: the classes of which a region may be made, int64.
+    """
+    if not len(things):
+        return labels
+    mask = torch.isin(labels, things.to(labels.device)).cpu().numpy()
+    regions, count = ndimage.label(mask, _TOUCHING)
+    if not count:
+        return labels
+    regions = regions[mask]
+    chances = probability.movedim(1, -1).cpu().double().numpy()[mask]
+    sums = np.stack([np.bincount(regions, one, count + 1) for one in chances.T], 1)
+    whole = things.cpu()[torch.from_numpy(sums.argmax(1)[regions])]
+    found = labels.clone()
+    found[torch.from_numpy(mask).to(labels.device)] = whole.to(labels.device)
+    return found
