@@ -16,6 +16,7 @@ from dissect.segment import (
     render_score,
     save_segmenter,
 )
+from dissect.segment.hung import one_class_each
 from dissect.training.augment import roughen
 from dissect.training.segmenter import SegmenterConfig, train_segmenter
 
@@ -235,3 +236,23 @@ def test_a_segmenter_is_opened_once_while_its_file_is_the_same(tmp_path):
         open_segmenter(tmp_path / "none.safetensors")
     with pytest.raises(DissectError, match="needs a name"):
         open_segmenter("transformers:")
+
+
+def test_a_thing_on_a_wall_is_of_the_class_that_has_most_of_its_probability() -> None:
+    things = torch.tensor([1, 2])
+    labels = torch.zeros(2, 4, 6, dtype=torch.int64)
+    labels[0, 1:3, 0:2], labels[0, 1:3, 2] = 1, 2  # one thing, of which a third is called 2
+    labels[0, 3, 5] = 2  # another, that touches it nowhere
+    labels[1, 1, 1] = 2  # at the same place as the first, in the next image
+    labels[1, 3, :] = 3  # a class that is left alone
+    probability = torch.zeros(2, 2, 4, 6)
+    probability[0, 0, 1:3, 0:2], probability[0, 1, 1:3, 2] = 0.6, 0.9
+    probability[0, 1, 3, 5] = probability[1, 1, 1, 1] = 0.5
+    found = one_class_each(labels, probability, things)
+    wanted = labels.clone()
+    wanted[0, 1:3, 2] = 1  # 4 times 0.6 against 2 times 0.9
+    assert torch.equal(found, wanted)
+    probability[0, 1, 1:3, 2] = 1.5
+    wanted[0, 1:3, 0:3] = 2
+    assert torch.equal(one_class_each(labels, probability, things), wanted)
+    assert torch.equal(one_class_each(labels, probability[:, :0], things[:0]), labels)

@@ -18,7 +18,8 @@ _TOUCHING[1] = ndimage.generate_binary_structure(2, 1)
 
 def hung_classes(classes: Sequence[str]) -> Tensor:
     """The numbers of those classes that hang on walls, int64."""
-    return torch.tensor([classes.index(name) for name in HUNG if name in classes])
+    found = [classes.index(name) for name in HUNG if name in classes]
+    return torch.tensor(found, dtype=torch.int64)
 
 
 def one_class_each(labels: Tensor, probability: Tensor, things: Tensor) -> Tensor:

@@ -209,7 +209,7 @@ def _own_labels(
 ) -> Tensor:
     """What the network says of images and of their mirror images; `_UNSURE` where it is not.
 
-    Of the regions of `things` every pixel is believed, once they are of one class each.
+    Each region of `things` is of one class.
     """
     network.eval()
     found = []
@@ -221,8 +221,7 @@ def _own_labels(
             probability = ((plain + mirrored) / 2).cpu()
             highest, label = probability.max(1)
             whole = one_class_each(label, probability[:, things], things)
-            believed = (highest >= sure) | torch.isin(whole, things)
-            found.append(torch.where(believed, whole, _UNSURE))
+            found.append(torch.where(highest >= sure, whole, _UNSURE))
     network.train()
     return torch.cat(found)
 
