@@ -90,6 +90,7 @@ def fit_from_segmenter(
     *,
     seed: int = 0,
     scored: bool = True,
+    **settings: Any,
 ) -> Probe:
     """The probe of `layer` for a concept that a segmenter knows: its masks in place of boxes.
 
@@ -105,23 +106,29 @@ def fit_from_segmenter(
         n: how many samples are segmented: the first ones of `seed`.
         seed: of the samples, and of what is drawn at random in fitting.
         scored: as `fit_from_boxes` takes it.
+        settings: what else `fit_probe` takes, such as `inside` and `C`.
 
     Raises:
         DissectError: a concept that the segmenter does not know or sees on too few samples, no
             such layer, or a layer without a grid.
     """
     labels = segmented_labels(model, segmenter, concept, n, seed=seed)
-    return fit_from_labels(model, labels, layer, seed=seed, scored=scored)
+    return fit_from_labels(model, labels, layer, seed=seed, scored=scored, **settings)
 
 
 def fit_from_labels(
-    model: nn.Module, labels: Labels, layer: str, *, seed: int = 0, scored: bool = True
+    model: nn.Module,
+    labels: Labels,
+    layer: str,
+    *,
+    seed: int = 0,
+    scored: bool = True,
+    **settings: Any,
 ) -> Probe:
-    """The probe of `layer` from labels of either kind (see `fit_from_boxes`)."""
+    """The probe of `layer` from labels of either kind (see `fit_from_segmenter`)."""
     acts, coverage = labelled_cells(model, labels, layer)
-    effort: dict[str, Any] = (
-        {} if scored else {"folds": 2, "resamples": 1, "shuffles": 2, "sign_fits": 1}
-    )
+    if not scored:
+        settings |= {"folds": 2, "resamples": 1, "shuffles": 2, "sign_fits": 1}
     return fit_probe(
         acts,
         coverage,
@@ -129,7 +136,7 @@ def fit_from_labels(
         concept=labels.concept,
         model=fingerprint(model),
         seed=seed,
-        **effort,
+        **settings,
     )
 
 

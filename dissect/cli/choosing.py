@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["AUTO_FILE", "by_rule", "check_rule", "known_choices", "look_for_choices"]
 
 AUTO_FILE = "auto.json"
-# Samples that a probe for auto's gate is fitted to, with the segmenter's masks for labels.
-_LABELLED = 1_200
+# How a probe for auto's gate is fitted, with the segmenter's masks for labels: to more samples
+# than anyone draws boxes on, so with a weaker penalty; and to cells that it only reaches into.
+_LABELLED = 2_500
+_SHARPER = {"inside": 0.3, "C": 0.03, "negatives_per_positive": 6.0}
 
 
 def check_rule(rule: str) -> None:
@@ -144,7 +146,7 @@ def look_for_choices(
     search = Search(n=n)
     with progress_bar("fitting a gate", 1) as advance:
         sharper = fit_from_segmenter(
-            generator, eyes, concept, layer, _LABELLED, seed=CHOOSE + 2, scored=False
+            generator, eyes, concept, layer, _LABELLED, seed=CHOOSE + 2, scored=False, **_SHARPER
         )
         advance(1)
     probes: dict[str, Probe | None] = {"segmenter": sharper}
