@@ -30,8 +30,9 @@ __all__ = ["Choice", "Goal", "Search", "choose_edit", "search_steps"]
 
 Watch = Callable[[int, str], None]
 
-# Sizes that are tried around the best one.
+# Sizes and strengths that are tried around the best one.
 _STEPS = 8
+_FACTORS = (0.8, 0.9, 1.1, 1.2)
 
 # What rankings for `auto` are learned by. A change of 0.05 outside costs as much as all of the
 # concept that is left; that a unit counts in or out is decided in the second half.
@@ -212,7 +213,7 @@ def _at_sizes(
 
 
 def _closer(samples: Samples, first: Trial, goal: Goal, search: Search) -> list[Trial]:
-    """Trials of the same kind: other thresholds, sizes in between, and without single units."""
+    """Trials of the same kind: other thresholds, sizes and strengths, without single units."""
 
     def tried(edit: Intervention) -> Trial:
         return _tried(samples, first.where, edit, first.ranking)
@@ -231,6 +232,9 @@ def _closer(samples: Samples, first: Trial, goal: Goal, search: Search) -> list[
         max(1, size - _STEPS * step // 2), min(total, size + _STEPS * step // 3) + 1, step
     )
     found += [tried(_sized(best, first.ranking, k)) for k in sizes if k != size]
+    best = goal.sorted(found)[0].edit
+    strengths = {min(best.strength * factor, 2.0) for factor in _FACTORS} - {best.strength}
+    found += [tried(replace(best, strength=strength)) for strength in sorted(strengths)]
     found += _pruned(goal.sorted(found)[0], goal, tried)
     return found
 

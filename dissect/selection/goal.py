@@ -78,8 +78,8 @@ class Goal:
     slack: float = 1.1
 
     def stricter(self) -> "Goal":
-        """What is asked where an edit is chosen, on latents that flatter it: a fifth more."""
-        return replace(self, removed=1 - 0.8 * (1 - self.removed), shown=0.8 * self.shown)
+        """What is asked where an edit is chosen, on latents that flatter it: twice as much."""
+        return replace(self, removed=1 - 0.5 * (1 - self.removed), shown=0.5 * self.shown)
 
     def shortfall(self, found: Outcome) -> float:
         """By how much an outcome is not enough; 0 where it is."""
