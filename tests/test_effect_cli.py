@@ -76,7 +76,7 @@ def test_units_of_a_file_are_measured_and_said_in_words(capsys, study, eyes, tmp
     words.remove("--json")
     status, out, err = run(capsys, "effect", *words, "--units", str(tmp_path / "units.json"))
     assert status == 0, err
-    assert "2 units of layer8x8 by rule mine, strength 1, on 40 fresh latents" in out
+    assert "rule mine: 2 units of layer8x8, strength 1, on 40 fresh latents" in out
     assert "what was spot is now" in out
     assert "of 2 remove as much as the edit" in out
 

@@ -51,12 +51,13 @@ def eyes(dark, bright):
         for module in network.modules():
             if isinstance(module, nn.Conv2d):
                 module.weight.zero_()
+                if module.bias is not None:
+                    module.bias.zero_()
         first, last = network.down[0], network.up[0]
         # The mean of the square's 12 values, plus 1, goes through both blocks as it is.
         first[0].weight[0, :, 1, 1] = 1 / 12
         first[1].bias[0] = 1
-        first[3].weight[0, 0, 1, 1] = last[3].weight[0, 0, 1, 1] = 1
-        last[0].weight[0, 8, 1, 1] = 1
+        first[3].weight[0, 0, 1, 1] = last[0].weight[0, 0, 1, 1] = 1
         wall, spot, door = network.classify.weight[:, 0].reshape(3, 4, 1, 1)
         spot += 1
         door -= 1
