@@ -86,6 +86,12 @@ def turn(
     if method not in (*_METHODS, _STEERED, "all"):
         known = ", ".join((*_METHODS, _STEERED))
         raise DissectError(f"unknown method {method!r}: use {known} or all")
+    finding = direction is None and exemplars is None and length is None
+    if method == _STEERED and not finding:
+        raise DissectError(
+            "steered finds a path of its own for each sample: it takes no --direction, "
+            "--exemplars or --length"
+        )
     if eyes is not None:
         eyes.number(attribute)
     if direction is not None:
@@ -110,7 +116,6 @@ def turn(
     scores = []
     if judging is not None:
         scores = _measured(generator, judging, directions, measured, seed, centred)
-    finding = direction is None and exemplars is None and length is None
     if eyes is not None and finding and method in (_STEERED, "all"):
         if eyes.slopes_through is not None:
             score, picture = _steer(

@@ -153,7 +153,7 @@ def ends(
 
 
 def _exchange(pools: tuple[Tensor, Tensor], chosen: tuple[Tensor, Tensor]) -> None:
-    """Put other rows of the pools (M, K) in the place of chosen ones while the means draw nearer."""
+    """Put other rows of the pools (M, K) in the place of chosen ones while means draw nearer."""
     count = len(chosen[0])
     better = True
     while better:

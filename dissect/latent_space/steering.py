@@ -35,7 +35,7 @@ def steered(
     that bend by slopes are those of Hijack-GAN (Wang, Yu and Fritz 2021, section 3), which follows
     a proxy of the reader.
 
-    The first steps lead from where a sample is to the middle target, the others outwards from there.
+    The first steps lead from where a sample is to the middle target, the others outwards.
 
     Args:
         generator: latents to images.
