@@ -62,7 +62,9 @@ figures: $(VENV)/.installed
 		--find "smiling woman=smile>0.8,hair_length>0.7,yaw>-20,yaw<20" \
 		--find "neutral woman=smile<0.2,hair_length>0.7,yaw>-20,yaw<20" \
 		--find "neutral man=smile<0.2,hair_length<0.3,yaw>-20,yaw<20" --out out/figures
+	$(BIN)/dissect walk --model faces64 --rows 12 --columns 9 --out out/figures/walk
 	mkdir -p docs
+	cp out/figures/walk/walk.png docs/walk.png
 	cp out/figures/arithmetic.png docs/
 	cp out/figures/turn/turn-yaw-steered.png docs/turn-steered.png
 	cp out/figures/turn/turn-yaw-exemplars.png docs/turn-exemplars.png

@@ -73,7 +73,8 @@ class Realism:
         return (distance >= self.range[0]) & (distance <= self.range[1])
 
     def _distance(self, features: Tensor) -> Tensor:
-        return ((features - self.mean) @ self.whitening).norm(dim=1)
+        far: Tensor = ((features - self.mean) @ self.whitening).norm(dim=1)
+        return far
 
 
 def _features(reader: AttributeReader, images: Tensor) -> Tensor:
