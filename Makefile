@@ -56,7 +56,19 @@ figures: $(VENV)/.installed
 	$(BIN)/dissect ablate --insert --out out/figures
 	$(BIN)/dissect ablate --swap picture --labels segmenter --among 300 --out out/figures
 	$(BIN)/dissect sample --n 64 --out out/figures
+	$(BIN)/dissect sample --model faces64 --n 64 --out out/figures/faces64
+	$(BIN)/dissect turn --out out/figures/turn
+	$(BIN)/dissect arithmetic "smiling woman - neutral woman + neutral man" --name "smiling man" \
+		--find "smiling woman=smile>0.8,hair_length>0.7,yaw>-20,yaw<20" \
+		--find "neutral woman=smile<0.2,hair_length>0.7,yaw>-20,yaw<20" \
+		--find "neutral man=smile<0.2,hair_length<0.3,yaw>-20,yaw<20" --out out/figures
+	$(BIN)/dissect walk --model faces64 --rows 12 --columns 9 --out out/figures/walk
 	mkdir -p docs
+	cp out/figures/walk/walk.png docs/walk.png
+	cp out/figures/arithmetic.png docs/
+	cp out/figures/turn/turn-yaw-steered.png docs/turn-steered.png
+	cp out/figures/turn/turn-yaw-exemplars.png docs/turn-exemplars.png
+	cp out/figures/faces64/samples.png dissect/models/weights/faces64/samples.png
 	cp out/figures/probe.png out/figures/ablate.png out/figures/effect.png out/figures/guided.png out/figures/guided/guided-concepts.png docs/
 	cp out/figures/insert_map.png out/figures/insert.png out/figures/swap.png docs/
 	cp out/figures/layers/layers.png docs/layers.png

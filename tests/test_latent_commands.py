@@ -5,7 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
+from dissect.attributes import AttributeNetwork, save_attributes
 from dissect.cli import main
+from dissect.data.faces import ATTRIBUTES
 from dissect.latent_space import Direction, Exemplars
 from dissect.models import Generator, fingerprint, load, save_checkpoint
 
@@ -153,7 +155,8 @@ TURN = ("--among", "300", "--measured", "10", "--rows", "2")
 def test_turn_by_every_method(capsys, model, tmp_path):
     result = said(capsys, "turn", "skin_light", "--model", model, *TURN, "--out", str(tmp_path))
     found = result["directions"]
-    assert [row["method"] for row in found] == ["exemplars", "regression", "held", "components"]
+    methods = ["exemplars", "regression", "held", "components", "steered"]
+    assert [row["method"] for row in found] == methods
     for row in found:
         assert 0 <= row["r_squared"] <= 1
         assert 0 <= row["monotone"] <= 1
@@ -169,6 +172,18 @@ def test_turn_by_every_method(capsys, model, tmp_path):
     )
     assert again["directions"][0]["r_squared"] == pytest.approx(found[1]["r_squared"])
     assert Image.open(tmp_path / "turn-skin_light-held.png").width > 11 * 128
+
+
+def test_another_network_can_judge(capsys, model, tmp_path):
+    network = AttributeNetwork(ATTRIBUTES).eval()
+    path = save_attributes(tmp_path / "judge.safetensors", network, card={})
+    words = ("turn", "yaw", "--model", model, *TURN, "--method", "held", "--length", "1")
+    plain = said(capsys, *words, "--out", str(tmp_path / "a"))
+    judged = said(capsys, *words, "--judge", str(path), "--out", str(tmp_path / "b"))
+    assert plain["directions"][0]["reach"] != judged["directions"][0]["reach"]
+    vectors = [Direction.load(tmp_path / run / "turn-yaw-held.json").vector for run in "ab"]
+    assert torch.equal(*vectors)
+    assert "no such attribute network" in refused(capsys, *words, "--judge", "none")
 
 
 def test_turn_between_ends_picked_by_eye_needs_no_reader(capsys, model, tmp_path):
@@ -189,6 +204,8 @@ def test_turn_between_ends_picked_by_eye_needs_no_reader(capsys, model, tmp_path
         (("yaw", "--method", "magic"), "unknown method 'magic'"),
         (("yaw", "--reader", "none"), "pick both ends by eye"),
         (("yaw", "--direction", "none.json"), "no such file"),
+        (("yaw", "--method", "steered", "--length", "2"), "a path of its own"),
+        (("bed", "--reader", "bedrooms", "--method", "steered", *TURN), "no slopes"),
     ],
 )
 def test_a_mistake_in_turn_is_one_line(capsys, model, words, line):

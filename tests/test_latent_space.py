@@ -15,6 +15,7 @@ from dissect.latent_space import (
     Term,
     between,
     calibrated,
+    clearest,
     combined,
     ends,
     from_components,
@@ -30,6 +31,7 @@ from dissect.latent_space import (
     read_rows,
     scored,
     segment_reader,
+    steered,
     step_sizes,
     walk_rows,
 )
@@ -212,6 +214,61 @@ def test_the_ends_are_extreme_and_otherwise_alike():
     apart = (values[low].mean(0) - values[high].mean(0)).abs()
     assert float(apart[1:].max()) < 0.25
     assert len(set(low.tolist())) == len(set(high.tolist())) == 4
+
+
+def test_ends_are_alike_in_latents_too():
+    z = torch.randn(800, 10)
+    values = torch.cat([z[:, :1] + 0.5 * torch.randn(800, 1), torch.randn(800, 2)], 1)
+
+    def astray(low, high):
+        return float((z[low].mean(0) - z[high].mean(0))[1:].norm())
+
+    assert astray(*ends(values, 0, 4, z=z)) < 0.5 * astray(*ends(values, 0, 4))
+
+
+def test_the_clearest_lie_deepest_inside_the_concept():
+    z = torch.rand(600, 5) * 2 - 1
+    values = torch.stack([z[:, 0] + 0.3 * torch.randn(600), z[:, 1], z[:, 2]], 1)
+    conditions = parse_conditions("turn>0.3,smile<0,hat>-0.5,hat<0.5", READER.names)
+    rows = clearest(z, values, conditions, READER)
+    met = meeting(values, conditions, READER)
+    assert bool(met[rows].all())
+    assert len(rows) == max(20, round(0.25 * int(met.sum())))
+    margins = torch.minimum(z[:, 0], -z[:, 1])
+    assert float(margins[rows].mean()) > float(margins[met].mean()) + 0.1
+    everyone = clearest(z, values, conditions, READER, share=1)
+    assert sorted(everyone.tolist()) == met.nonzero()[:, 0].tolist()
+    assert everyone[: len(rows)].tolist() == rows.tolist()
+    with pytest.raises(DissectError, match="above 0, up to 1"):
+        clearest(z, values, conditions, READER, share=0)
+
+
+class Bent(nn.Module):
+    """Images of three pixels: a turn that drags the smile along, by a slope that changes."""
+
+    def forward(self, z):
+        turn, smile, hat = z[:, 0], z[:, 1] + z[:, 0] ** 2 + 0.5 * z[:, 0], z[:, 2]
+        return torch.stack([torch.tanh(turn), smile, hat], 1)[:, :, None, None]
+
+
+def test_steering_brings_one_attribute_to_its_targets_and_holds_the_others():
+    def through(images):
+        return images[:, :3, 0, 0]
+
+    reader = AttributeReader(READER.names, through, slopes_through=through)
+    z = torch.rand(7, 5) - 0.5
+    targets = torch.linspace(-0.6, 0.6, 5)
+    paths = steered(Bent(), reader, z, 0, targets, torch.ones(3))
+    assert paths.shape == (7, 5, 5)
+    shown = through(Bent()(paths.flatten(0, 1))).reshape(7, 5, 3)
+    assert torch.allclose(shown[:, :, 0], targets.expand(7, 5), atol=0.02)
+    own = through(Bent()(z))[:, None, 1:].expand(7, 5, 2)
+    assert torch.allclose(shown[:, :, 1:], own, atol=0.03)
+    assert torch.allclose(paths[:, :, 3:], z[:, None, 3:].expand(7, 5, 2))  # the shortest way
+    with pytest.raises(DissectError, match="differentiated"):
+        steered(Bent(), READER, z, 0, targets, torch.ones(3))
+    with pytest.raises(DissectError, match="odd number"):
+        steered(Bent(), reader, z, 0, targets[:4], torch.ones(3))
 
 
 # --- arithmetic

@@ -33,17 +33,20 @@ class AttributeReader:
         read: images (N, 3, H, W) in [-1, 1] to attributes (N, len(names)), float32.
         features: images to (N, F), a space in which images are compared; None where there is none.
         image_size: side of the images that it reads; None takes any.
+        slopes_through: what `read` computes, as a function that can be differentiated; None where
+            it cannot.
     """
 
     names: tuple[str, ...]
     read: Callable[[Tensor], Tensor]
     features: Callable[[Tensor], Tensor] | None = None
     image_size: int | None = None
+    slopes_through: Callable[[Tensor], Tensor] | None = None
 
     @classmethod
     def of(cls, network: AttributeNetwork) -> "AttributeReader":
         """The reader that an attribute network is."""
-        network.eval()
+        network.eval().requires_grad_(False)
         place = next(network.parameters()).device
 
         def batched(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -54,7 +57,13 @@ class AttributeReader:
 
             return run
 
-        return cls(network.names, batched(network), batched(network.features), network.image_size)
+        return cls(
+            network.names,
+            batched(network),
+            batched(network.features),
+            network.image_size,
+            network,
+        )
 
     def number(self, name: str) -> int:
         """The column of the attribute `name`.

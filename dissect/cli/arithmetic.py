@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["arithmetic"]
 
-_ORDINARY = 2_000  # samples that say what is ordinary
+_ORDINARY = 4_000  # samples that say what is ordinary
 _SHOWN = 5  # exemplars in the figure
 
 
@@ -45,7 +45,14 @@ def arithmetic(
     ] = 3,
     among: Annotated[
         int, typer.Option(help="Samples looked through with --find.", min=1, max=100_000)
-    ] = 2_000,
+    ] = 4_000,
+    clearest: Annotated[
+        float,
+        typer.Option(
+            help="Of the samples found, the share that is drawn from: those whose latents lie "
+            "deepest inside the concept; 1 draws from all."
+        ),
+    ] = 0.25,
     name: Annotated[str, typer.Option(help="What the result is called below the picture.")] = "",
     want: Annotated[
         str | None,
@@ -93,7 +100,7 @@ def arithmetic(
     wanted = parse_conditions(want, eyes.names) if want and eyes is not None else ()
     if trials and not (wanted and find):
         raise DissectError("--trials needs --find for the exemplars and --want for the result")
-    pools, indices = _pools(generator, model, terms, exemplars, find, among, seed, eyes)
+    pools, indices = _pools(generator, model, terms, exemplars, find, among, clearest, seed, eyes)
     chosen = {concept: z[:means] for concept, z in pools.items()}
     for concept, z in chosen.items():
         if len(z) < means:
@@ -140,11 +147,12 @@ def _pools(
     file: Path | None,
     find: list[str] | None,
     among: int,
+    share: float,
     seed: int,
     reader: "AttributeReader | None",
 ) -> tuple[dict[str, "Tensor"], dict[str, list[int]]]:
     """For each concept the latents that stand for it, and their indices."""
-    from dissect.latent_space import Exemplars, meeting, parse_conditions, read
+    from dissect.latent_space import Exemplars, clearest, meeting, parse_conditions, read
     from dissect.models import fingerprint, latents_for
 
     listed = None if file is None else Exemplars.load(file)
@@ -176,18 +184,18 @@ def _pools(
         candidates = latents_for(generator, among, seed)
         values = read(generator, reader, candidates)
         for concept, limits in parsed.items():
-            met = meeting(values, limits, reader).nonzero()[:, 0].tolist()
-            if not met:
+            if not bool(meeting(values, limits, reader).any()):
                 raise DissectError(
                     f"none of {among} samples of {model} is {found[concept]}: loosen it, or look "
                     "among more"
                 )
-            pools[concept], indices[concept] = candidates[met], met
+            rows = clearest(candidates, values, limits, reader, share=share)
+            pools[concept], indices[concept] = candidates[rows], rows.tolist()
     for term in terms:
         if listed is not None and term.concept not in pools:
-            rows = list(listed.indices(term.concept))
+            picked = list(listed.indices(term.concept))
             z = latents_for(generator, listed.n, listed.seed)
-            pools[term.concept], indices[term.concept] = z[rows], rows
+            pools[term.concept], indices[term.concept] = z[picked], picked
     return (
         {term.concept: pools[term.concept] for term in terms},
         {term.concept: indices[term.concept] for term in terms},

@@ -12,6 +12,7 @@ from dissect.cli.walk import Reader
 from dissect.errors import DissectError
 
 if TYPE_CHECKING:
+    import torch
     from PIL import Image
     from torch import nn
 
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["turn"]
 
 _METHODS = ("exemplars", "regression", "held", "components")
+_STEERED = "steered"  # a path of its own for each sample, no direction
 _POSITIONS = 11
-_CALIBRATION, _RANDOM = 40, 3  # latents and random directions
+_CALIBRATION, _RANDOM = 60, 3  # latents and random directions
 _MEASURED = 10_000  # index of the first latent that is measured: none was looked at before
 
 
@@ -33,7 +35,7 @@ def turn(
         str,
         typer.Option(
             help="exemplars (the paper), regression, held (regression that holds the other "
-            "attributes), components (GANSpace), or all."
+            "attributes), components (GANSpace), steered (a path for each sample), or all."
         ),
     ] = "all",
     exemplars: Annotated[
@@ -57,6 +59,13 @@ def turn(
             "--centred", help="Take what a sample has of the direction away before it is moved."
         ),
     ] = False,
+    judge: Annotated[
+        Path | None,
+        typer.Option(
+            help="An attribute network's file that measures, in the place of the one that found "
+            "the direction."
+        ),
+    ] = None,
     rows: Annotated[int, typer.Option(help="Samples shown.", min=1)] = 6,
     measured: Annotated[int, typer.Option(help="Samples measured.", min=2)] = 200,
     reader: Reader = "auto",
@@ -74,8 +83,15 @@ def turn(
     place = resolve_device(device)
     generator = load(model, device=place)
     eyes = reader_for(reader, model, place)
-    if method not in (*_METHODS, "all"):
-        raise DissectError(f"unknown method {method!r}: use {', '.join(_METHODS)} or all")
+    if method not in (*_METHODS, _STEERED, "all"):
+        known = ", ".join((*_METHODS, _STEERED))
+        raise DissectError(f"unknown method {method!r}: use {known} or all")
+    finding = direction is None and exemplars is None and length is None
+    if method == _STEERED and not finding:
+        raise DissectError(
+            "steered finds a path of its own for each sample: it takes no --direction, "
+            "--exemplars or --length"
+        )
     if eyes is not None:
         eyes.number(attribute)
     if direction is not None:
@@ -87,7 +103,7 @@ def turn(
             f"nothing reads {model}: give --reader, or pick both ends by eye and give --exemplars"
         )
     else:
-        wanted = _METHODS if method == "all" else (method,)
+        wanted = tuple(known for known in _METHODS if method in (known, "all"))
         directions = _found(generator, eyes, attribute, wanted, count, among, seed)
     if length is not None:
         directions = [found.of_length(length) for found in directions]
@@ -96,9 +112,21 @@ def turn(
         directions = [
             calibrated(generator, eyes, z, found, centred=centred) for found in directions
         ]
+    judging = eyes if judge is None else _judge(judge, place)
     scores = []
-    if eyes is not None:
-        scores = _measured(generator, eyes, directions, measured, seed, centred)
+    if judging is not None:
+        scores = _measured(generator, judging, directions, measured, seed, centred)
+    if eyes is not None and finding and method in (_STEERED, "all"):
+        if eyes.slopes_through is not None:
+            score, picture = _steer(
+                generator, eyes, judging or eyes, attribute, measured, rows, seed
+            )
+            scores.append(score)
+            output.wrote(save_image(out / f"turn-{attribute}-{_STEERED}.png", picture))
+        elif method == _STEERED:
+            raise DissectError(
+                f"the reader of {model} has no slopes to steer by: use another method"
+            )
     for found in directions:
         named = out / f"turn-{found.attribute}-{found.method}"
         output.wrote(
@@ -119,6 +147,12 @@ def turn(
     }
     output.wrote(write_json(out / f"turn-{attribute}.json", values))
     output.result(values, "\n".join(_lines(attribute, scores, directions)))
+
+
+def _judge(path: Path, device: "torch.device") -> "AttributeReader":
+    from dissect.attributes import AttributeReader, load_attributes
+
+    return AttributeReader.of(load_attributes(path, device=device)[0])
 
 
 def _loaded(path: Path, generator: "nn.Module", attribute: str) -> "Direction":
@@ -180,7 +214,7 @@ def _found(
     for method in methods:
         about: dict[str, object] = {"samples": among, "seed": seed}
         if method == "exemplars":
-            first, last = ends(values, column, count, seed=seed)
+            first, last = ends(values, column, count, z=z, seed=seed)
             vector = from_exemplars(z[first], z[last])
             about["ends"] = {"low": first.tolist(), "high": last.tolist()}
         elif method == "components":
@@ -228,6 +262,55 @@ def _measured(
         ]
         scores.append(scored(values, positions, found, reader, spread, random))
     return scores
+
+
+def _steer(
+    generator: "nn.Module",
+    reader: "AttributeReader",
+    judge: "AttributeReader",
+    attribute: str,
+    n: int,
+    rows: int,
+    seed: int,
+) -> tuple["TurnScore", "Image.Image"]:
+    """The score and the picture of paths between the tenth and the ninetieth percentile."""
+    import torch
+
+    from dissect.data import to_images
+    from dissect.figures.latent_space import turn_figure
+    from dissect.latent_space import Direction, draw, random_like, read, read_rows, scored, steered
+    from dissect.models import latents_for
+
+    column = reader.number(attribute)
+    ordinary = latents_for(generator, 1_000, seed)
+    values = read(generator, reader, ordinary)
+    low, high = (float(values[:, column].quantile(share)) for share in (0.1, 0.9))
+    targets = torch.linspace(low, high, _POSITIONS)
+    z = latents_for(generator, max(n, rows), seed, start=_MEASURED)
+    paths = steered(generator, reader, z, column, targets, values.std(0))
+    along = read(generator, judge, paths[:n].flatten(0, 1)).reshape(n, _POSITIONS, -1)
+    half = (paths[:n, -1] - paths[:n, 0]) / 2
+    like = Direction(half.mean(0), attribute, _STEERED).of_length(float(half.norm(dim=1).mean()))
+    positions = torch.linspace(-1, 1, _POSITIONS)
+    ends = torch.tensor([-1.0, 0.0, 1.0])
+    random = [
+        read_rows(generator, judge, z[:n], other, ends)
+        for other in random_like(like, _RANDOM, seed)
+    ]
+    spread = read(generator, judge, ordinary).std(0)
+    score = scored(along, positions, like, judge, spread, random)
+    # The mean of all latents stands for nobody; its path shows the axis, as exemplars' means do.
+    mean = steered(generator, reader, z[:1] * 0, column, targets, values.std(0))[0]
+    first, last = to_images(draw(generator, mean[[0, -1]]))
+    images = to_images(draw(generator, paths[:rows].flatten(0, 1)))
+    picture = turn_figure(
+        first,
+        last,
+        images.reshape(rows, _POSITIONS, *images.shape[1:]),
+        first_name=f"less {attribute}",
+        last_name=f"more {attribute}",
+    )
+    return score, picture
 
 
 def _figure(

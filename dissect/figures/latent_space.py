@@ -185,7 +185,8 @@ def walk_figure(
             axes.set(xlim=(0, 1), ylim=(-0.05, 1.1), xticks=[], yticks=[])
         lines, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(lines, labels, loc="upper center", ncols=len(labels), fontsize=9)
-        panel = rasterized(figure)
+        # Print resolution is finer than the grid's pixels; the panel must be as tall as the grid.
+        panel = rasterized(figure).resize((wide, whole), Image.Resampling.LANCZOS)
     page = Image.new("RGB", (grid.width + panel.width, grid.height + head), PAPER)
     page.paste(panel, (grid.width, 0))
     page.paste(grid, (0, head))

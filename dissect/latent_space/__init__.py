@@ -7,10 +7,18 @@ from dissect.latent_space.directions import (
     from_exemplars,
     from_regression,
 )
-from dissect.latent_space.exemplars import Condition, Exemplars, ends, meeting, parse_conditions
+from dissect.latent_space.exemplars import (
+    Condition,
+    Exemplars,
+    clearest,
+    ends,
+    meeting,
+    parse_conditions,
+)
 from dissect.latent_space.expression import Term, parse_expression
 from dissect.latent_space.paths import Path, StepSizes, between, step_sizes, walk_rows
 from dissect.latent_space.reading import draw, read, reader_for, segment_reader, source_of
+from dissect.latent_space.steering import steered
 from dissect.latent_space.turning import TurnScore, calibrated, random_like, read_rows, scored
 
 __all__ = [
@@ -24,6 +32,7 @@ __all__ = [
     "TurnScore",
     "between",
     "calibrated",
+    "clearest",
     "combined",
     "draw",
     "ends",
@@ -43,6 +52,7 @@ __all__ = [
     "scored",
     "segment_reader",
     "source_of",
+    "steered",
     "step_sizes",
     "walk_rows",
 ]

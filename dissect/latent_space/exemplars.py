@@ -10,9 +10,10 @@ from torch import Tensor
 
 from dissect.attributes import AttributeReader
 from dissect.errors import DissectError
+from dissect.latent_space.directions import from_regression
 from dissect.records import near_names, read_record, write_record
 
-__all__ = ["Condition", "Exemplars", "ends", "meeting", "parse_conditions"]
+__all__ = ["Condition", "Exemplars", "clearest", "ends", "meeting", "parse_conditions"]
 
 _KIND, _VERSION = "exemplars", 1
 _CONDITION = re.compile(r"\s*([A-Za-z]\w*)\s*(<|>)\s*([-+]?\d+(?:\.\d*)?|[-+]?\.\d+)\s*")
@@ -59,20 +60,73 @@ def meeting(values: Tensor, conditions: Sequence[Condition], reader: AttributeRe
     return met
 
 
+def clearest(
+    z: Tensor,
+    values: Tensor,
+    conditions: Sequence[Condition],
+    reader: AttributeReader,
+    *,
+    share: float = 0.25,
+    least: int = 20,
+) -> Tensor:
+    """Rows that meet the conditions, those first whose latents lie deepest inside: (M,).
+
+    An image may show a concept though its latent lies at the concept's edge, where the latents of
+    the others outvote it in a sum. How deep one lies is told by least-squares regression of each
+    attribute on latents: the least margin over the conditions, in deviations. An attribute that is
+    held between two values (yaw>-20,yaw<20) has no inside to be deep in and is left out.
+
+    Args:
+        z: latents (N, D), N at least 2 D.
+        values: attributes of their images (N, A).
+        conditions: what the images must show.
+        reader: what read them.
+        share: of the rows that meet the conditions, how many are kept, 0 to 1.
+        least: how many are kept at least.
+
+    Raises:
+        DissectError: a share that is none, or too few latents for a regression.
+    """
+    if not 0 < share <= 1:
+        raise DissectError(f"the share of exemplars kept must lie above 0, up to 1; got {share}")
+    met = meeting(values, conditions, reader).nonzero()[:, 0]
+    margins = [torch.zeros(len(met), device=z.device)]
+    sides = {condition.attribute: set[bool]() for condition in conditions}
+    for condition in conditions:
+        sides[condition.attribute].add(condition.above)
+    one_sided = [c for c in conditions if len(sides[c.attribute]) == 1]
+    for condition in one_sided:
+        along = z @ from_regression(z, values, reader.number(condition.attribute))
+        scaled = (along - along.mean()) / along.std()
+        margins.append(scaled[met] if condition.above else -scaled[met])
+    order = torch.stack(margins[1:] or margins).min(0).values.argsort(descending=True, stable=True)
+    return met[order][: max(least, round(share * len(met)))]
+
+
 def ends(
-    values: Tensor, column: int, count: int, *, among: int = 60, draws: int = 2_000, seed: int = 0
+    values: Tensor,
+    column: int,
+    count: int,
+    *,
+    z: Tensor | None = None,
+    among: int = 200,
+    draws: int = 2_000,
+    seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Rows that show little and much of an attribute, alike in all others: two of (count,).
 
     What a person does who picks faces looking left and right: of the `among` most extreme rows at
     each end, `draws` random choices of `count` are compared, and the one is taken whose means of
-    the other attributes differ least.
+    the other attributes differ least. It is then bettered, one row exchanged at a time, until no
+    exchange helps. Given their latents, the means of these are to differ little too: half of what
+    means of a few differ in has nothing to do with the attribute.
 
     Args:
         values: attributes (N, A).
         column: the attribute whose ends are wanted.
         count: rows at each end.
-        among: the most extreme ones from which they are chosen.
+        z: latents (N, D) of the rows.
+        among: the most extreme ones from which they are chosen, at most an eighth of all.
         draws: how many choices are compared.
         seed: of the choices.
 
@@ -82,16 +136,38 @@ def ends(
     if count < 1 or len(values) < 2 * count:
         raise DissectError(f"{count} exemplars at each end need {2 * count} samples or more")
     order = values[:, column].argsort()
-    pool = max(count, min(among, len(values) // 4))
-    low, high = order[:pool], order[-pool:]
+    pool = min(max(count, min(among, len(values) // 8)), len(values) // 2)
     others = [k for k in range(values.shape[1]) if k != column]
-    scaled = (values / values.std(0).clamp(min=1e-9))[:, others]
+    about = (values / values.std(0).clamp(min=1e-9))[:, others]
+    if z is not None:
+        about = torch.cat([about, z / z.std(0).clamp(min=1e-9)], 1)
+    low, high = about[order[:pool]], about[order[-pool:]]
     random = torch.Generator().manual_seed(seed)
     picks = torch.stack([torch.randperm(pool, generator=random)[:count] for _ in range(2 * draws)])
-    first, last = low[picks[:draws]], high[picks[draws:]]
-    apart = (scaled[first].mean(1) - scaled[last].mean(1)).square().sum(1)
+    first, last = picks[:draws], picks[draws:]
+    apart = (low[first].mean(1) - high[last].mean(1)).square().sum(1)
     best = int(apart.argmin())
-    return first[best], last[best]
+    chosen = (first[best].clone(), last[best].clone())
+    _exchange((low, high), chosen)
+    return order[:pool][chosen[0]], order[-pool:][chosen[1]]
+
+
+def _exchange(pools: tuple[Tensor, Tensor], chosen: tuple[Tensor, Tensor]) -> None:
+    """Put other rows of the pools (M, K) in the place of chosen ones while means draw nearer."""
+    count = len(chosen[0])
+    better = True
+    while better:
+        better = False
+        for side in (0, 1):
+            pool, rows = pools[side], chosen[side]
+            for place in range(count):
+                apart = pool[rows].mean(0) - pools[1 - side][chosen[1 - side]].mean(0)
+                tried = (apart + (pool - pool[rows[place]]) / count).square().sum(1)
+                tried[rows[torch.arange(count) != place]] = torch.inf
+                best = int(tried.argmin())
+                if tried[best] < 0.999 * tried[rows[place]]:
+                    rows[place] = best
+                    better = True
 
 
 @dataclass(frozen=True)

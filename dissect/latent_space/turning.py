@@ -13,8 +13,9 @@ from dissect.latent_space.reading import read
 
 __all__ = ["TurnScore", "calibrated", "random_like", "read_rows", "scored"]
 
-_LENGTHS = (0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
+_LENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
 _STEEPEST_DROP = 0.6  # of the slope in the middle that the ends must keep
+_RISING = 0.8  # of the rows
 
 
 @dataclass(frozen=True)
@@ -73,18 +74,22 @@ def calibrated(
 ) -> Direction:
     """The direction as long as it can be before its attribute saturates.
 
-    The mean curve of the attribute over `z` is read at seven positions, for rising lengths; the
-    longest is taken at which its slope at both ends is still 0.6 of that in the middle.
+    The attribute is read over `z` at eleven positions, for rising lengths. The longest is taken at
+    which the slope of its mean curve at both ends is still 0.6 of that in the middle, and at which
+    it rises at every step in 0.8 of the rows: a sample that is at an end already saturates sooner
+    than the mean does.
     """
     column = reader.number(direction.attribute)
-    positions = torch.linspace(-1, 1, 7)
+    positions = torch.linspace(-1, 1, 11)
     chosen = direction.of_length(_LENGTHS[0])
     for length in _LENGTHS:
         tried = direction.of_length(length)
         curve = read_rows(generator, reader, z, tried, positions, centred=centred)
-        steps = curve[:, :, column].mean(0).diff()
-        ends, middle = (steps[:2].sum(), steps[-2:].sum()), steps[2:4].sum()
-        if middle <= 0 or min(ends) < _STEEPEST_DROP * middle:
+        steps = curve[:, :, column].diff(dim=1)
+        mean = steps.mean(0)
+        ends, middle = (mean[:2].mean(), mean[-2:].mean()), mean[3:7].mean()
+        rising = (steps > 0).all(1).double().mean()
+        if middle <= 0 or min(ends) < _STEEPEST_DROP * middle or rising < _RISING:
             break
         chosen = tried
     return chosen
