@@ -1,6 +1,5 @@
 """`dissect train`: a DCGAN on a source of images."""
 
-import signal
 import sys
 import time
 from pathlib import Path
@@ -165,10 +164,6 @@ def train(
             if not sys.stderr.isatty() and report.step % _STEPS_A_LINE == 0:
                 output.note(f"step {report.step} of {config.steps}: {text}")
 
-        # A scheduler that ends the job sends SIGTERM: it is treated as Ctrl-C, and saves. Begun in
-        # the background by a script, Python would ignore SIGINT.
-        for stop in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(stop, signal.default_int_handler)
         try:
             run(
                 state,

@@ -19,8 +19,9 @@ from dissect.files import save_image, write_bytes
 from dissect.latents import latents
 from dissect.training.average import recalibrate
 from dissect.training.device import keep_freed_memory
-from dissect.training.state import TrainState, save_state
+from dissect.training.state import TrainState, checkpoint_path, clear_litter, save_state
 from dissect.training.step import train_step
+from dissect.training.stopping import stop_requests
 
 __all__ = ["Report", "calibrate_discriminator", "sample_average", "train"]
 
@@ -52,9 +53,9 @@ def train(
 ) -> TrainState:
     """The run after `state.config.steps` steps, with its checkpoints and grids in `folder`.
 
-    Interrupted (Ctrl-C), it saves a checkpoint and raises KeyboardInterrupt again. The images, the
-    latents and so every weight of step t depend on the seed and t alone: a resumed run is the
-    unbroken run.
+    Asked to stop (Ctrl-C, SIGTERM), it ends the step, saves a checkpoint and raises
+    KeyboardInterrupt. The images, the latents and so every weight of step t depend on the seed and
+    t alone: a resumed run is the unbroken run, bit for bit.
 
     Args:
         state: a new or a resumed run; changed in place.
@@ -68,7 +69,8 @@ def train(
         keep: how many checkpoints stay.
 
     Raises:
-        DissectError: a loss is not a number any more; the checkpoints before it are kept.
+        DissectError: a loss or a weight is not a number any more, a file cannot be written (the
+            disk is full) or an image cannot be read; the checkpoints before it are kept.
     """
     config = state.config
     if len(source) < config.batch_size:
@@ -78,48 +80,57 @@ def train(
     device = next(state.generator.parameters()).device
     if device.type == "cpu":
         keep_freed_memory()
+    clear_litter(folder)
+    last_good = checkpoint_path(folder, state.step)
     losses_path = folder / "losses.jsonl"
     lines = _lines_until(losses_path, state.step)
     order = batches(source, config.batch_size, config.seed, start_step=state.step)
     clock, clock_step = time.perf_counter(), state.step
     try:
-        while state.step < config.steps:
-            real = _batch(source, next(order), device)
-            z = latents(
-                config.batch_size,
-                config.seed,
-                start=state.step * config.batch_size,
-                size=config.latent_size,
-                device=device,
-            )
-            losses = train_step(state, real, z)
-            if state.step % report_every == 0 or state.step == config.steps:
-                values = (float(losses.discriminator), float(losses.generator))
-                if not all(map(math.isfinite, values)):
-                    raise DissectError(
-                        f"training broke down at step {state.step}: the loss is not a number; the "
-                        f"last good checkpoint is in {folder}; go on from it with a lower "
-                        "learning rate"
-                    )
-                now = time.perf_counter()
-                state.seconds += now - clock
-                rate = (state.step - clock_step) * config.batch_size / (now - clock)
-                clock, clock_step = now, state.step
-                report = Report(state.step, *values, images_per_s=rate)
-                lines.append(json.dumps(asdict(report)) + "\n")
-                if watch is not None:
-                    watch(report)
-            if state.step % sample_every == 0 or state.step == config.steps:
-                grid = image_grid(to_images(sample_average(state, 64)), columns=8)
-                save_image(folder / f"samples-{state.step:07d}.png", grid)
-            if state.step % save_every == 0 or state.step == config.steps:
-                _save(folder, state, losses_path, lines, keep)
-            # Grids and checkpoints are not training: they count neither in the rate nor the time.
-            if state.step == clock_step:
-                clock = time.perf_counter()
-    except KeyboardInterrupt:
-        _save(folder, state, losses_path, lines, keep)
-        raise
+        with stop_requests() as asked_to_stop:
+            while state.step < config.steps:
+                real = _batch(source, next(order), device)
+                z = latents(
+                    config.batch_size,
+                    config.seed,
+                    start=state.step * config.batch_size,
+                    size=config.latent_size,
+                    device=device,
+                )
+                losses = train_step(state, real, z)
+                done, stopping = state.step == config.steps, asked_to_stop()
+                if state.step % report_every == 0 or done:
+                    values = (float(losses.discriminator), float(losses.generator))
+                    _check_finite("the loss", all(map(math.isfinite, values)), state)
+                    now = time.perf_counter()
+                    state.seconds += now - clock
+                    rate = (state.step - clock_step) * config.batch_size / (now - clock)
+                    clock, clock_step = now, state.step
+                    report = Report(state.step, *values, images_per_s=rate)
+                    lines.append(json.dumps(asdict(report)) + "\n")
+                    if watch is not None:
+                        watch(report)
+                if state.step % sample_every == 0 or done:
+                    grid = image_grid(to_images(sample_average(state, 64)), columns=8)
+                    save_image(folder / f"samples-{state.step:07d}.png", grid)
+                if state.step % save_every == 0 or done or stopping:
+                    # The loss may be finite still where the weights are not any more.
+                    _check_finite("a weight", state.is_finite(), state)
+                    write_bytes(losses_path, "".join(lines).encode())
+                    last_good = save_state(folder, state, keep=keep)
+                if stopping and not done:
+                    raise KeyboardInterrupt
+                # Grids and checkpoints are not training: they count neither in the rate nor the
+                # time.
+                if state.step == clock_step:
+                    clock = time.perf_counter()
+    except DissectError as error:
+        left = (
+            f"the last good checkpoint is {last_good}: go on from it with --resume"
+            if last_good.is_file()
+            else "no checkpoint had been written"
+        )
+        raise DissectError(f"{error}; {left}") from error
     return state
 
 
@@ -163,9 +174,12 @@ def _batch(source: ImageSource, indices: np.ndarray, device: torch.device) -> Te
     return images.to(device, memory_format=torch.channels_last, non_blocking=True)
 
 
-def _save(folder: Path, state: TrainState, losses: Path, lines: list[str], keep: int) -> None:
-    write_bytes(losses, "".join(lines).encode())
-    save_state(folder, state, keep=keep)
+def _check_finite(what: str, finite: bool, state: TrainState) -> None:
+    if not finite:
+        raise DissectError(
+            f"training broke down at step {state.step}: {what} is not a number; a lower learning "
+            "rate may help"
+        )
 
 
 def _lines_until(path: Path, step: int) -> list[str]:
