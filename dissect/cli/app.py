@@ -11,6 +11,7 @@ from dissect.cli import (
     arithmetic,
     attributes,
     data,
+    dedup,
     effect,
     guided,
     probe,
@@ -66,6 +67,7 @@ app.command("walk")(walk.walk)
 app.command("arithmetic")(arithmetic.arithmetic)
 app.command("turn")(turn.turn)
 app.add_typer(data.app, name="data")
+app.command("dedup")(dedup.dedup)
 
 
 def main(arguments: list[str] | None = None) -> None:
