@@ -60,7 +60,8 @@ def test_a_stop_waits_for_the_end_of_the_step(tmp_path, number):
         train(TrainState.start(TINY, CPU), Interrupting(3, number), tmp_path / "broken")
     assert signal.getsignal(number) is handler
     state = load_state(checkpoints(tmp_path / "broken")[0], CPU)
-    assert state.step == 3
+    # Batches are read ahead, at most until they are needed.
+    assert 1 <= state.step <= 3
     resumed = train(state, Stripes(), tmp_path / "broken")
     assert same(weights(unbroken), weights(resumed))
 
@@ -109,7 +110,7 @@ def test_a_damaged_newer_checkpoint_never_pushes_out_a_good_one(tmp_path):
 
 
 def test_what_a_killed_process_was_writing_is_cleared(tmp_path):
-    litter = [".step-0000003.safetensors.x1y2_z", ".losses.jsonl.abc", ".samples-0000500.png.abc"]
+    litter = [".step-0000003.safetensors.x1y2_z", ".losses.jsonl.abc", ".generator.safetensors.abc"]
     mine = [".step-notes", "notes.txt"]
     for name in litter + mine:
         (tmp_path / name).write_text("cut short")

@@ -30,7 +30,10 @@ __all__ = [
 _NAME = re.compile(r"step-(\d{7})\.safetensors")
 _FORMAT = "dissect-training-1"
 # What a killed process leaves of a file that it was writing.
-_LITTER = re.compile(r"\.(step-\d{7}\.safetensors|samples-\d{7}\.png|losses\.jsonl)\.\w+")
+_LITTER = re.compile(
+    r"\.((step-\d{7}|generator|discriminator)\.safetensors|samples-\d{7}\.png|"
+    r"(losses|frechet)\.jsonl)\.\w+"
+)
 
 
 @dataclass
