@@ -37,7 +37,7 @@ for line in sys.stdin:
 """
 _SHAPE = (
     "--image-size 32 --batch-size 8 --width 16 --discriminator-width 16 --kernel 4 "
-    "--save-every 7 --sample-every 50 --keep 2 --threads 1 --device cpu"
+    "--save-every 7 --sample-every 50 --threads 1 --device cpu"
 )
 
 
