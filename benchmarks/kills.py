@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -32,6 +33,8 @@ for line in sys.stdin:
     if child == 0:
         main(line.split())
     print(child, flush=True)
+    # Until then an ended child keeps its number, and no other process can be killed for it.
+    sys.stdin.readline()
     _, status = os.waitpid(child, 0)
     print(os.waitstatus_to_exitcode(status), flush=True)
 """
@@ -57,17 +60,19 @@ class Nursery:
             env=environment,
         )
 
-    def run(self, words: str, *, kill_after: float | None = None) -> int:
-        """The exit status of `dissect words`; -9 where it was killed after so many seconds."""
+    def run(self, words: str, *, moment: Callable[[], None] | None = None) -> int:
+        """The exit status of `dissect words`; -9 where it was killed when `moment` returned."""
         commands, replies = self._process.stdin, self._process.stdout
         assert commands is not None
         assert replies is not None
         commands.write(words + "\n")
         commands.flush()
         child = int(replies.readline())
-        if kill_after is not None:
-            time.sleep(kill_after)
+        if moment is not None:
+            moment()
             os.kill(child, signal.SIGKILL)
+        commands.write("wait\n")
+        commands.flush()
         while not (answer := replies.readline().strip()).lstrip("-").isdigit():
             if not answer:
                 raise SystemExit("the process that starts the trainings has ended")
@@ -86,13 +91,10 @@ def main() -> None:
     )
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--steps", type=int, default=200, help="of each run")
-    parser.add_argument(
-        "--longest", type=float, default=0.3, help="share of a run's time that a training may live"
-    )
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     options = parser.parse_args()
     chance = random.Random(options.seed)
-    found = {"kills": 0, "runs": 0, "differences": 0, "while_writing": 0}
+    found = {"kills": 0, "runs": 0, "differences": 0, "while_writing": 0, "resumed_from": 0}
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         nursery = Nursery(Path(name))
@@ -118,19 +120,52 @@ def _one_run(
     began = time.perf_counter()
     if status := nursery.run(f"{words} --out {whole}"):
         raise SystemExit(f"an unbroken run ended with status {status}")
-    longest = options.longest * (time.perf_counter() - began)
+    took = time.perf_counter() - began
+    steps: set[str] = set()
     resumed, status = "", -int(signal.SIGKILL)
     while status:
         enough = found["kills"] >= options.kills
-        moment = None if enough else chance.uniform(0, longest)
-        status = nursery.run(f"{words} --out {broken}{resumed}", kill_after=moment)
+        moment = None if enough else _moment(broken, chance, took)
+        status = nursery.run(f"{words} --out {broken}{resumed}", moment=moment)
         if status not in (0, -signal.SIGKILL):
             raise SystemExit(f"a resumed run ended with status {status}")
         found["kills"] += status != 0
         found["while_writing"] += any(broken.glob(".*.safetensors.*")) if broken.is_dir() else 0
-        resumed = " --resume" if any(broken.glob("step-*")) else ""
+        checkpoints = sorted(path.name for path in broken.glob("step-*"))
+        steps.update(checkpoints[-1:])
+        resumed = " --resume" if checkpoints else ""
     found["runs"] += 1
+    found["resumed_from"] += len(steps)
     found["differences"] += _differences(whole, broken)
+
+
+def _moment(folder: Path, chance: random.Random, took: float) -> Callable[[], None]:
+    """What returns at a moment drawn by chance: in the start, or among a run's steps.
+
+    Three times of four it waits for one to three new checkpoints, whatever they take, and then for
+    up to as long as the last one took.
+    """
+    if chance.random() < 0.25:
+        seconds = chance.uniform(0, took / 10)
+        return lambda: time.sleep(seconds)
+    wanted, share = chance.randint(1, 3), chance.random()
+
+    def newest() -> str:
+        return max((path.name for path in folder.glob("step-*")), default="")
+
+    def wait() -> None:
+        began, known, interval = time.perf_counter(), newest(), 0.0
+        for _ in range(wanted):
+            while newest() == known:
+                # At the end of the run no new one comes.
+                if (folder / "generator.safetensors").exists():
+                    return
+                time.sleep(0.001)
+            known, interval = newest(), time.perf_counter() - began
+            began = time.perf_counter()
+        time.sleep(share * min(interval, took / 10))
+
+    return wait
 
 
 def _differences(whole: Path, broken: Path) -> int:
