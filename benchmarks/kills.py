@@ -124,13 +124,15 @@ def _one_run(
     steps: set[str] = set()
     resumed, status = "", -int(signal.SIGKILL)
     while status:
-        enough = found["kills"] >= options.kills
+        # A run that has made its last step is let go.
+        last = broken / f"step-{options.steps:07d}.safetensors"
+        enough = found["kills"] >= options.kills or last.exists()
         moment = None if enough else _moment(broken, chance, took)
         status = nursery.run(f"{words} --out {broken}{resumed}", moment=moment)
         if status not in (0, -signal.SIGKILL):
             raise SystemExit(f"a resumed run ended with status {status}")
         found["kills"] += status != 0
-        found["while_writing"] += any(broken.glob(".*.safetensors.*")) if broken.is_dir() else 0
+        found["while_writing"] += status != 0 and any(broken.glob(".*.*.*"))
         checkpoints = sorted(path.name for path in broken.glob("step-*"))
         steps.update(checkpoints[-1:])
         resumed = " --resume" if checkpoints else ""
@@ -142,13 +144,13 @@ def _one_run(
 def _moment(folder: Path, chance: random.Random, took: float) -> Callable[[], None]:
     """What returns at a moment drawn by chance: in the start, or among a run's steps.
 
-    Three times of four it waits for one to three new checkpoints, whatever they take, and then for
+    Three times of four it waits for one or two new checkpoints, whatever they take, and then for
     up to as long as the last one took.
     """
     if chance.random() < 0.25:
         seconds = chance.uniform(0, took / 10)
         return lambda: time.sleep(seconds)
-    wanted, share = chance.randint(1, 3), chance.random()
+    wanted, share = chance.randint(1, 2), chance.random()
 
     def newest() -> str:
         return max((path.name for path in folder.glob("step-*")), default="")
@@ -157,10 +159,10 @@ def _moment(folder: Path, chance: random.Random, took: float) -> Callable[[], No
         began, known, interval = time.perf_counter(), newest(), 0.0
         for _ in range(wanted):
             while newest() == known:
+                time.sleep(0.001)
                 # At the end of the run no new one comes.
                 if (folder / "generator.safetensors").exists():
                     return
-                time.sleep(0.001)
             known, interval = newest(), time.perf_counter() - began
             began = time.perf_counter()
         time.sleep(share * min(interval, took / 10))
