@@ -42,7 +42,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/record.py
 	$(BIN)/python benchmarks/render.py
 	$(BIN)/python benchmarks/train.py
-	$(BIN)/python benchmarks/kills.py --steps 60
+	$(BIN)/python benchmarks/kills.py --steps 250
 	$(BIN)/python benchmarks/dedup.py bedrooms
 	$(BIN)/python benchmarks/dedup.py --codes 1000000
 	$(BIN)/python benchmarks/scale.py
