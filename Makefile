@@ -36,12 +36,16 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-# Every figure of speed in the README; on an idle machine, about five minutes.
+# Every figure of speed in the README; on an idle machine, about ten minutes.
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/commands.py
 	$(BIN)/python benchmarks/record.py
 	$(BIN)/python benchmarks/render.py
 	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/kills.py --steps 250
+	$(BIN)/python benchmarks/dedup.py bedrooms
+	$(BIN)/python benchmarks/dedup.py --codes 1000000
+	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/excise.py
 
 # Every picture in the README and beside the bundled model.

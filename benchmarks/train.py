@@ -19,7 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from dissect.models.dcgan import Discriminator, Generator
 from dissect.training.config import TrainConfig
-from dissect.training.device import keep_freed_memory
+from dissect.training.device import autocast_dtype, keep_freed_memory
 from dissect.training.fast import fast_forward
 from dissect.training.state import TrainState
 from dissect.training.step import train_step
@@ -30,8 +30,12 @@ SWITCHES = {
     "memory": "+ freed memory kept",
     "frozen": "+ no gradients of D's weights in G's step",
     "fast": "+ fast_forward",
+    "bfloat16": "+ bfloat16, where the device computes in it",
+    "compile": "+ torch.compile",
     "ours": "dissect.training.train_step",
 }
+# Compiling takes minutes and a C++ compiler on the CPU.
+_DEFAULT_ROWS = [row for row in SWITCHES if row != "compile"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def main() -> None:
         action="store_true",
         help="count the seconds the step computes, not those that pass (for a busy machine)",
     )
-    parser.add_argument("--rows", nargs="+", choices=SWITCHES, default=list(SWITCHES))
+    parser.add_argument("--rows", nargs="+", choices=SWITCHES, default=_DEFAULT_ROWS)
     options = parser.parse_args()
     sizes = Sizes(
         options.width,
@@ -168,9 +172,17 @@ def _loop(sizes: Sizes, row: str) -> Callable[[], None]:
     )
     one, zero = torch.ones(len(z), device=z.device), torch.zeros(len(z), device=z.device)
 
+    dtype = autocast_dtype(torch.device(sizes.device)) if "bfloat16" in on else None
+    # fast_forward knows plain networks, and is of no use in bfloat16.
+    fast = "fast" in on and "compile" not in on
+    if "compile" in on:
+        for network in networks:
+            network.compile()
+
     def call(network: nn.Module, x: Tensor) -> Tensor:
-        result: Tensor = fast_forward(network, x) if "fast" in on else network(x)
-        return result
+        with torch.autocast(z.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+            result: Tensor = fast_forward(network, x) if fast else network(x)
+        return result.float()
 
     def descend(logits: Tensor, target: Tensor) -> Tensor:
         loss = binary_cross_entropy_with_logits(logits, target)

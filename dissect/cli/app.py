@@ -11,6 +11,7 @@ from dissect.cli import (
     arithmetic,
     attributes,
     data,
+    dedup,
     effect,
     guided,
     probe,
@@ -71,6 +72,7 @@ app.command("walk")(walk.walk)
 app.command("arithmetic")(arithmetic.arithmetic)
 app.command("turn")(turn.turn)
 app.add_typer(data.app, name="data")
+app.command("dedup")(dedup.dedup)
 
 
 def main(arguments: list[str] | None = None) -> None:

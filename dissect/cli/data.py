@@ -55,6 +55,32 @@ def info(
     )
 
 
+@app.command("pack")
+def pack(spec: Spec, count: Count = None, size: Size = 64, as_json: Json = False) -> None:
+    """Decode a folder or an LSUN database once into the cache, for `dissect train --pack`."""
+    from dissect.data import PackedSource, source
+
+    output = Output(as_json=as_json)
+    packed = PackedSource(source(spec, size=size, count=count))
+    for name, reason in packed.skipped.items():
+        output.note(f"skipped {name}: {reason}")
+    for path in packed.cache_files:
+        output.wrote(path)
+    n_bytes = sum(path.stat().st_size for path in packed.cache_files)
+    output.result(
+        {
+            "n_images": len(packed),
+            "source": spec,
+            "size": size,
+            "bytes": n_bytes,
+            "n_skipped": len(packed.skipped),
+            "skipped": packed.skipped,
+        },
+        f"{len(packed)} images of {size} x {size} pixels in {n_bytes / 1e6:.1f} MB, "
+        f"{len(packed.skipped)} could not be read",
+    )
+
+
 @app.command("render")
 def render(
     spec: Annotated[str, typer.Argument(help="A source that is drawn, such as bedrooms.")],

@@ -16,14 +16,19 @@ class Output:
     JSON object and nothing else, in which `files` lists what was written.
     """
 
-    def __init__(self, *, as_json: bool) -> None:
-        """Print results as one JSON object if `as_json`, else as text."""
+    def __init__(self, *, as_json: bool, quiet: bool = False) -> None:
+        """Print results as one JSON object if `as_json`, else as text.
+
+        With `quiet` nothing is said: of several processes that do one thing, one speaks.
+        """
         self.as_json = as_json
+        self.quiet = quiet
         self.files: list[str] = []
 
     def note(self, text: str) -> None:
         """Say `text` on the way; it is no result."""
-        print(text, file=sys.stderr, flush=True)
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
 
     def wrote(self, path: str | Path) -> None:
         """Count `path` among the files written."""
@@ -31,6 +36,8 @@ class Output:
 
     def result(self, values: Mapping[str, Any], text: str) -> None:
         """End the command: `values` for programs, `text` for people, and the files for both."""
+        if self.quiet:
+            return
         if self.as_json:
             print(json.dumps({**values, "files": self.files}, allow_nan=False))
             return

@@ -1,8 +1,9 @@
 """`dissect train`: a DCGAN on a source of images."""
 
-import signal
+import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,17 +13,15 @@ from dissect.cli.attributes import train_attributes
 from dissect.cli.options import Device, Json, Out, Seed
 from dissect.cli.output import Output
 from dissect.cli.segmenter import train_segmenter
+from dissect.cli.train_settings import begun, resumed, settings
 from dissect.errors import DissectError
 
 if TYPE_CHECKING:
-    import torch
-
-    from dissect.training import TrainConfig, TrainState
+    from dissect.data import ImageSource
+    from dissect.training import FrechetMeter, Report, TrainState, World
 
 __all__ = ["train"]
 
-# Options whose names are shorter than the settings they stand for.
-_FIELDS = {"width": "generator_width"}
 _STEPS_A_LINE = 100
 _ATTRIBUTE_IMAGES, _ATTRIBUTE_STEPS, _ATTRIBUTE_BATCH = 40_000, 3_000, 64
 _SEGMENTER_IMAGES, _SEGMENTER_STEPS, _SEGMENTER_BATCH = 40_000, 2_100, 32
@@ -56,7 +55,48 @@ def train(
     ] = 0.999,
     sample_every: Annotated[int, typer.Option(help="Steps between sample grids.", min=1)] = 500,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 500,
-    keep: Annotated[int, typer.Option(help="Checkpoints kept.", min=1)] = 2,
+    keep_checkpoints: Annotated[int, typer.Option(help="Checkpoints kept.", min=1)] = 2,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="List of dissect dedup: use only the images on it.", metavar="FILE"),
+    ] = None,
+    pack: Annotated[
+        bool, typer.Option("--pack", help="Decode the images once, into the cache folder.")
+    ] = False,
+    augment: Annotated[
+        str,
+        typer.Option(
+            help="Show D everything changed by chance, for small sources: "
+            "colour,translation,cutout or some of them."
+        ),
+    ] = "",
+    sync_batch_norm: Annotated[
+        bool,
+        typer.Option(
+            "--sync-batch-norm/--no-sync-batch-norm",
+            help="With torchrun: batch norm over the whole batch, or over each process's share.",
+        ),
+    ] = True,
+    preset: Annotated[
+        str | None, typer.Option(help="Settings by name: bedrooms64, lsun64, ...")
+    ] = None,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="Settings of a file of --print-config.")
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the settings as TOML, and no more.")
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write curves and samples for TensorBoard.")
+    ] = False,
+    frechet: Annotated[
+        int,
+        typer.Option(
+            help="With each grid, the Fréchet distance of so many samples to real images, in the "
+            "bundled segmenter's features; 0: never.",
+            min=0,
+        ),
+    ] = 0,
     segmenter: Annotated[
         bool,
         typer.Option(
@@ -88,11 +128,8 @@ def train(
     """Train a DCGAN (generator.safetensors, discriminator.safetensors) or a network that reads."""
     import torch
 
-    from dissect.data import source as open_source
     from dissect.models import resolve_device
-    from dissect.progress import progress_bar
-    from dissect.training import Report, TrainConfig, save_networks
-    from dissect.training import train as run
+    from dissect.training import TrainConfig, World, joined, to_toml
 
     output = Output(as_json=as_json)
     if threads is not None:
@@ -126,80 +163,31 @@ def train(
             output,
         )
         return
-    settings: dict[str, Any] = {
-        "source": source,
-        "images": images,
-        "source_seed": source_seed,
-        "image_size": image_size,
-        "steps": steps,
-        "batch_size": batch_size,
-        "seed": seed,
-        "latent_size": latent_size,
-        "generator_width": width,
-        "discriminator_width": discriminator_width,
-        "kernel": kernel,
-        "learning_rate": learning_rate,
-        "beta1": beta1,
-        "decay_from": decay_from,
-        "average_decay": average_decay,
-    }
-    place = resolve_device(device)
-    if resume:
-        given = {_FIELDS.get(name, name) for name in _given(context)}
-        changes = {name: value for name, value in settings.items() if name in given}
-        state = _resumed(out, place, changes, output)
-    else:
-        state = _started(out, place, TrainConfig(**settings))
-    config = state.config
-    opened = open_source(
-        config.source, size=config.image_size, count=config.images, seed=config.source_seed
-    )
-    for name, reason in dict(getattr(opened, "skipped", {})).items():
-        output.note(f"skipped {name}: {reason}")
-    started_at, started = state.step, time.perf_counter()
-    with progress_bar("training", config.steps, done=state.step) as advance:
-        shown = state.step
-
-        def watch(report: Report) -> None:
-            nonlocal shown
-            text = (
-                f"{report.images_per_s:.0f} images/s, loss D {report.discriminator_loss:.2f} "
-                f"G {report.generator_loss:.2f}"
-            )
-            advance(report.step - shown, text)
-            shown = report.step
-            # Where stderr is a file, a line now and then takes the place of the bar.
-            if not sys.stderr.isatty() and report.step % _STEPS_A_LINE == 0:
-                output.note(f"step {report.step} of {config.steps}: {text}")
-
-        # A scheduler that ends the job sends SIGTERM: it is treated as Ctrl-C, and saves. Begun in
-        # the background by a script, Python would ignore SIGINT.
-        for stop in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(stop, signal.default_int_handler)
-        try:
-            run(
-                state,
-                opened,
-                out,
-                watch=watch,
-                sample_every=sample_every,
-                save_every=save_every,
-                keep=keep,
-            )
-        except KeyboardInterrupt:
-            output.note(f"saved step {state.step} in {out}; go on with --resume")
+    asked = settings(context.params, _given(context), preset, config_file)
+    if print_config:
+        config = TrainConfig.from_dict(asked)
+        print(to_toml(config, f"dissect train --config FILE\n{_about(preset)}".strip()), end="")
+        return
+    place, world = resolve_device(_mine(device)), World.of_environment()
+    if not world.writes:
+        output = Output(as_json=False, quiet=True)
+    state = resumed(out, place, asked, output) if resume else begun(out, place, asked)
+    try:
+        world.share_of(state.config.batch_size)
+    except DissectError:
+        if world.writes:
             raise
-    elapsed = time.perf_counter() - started
-    images_seen = (state.step - started_at) * config.batch_size
-    for path in save_networks(state, opened, out, half=half):
-        output.wrote(path)
-    rate = round(images_seen / elapsed, 1) if images_seen else 0.0
-    newest = f"{out}/step-{state.step:07d}.safetensors"
-    output.wrote(f"{out}/samples-{state.step:07d}.png")
-    output.result(
-        {"steps": state.step, "images_per_s": rate, "checkpoint": newest},
-        f"{state.step} steps of {config.batch_size} images, {rate} images/s",
-    )
+        raise typer.Exit(2) from None  # one of them says it
+    with joined(world, place):
+        _Run(state, out, world, output).go(
+            sample_every=sample_every,
+            save_every=save_every,
+            keep=keep_checkpoints,
+            tensorboard=tensorboard,
+            frechet=frechet,
+            half=half,
+            pack=pack,
+        )
 
 
 def _given(context: typer.Context) -> set[str]:
@@ -211,36 +199,123 @@ def _given(context: typer.Context) -> set[str]:
     }
 
 
-def _started(out: Path, device: "torch.device", config: "TrainConfig") -> "TrainState":
-    from dissect.training import TrainState, checkpoints
+def _about(preset: str | None) -> str:
+    from dissect.training import PRESETS
 
-    if found := checkpoints(out):
-        raise DissectError(
-            f"{out} holds a training already ({found[0].name}); go on with --resume, or give "
-            "another --out"
+    return "" if preset is None else PRESETS[preset][0]
+
+
+def _mine(device: str) -> str:
+    """The device of this process: where torchrun starts several, each has a GPU of its own."""
+    rank = os.environ.get("LOCAL_RANK")
+    if rank is None or device not in ("auto", "cuda"):
+        return device
+    import torch
+
+    return f"cuda:{rank}" if torch.cuda.is_available() else device
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A training and where its words and files go."""
+
+    state: "TrainState"
+    out: Path
+    world: "World"
+    output: Output
+
+    def go(
+        self,
+        *,
+        sample_every: int,
+        save_every: int,
+        keep: int,
+        tensorboard: bool,
+        frechet: int,
+        half: bool,
+        pack: bool,
+    ) -> None:
+        """Train to the end, save the networks and say what came of it."""
+        from dissect.progress import progress_bar
+        from dissect.training import Watcher, open_images, save_networks, train
+
+        state, out, output, writes = self.state, self.out, self.output, self.world.writes
+        config = state.config
+        opened = open_images(config, pack=pack, progress=None if writes else False)
+        for name, reason in dict(getattr(opened, "skipped", {})).items():
+            output.note(f"skipped {name}: {reason}")
+        meter = _meter(opened, frechet, state) if frechet and writes else None
+        started_at, started = state.step, time.perf_counter()
+        show = None if writes else False
+        with progress_bar("training", config.steps, show, done=state.step) as advance:
+            shown = state.step
+
+            def show_report(report: "Report") -> None:
+                nonlocal shown
+                text = (
+                    f"{report.images_per_s:.0f} images/s, loss D {report.discriminator_loss:.2f} "
+                    f"G {report.generator_loss:.2f}"
+                )
+                advance(report.step - shown, text)
+                shown = report.step
+                # Where stderr is a file, a line now and then takes the place of the bar.
+                if not sys.stderr.isatty() and report.step % _STEPS_A_LINE == 0:
+                    output.note(f"step {report.step} of {config.steps}: {text}")
+
+            curves = tensorboard and writes
+            watcher = Watcher(out, state, tensorboard=curves, frechet=meter, show=show_report)
+            try:
+                train(
+                    state,
+                    opened,
+                    out,
+                    watch=watcher.report,
+                    watch_samples=watcher.samples,
+                    sample_every=sample_every,
+                    save_every=save_every,
+                    keep=keep,
+                    world=self.world,
+                )
+            except KeyboardInterrupt:
+                output.note(f"saved step {state.step} in {out}; go on with --resume")
+                raise
+            finally:
+                watcher.close()
+        if not writes:
+            return
+        elapsed = time.perf_counter() - started
+        images_seen = (state.step - started_at) * config.batch_size
+        for path in save_networks(state, opened, out, half=half):
+            output.wrote(path)
+        rate = round(images_seen / elapsed, 1) if images_seen else 0.0
+        newest = f"{out}/step-{state.step:07d}.safetensors"
+        output.wrote(f"{out}/samples-{state.step:07d}.png")
+        summary = watcher.summary(state, len(opened))
+        output.result(
+            {"steps": state.step, "images_per_s": rate, "checkpoint": newest, **summary},
+            f"{state.step} steps of {config.batch_size} images, {summary['epochs']} epochs, "
+            f"{rate} images/s\n" + _said(summary),
         )
-    return TrainState.start(config, device)
 
 
-def _resumed(
-    out: Path, device: "torch.device", changes: dict[str, Any], output: Output
-) -> "TrainState":
-    """The run of the newest checkpoint that can be read, with what may change changed."""
-    from dissect.training import checkpoints, load_state
+def _meter(opened: "ImageSource", n: int, state: "TrainState") -> "FrechetMeter":
+    from dissect.segment import Segmenter, load_segmenter
+    from dissect.training import FrechetMeter
 
-    found = checkpoints(out)
-    for path in found:
-        try:
-            state = load_state(path, device)
-        except DissectError as error:
-            output.note(f"passing over {path.name}: {error}")
-            continue
-        state.config = state.config.changed(changes)
-        output.note(f"going on from {path}")
-        return state
-    unreadable = (
-        f"none of {len(found)} checkpoints in {out} can be read"
-        if found
-        else (f"{out} holds no checkpoint")
-    )
-    raise DissectError(f"nothing to resume: {unreadable}")
+    device = next(state.generator.parameters()).device
+    return FrechetMeter.of(opened, Segmenter.of(load_segmenter(None, device=device)[0]), n)
+
+
+def _said(summary: dict[str, Any]) -> str:
+    lines = [f"{summary['seconds']} s in steps, over all sessions"]
+    if "generator_loss" in summary:
+        lines.append(
+            f"losses at the end: D {summary['discriminator_loss']}, G {summary['generator_loss']}"
+        )
+    if "frechet" in summary:
+        best = summary["frechet_best"]
+        lines.append(
+            f"Fréchet distance: {summary['frechet_first']} at first, {summary['frechet']} at the "
+            f"end, {best['frechet']} at best (step {best['step']})"
+        )
+    return "\n".join(lines)

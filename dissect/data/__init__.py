@@ -4,6 +4,7 @@ from dissect.data.batches import batch_at, batches
 from dissect.data.cache import cache_folder
 from dissect.data.folder import FolderSource
 from dissect.data.lsun import LsunSource
+from dissect.data.packed import PackedSource
 from dissect.data.protocol import ImageSource
 from dissect.data.rendered import RenderedSource, Renderer, source_version
 from dissect.data.sources import SourceKind, source, source_kinds
@@ -13,6 +14,7 @@ __all__ = [
     "FolderSource",
     "ImageSource",
     "LsunSource",
+    "PackedSource",
     "RenderedSource",
     "Renderer",
     "SourceKind",

@@ -7,7 +7,8 @@ Anything else counts as absent, and whoever needs the file makes it again.
 import json
 import os
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,7 +17,14 @@ from numpy.typing import NDArray
 
 from dissect.files import atomic_write
 
-__all__ = ["Identity", "cache_folder", "has_payload", "open_payload", "write_payload"]
+__all__ = [
+    "Identity",
+    "cache_folder",
+    "has_payload",
+    "only_one_process",
+    "open_payload",
+    "write_payload",
+]
 
 # One page, so that what follows is aligned for the memory map.
 _HEADER_BYTES = 4096
@@ -69,10 +77,13 @@ def has_payload(path: Path, identity: Identity, at_least: int = 0) -> bool:
     return header is not None and header["bytes"] >= at_least
 
 
-def open_payload(path: Path, identity: Identity) -> NDArray[np.uint8] | None:
+def open_payload(
+    path: Path, identity: Identity, *, checked: bool = True
+) -> NDArray[np.uint8] | None:
     """The bytes of `path` mapped into memory, read-only (N,), or None where they are not right.
 
-    Every byte is read once for the checksum: about 2 GB/s from memory.
+    Every byte is read once for the checksum, about 2 GB/s from memory; if not `checked`, only the
+    header is read and held against the file's length.
     """
     header = _header(path, identity)
     if header is None:
@@ -81,7 +92,9 @@ def open_payload(path: Path, identity: Identity) -> NDArray[np.uint8] | None:
         payload = np.memmap(path, np.uint8, "r", offset=_HEADER_BYTES, shape=(header["bytes"],))
     except (OSError, ValueError):
         return None
-    return payload if zlib.crc32(payload.data) == header["crc32"] else None
+    if checked and zlib.crc32(payload.data) != header["crc32"]:
+        return None
+    return payload
 
 
 def _header(path: Path, identity: Identity) -> dict[str, Any] | None:
@@ -100,3 +113,23 @@ def _header(path: Path, identity: Identity) -> dict[str, Any] | None:
     if size <= 0 or length != _HEADER_BYTES + size:
         return None
     return {"bytes": size, "crc32": checksum}
+
+
+@contextmanager
+def only_one_process(folder: Path) -> Iterator[None]:
+    """Waits until no other process writes blocks into `folder`, and removes what a killed one left.
+
+    The lock saves work and is no condition of being right: blocks are renamed into place whole,
+    and two processes write the same bytes. Where no lock is to be had, nobody waits.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError, ImportError):
+            # Not on Windows; a killed process gives its lock back, so none is ever stale.
+            import fcntl
+
+            lock = stack.enter_context((folder / ".lock").open("ab"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            stack.callback(fcntl.flock, lock, fcntl.LOCK_UN)
+            for litter in folder.glob(".block-*"):
+                litter.unlink()
+        yield

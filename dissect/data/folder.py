@@ -57,7 +57,8 @@ class FolderSource:
         self.size = size
         self._root = Path(path).expanduser().absolute()
         found = _image_files(self._root)
-        self.skipped: Mapping[str, str] = _unreadable(self._root, found, progress)
+        self.fingerprint = _state(self._root, found)
+        self.skipped: Mapping[str, str] = _unreadable(self._root, found, self.fingerprint, progress)
         readable = [name for name in found if name not in self.skipped]
         if not readable:
             first = next(iter(self.skipped.items()), None)
@@ -113,9 +114,8 @@ def _image_files(root: Path) -> list[str]:
     return sorted(names)
 
 
-def _unreadable(root: Path, names: list[str], progress: bool | None) -> dict[str, str]:
+def _unreadable(root: Path, names: list[str], state: str, progress: bool | None) -> dict[str, str]:
     """Name and reason of each file that cannot be decoded."""
-    state = _state(root, names)
     key = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
     memory = cache_folder() / "folders" / f"{key}.json"
     with suppress(DissectError):

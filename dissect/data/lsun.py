@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import json
 import os
 import threading
 import warnings
@@ -86,6 +87,11 @@ class LsunSource:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._keys = _Keys.open(self._keys_path, self._identity) or self._index(False)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the database does."""
+        return json.dumps({"path": str(self._path), **self._identity})
 
     def key(self, index: int) -> bytes:
         """The database key of the image at `index`."""

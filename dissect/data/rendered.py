@@ -2,8 +2,8 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dissect.data.cache import Identity, cache_folder, has_payload, open_payload, write_payload
+from dissect.data.cache import (
+    Identity,
+    cache_folder,
+    has_payload,
+    only_one_process,
+    open_payload,
+    write_payload,
+)
 from dissect.data.protocol import Indices, checked_indices
 from dissect.data.workers import Chunk, Render, render_chunks
 from dissect.errors import DissectError
@@ -210,7 +217,7 @@ class RenderedSource:
         total = sum(map(self._rows_needed, blocks))
         with (
             progress_bar(f"rendering {self.name}", total, self._progress) as advance,
-            _only_one_process(self._folder),
+            only_one_process(self._folder),
         ):
             # Another process may have been here while this one waited.
             missing = [block for block in blocks if not self._has(block)]
@@ -251,23 +258,3 @@ class RenderedSource:
         first = block * self._block_rows
         stop = first + self._rows_needed(block)
         return [(start, min(start + step, stop)) for start in range(first, stop, step)]
-
-
-@contextmanager
-def _only_one_process(folder: Path) -> Iterator[None]:
-    """Waits until no other process renders into `folder`, and removes what a killed one left.
-
-    The lock saves work and is no condition of being right: blocks are renamed into place whole,
-    and two processes write the same bytes. Where no lock is to be had, nobody waits.
-    """
-    with ExitStack() as stack:
-        with suppress(OSError, ImportError):
-            # Not on Windows; a killed process gives its lock back, so none is ever stale.
-            import fcntl
-
-            lock = stack.enter_context((folder / ".lock").open("ab"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            stack.callback(fcntl.flock, lock, fcntl.LOCK_UN)
-            for litter in folder.glob(".block-*"):
-                litter.unlink()
-        yield

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from dissect.errors import DissectError
+from dissect.training.diffaugment import augmentations
 
 __all__ = ["TrainConfig"]
 
@@ -17,6 +18,8 @@ class TrainConfig:
 
     source: str = "bedrooms"
     images: int | None = None  # how many of the source; None is all of it
+    keep: str | None = None  # a list of `dissect dedup`: use only the images on it
+    keep_digest: str | None = None  # of that file, so that a resumed run sees the same images
     source_seed: int = 0  # of a rendered source; apart, so that another run renders nothing anew
     image_size: int = 64
     steps: int = 20_000
@@ -32,6 +35,11 @@ class TrainConfig:
     # The share of the run after which the learning rate falls linearly to 0; 1 is never (paper).
     decay_from: float = 1.0
     average_decay: float = 0.999
+    # Differentiable augmentation of what the discriminator sees, such as "colour,cutout"; "" is
+    # none (the paper).
+    augment: str = ""
+    # Over several processes: batch norm over the whole batch, or over each process's share.
+    sync_batch_norm: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained.
@@ -57,6 +65,7 @@ class TrainConfig:
                 raise DissectError(f"{name} must be in [0, 1); got {getattr(self, name)}")
         if not 0 <= self.decay_from <= 1:
             raise DissectError(f"decay_from must be in [0, 1]; got {self.decay_from}")
+        augmentations(self.augment)
 
     def rate_at(self, step: int) -> float:
         """The learning rate of `step` (0-based)."""
@@ -96,7 +105,17 @@ class TrainConfig:
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise DissectError(f"unknown training setting {unknown[0]!r}: know {sorted(known)}")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise DissectError(f"training settings do not fit: {error}") from error
+        for field in fields(cls):
+            if field.name in values and not _fits(values[field.name], field.type):
+                kind = getattr(field.type, "__name__", field.type)
+                raise DissectError(
+                    f"{field.name} must be of type {kind}, not {values[field.name]!r}"
+                )
+        return cls(**values)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether `value` is of the type `kind` of a field: a whole number may stand for a float."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (kind, int) if kind is float else kind)

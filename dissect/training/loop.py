@@ -3,13 +3,18 @@
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from dissect.data import ImageSource, batches, to_images, to_tensor
@@ -19,14 +24,18 @@ from dissect.files import save_image, write_bytes
 from dissect.latents import latents
 from dissect.training.average import recalibrate
 from dissect.training.device import keep_freed_memory
-from dissect.training.state import TrainState, save_state
-from dissect.training.step import train_step
+from dissect.training.distributed import World, synchronized
+from dissect.training.state import TrainState, checkpoint_path, clear_litter, save_state
+from dissect.training.step import Players, train_step
+from dissect.training.stopping import stop_requests
 
-__all__ = ["Report", "calibrate_discriminator", "sample_average", "train"]
+__all__ = ["Report", "calibrate_discriminator", "lines_until", "sample_average", "train"]
 
 # Latents of the sample grids and of the batch-norm statistics: series of their own, so that no
 # training latent is ever looked at.
 _GRID_SEED, _STATISTICS_SEED = 2**31, 2**31 + 1
+# Batches that are read before they are needed.
+_READ_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -49,12 +58,14 @@ def train(
     sample_every: int = 500,
     save_every: int = 500,
     keep: int = 2,
+    world: World | None = None,
+    watch_samples: Callable[[TrainState, Image.Image], None] | None = None,
 ) -> TrainState:
     """The run after `state.config.steps` steps, with its checkpoints and grids in `folder`.
 
-    Interrupted (Ctrl-C), it saves a checkpoint and raises KeyboardInterrupt again. The images, the
-    latents and so every weight of step t depend on the seed and t alone: a resumed run is the
-    unbroken run.
+    Asked to stop (Ctrl-C, SIGTERM), it ends the step, saves a checkpoint and raises
+    KeyboardInterrupt. The images, the latents and so every weight of step t depend on the seed and
+    t alone: a resumed run is the unbroken run, bit for bit.
 
     Args:
         state: a new or a resumed run; changed in place.
@@ -66,60 +77,90 @@ def train(
         sample_every: steps between two grids of samples.
         save_every: steps between two checkpoints.
         keep: how many checkpoints stay.
+        world: the processes that train together, all of which call this; the first alone writes.
+        watch_samples: called with each grid, when `state.average` is ready to be sampled.
 
     Raises:
-        DissectError: a loss is not a number any more; the checkpoints before it are kept.
+        DissectError: the batch cannot be shared, a loss or a weight is not a number any more, a
+            file cannot be written (the disk is full), an image cannot be read or another process
+            is lost; the checkpoints before it are kept.
     """
     config = state.config
     if len(source) < config.batch_size:
         raise DissectError(
             f"{source.name} has {len(source)} images, fewer than one batch of {config.batch_size}"
         )
+    world = world or World()
+    share = world.share_of(config.batch_size)
+    if not config.sync_batch_norm and share.stop - share.start < 2:
+        raise DissectError("batch norm needs two images a process; give a larger --batch-size")
     device = next(state.generator.parameters()).device
     if device.type == "cpu":
         keep_freed_memory()
+    if world.writes:
+        clear_litter(folder)
+    last_good = checkpoint_path(folder, state.step)
     losses_path = folder / "losses.jsonl"
-    lines = _lines_until(losses_path, state.step)
+    lines = lines_until(losses_path, state.step)
     order = batches(source, config.batch_size, config.seed, start_step=state.step)
     clock, clock_step = time.perf_counter(), state.step
     try:
-        while state.step < config.steps:
-            real = _batch(source, next(order), device)
-            z = latents(
-                config.batch_size,
-                config.seed,
-                start=state.step * config.batch_size,
-                size=config.latent_size,
-                device=device,
-            )
-            losses = train_step(state, real, z)
-            if state.step % report_every == 0 or state.step == config.steps:
-                values = (float(losses.discriminator), float(losses.generator))
-                if not all(map(math.isfinite, values)):
-                    raise DissectError(
-                        f"training broke down at step {state.step}: the loss is not a number; the "
-                        f"last good checkpoint is in {folder}; go on from it with a lower "
-                        "learning rate"
-                    )
-                now = time.perf_counter()
-                state.seconds += now - clock
-                rate = (state.step - clock_step) * config.batch_size / (now - clock)
-                clock, clock_step = now, state.step
-                report = Report(state.step, *values, images_per_s=rate)
-                lines.append(json.dumps(asdict(report)) + "\n")
-                if watch is not None:
-                    watch(report)
-            if state.step % sample_every == 0 or state.step == config.steps:
-                grid = image_grid(to_images(sample_average(state, 64)), columns=8)
-                save_image(folder / f"samples-{state.step:07d}.png", grid)
-            if state.step % save_every == 0 or state.step == config.steps:
-                _save(folder, state, losses_path, lines, keep)
-            # Grids and checkpoints are not training: they count neither in the rate nor the time.
-            if state.step == clock_step:
-                clock = time.perf_counter()
-    except KeyboardInterrupt:
-        _save(folder, state, losses_path, lines, keep)
-        raise
+        with (
+            stop_requests() as asked_to_stop,
+            _players(state, world) as players,
+            _read_ahead(source, order, share) as pictures,
+        ):
+            while state.step < config.steps:
+                real = _to_network(next(pictures), device)
+                z = latents(
+                    len(real),
+                    config.seed,
+                    start=state.step * config.batch_size + share.start,
+                    size=config.latent_size,
+                    device=device,
+                )
+                losses = train_step(state, real, z, players)
+                done = state.step == config.steps
+                # Several processes must agree on the step at which they stop, and that costs time.
+                stopping = (world.size == 1 or state.step % report_every == 0) and world.any(
+                    asked_to_stop(), device
+                )
+                if state.step % report_every == 0 or done:
+                    judged, drawn = world.mean(torch.stack(losses)).tolist()
+                    _check_finite("the loss", math.isfinite(judged + drawn), state)
+                    now = time.perf_counter()
+                    state.seconds += now - clock
+                    rate = (state.step - clock_step) * config.batch_size / (now - clock)
+                    clock, clock_step = now, state.step
+                    report = Report(state.step, judged, drawn, rate)
+                    lines.append(json.dumps(asdict(report)) + "\n")
+                    if watch is not None:
+                        watch(report)
+                if world.writes and (state.step % sample_every == 0 or done):
+                    grid = image_grid(to_images(sample_average(state, 64)), columns=8)
+                    save_image(folder / f"samples-{state.step:07d}.png", grid)
+                    if watch_samples is not None:
+                        watch_samples(state, grid)
+                if world.writes and (state.step % save_every == 0 or done or stopping):
+                    # The loss may be finite still where the weights are not any more.
+                    _check_finite("a weight", state.is_finite(), state)
+                    write_bytes(losses_path, "".join(lines).encode())
+                    last_good = save_state(folder, state, keep=keep)
+                if stopping and not done:
+                    raise KeyboardInterrupt
+                # Grids and checkpoints are not training: they count neither in the rate nor the
+                # time.
+                if state.step == clock_step:
+                    clock = time.perf_counter()
+    except (DissectError, RuntimeError) as error:
+        if not isinstance(error, DissectError) and not world.is_broken_by(error):
+            raise
+        left = (
+            f"the last good checkpoint is {last_good}: go on from it with --resume"
+            if last_good.is_file()
+            else "no checkpoint had been written"
+        )
+        raise DissectError(f"{error}; {left}") from error
     return state
 
 
@@ -155,20 +196,54 @@ def calibrate_discriminator(state: TrainState, source: ImageSource, count: int =
     config = state.config
     device = next(state.discriminator.parameters()).device
     order = islice(batches(source, min(config.batch_size, len(source)), config.seed), count)
-    recalibrate(state.discriminator, (_batch(source, indices, device) for indices in order))
+    recalibrate(
+        state.discriminator, (_to_network(source.images(indices), device) for indices in order)
+    )
 
 
-def _batch(source: ImageSource, indices: np.ndarray, device: torch.device) -> Tensor:
-    images = to_tensor(source.images(indices))
-    return images.to(device, memory_format=torch.channels_last, non_blocking=True)
+@contextmanager
+def _players(state: TrainState, world: World) -> Iterator[Players]:
+    norms = (state.generator, state.discriminator) if state.config.sync_batch_norm else ()
+    with synchronized(*norms, world=world):
+        yield Players.of(state, world)
 
 
-def _save(folder: Path, state: TrainState, losses: Path, lines: list[str], keep: int) -> None:
-    write_bytes(losses, "".join(lines).encode())
-    save_state(folder, state, keep=keep)
+@contextmanager
+def _read_ahead(
+    source: ImageSource, order: Iterator[NDArray[np.int64]], share: slice
+) -> Iterator[Iterator[NDArray[np.uint8]]]:
+    """The pictures of this process's share of each batch, read while the step before computes."""
+    with ThreadPoolExecutor(1) as reader:
+
+        def read() -> "Future[NDArray[np.uint8]]":
+            return reader.submit(source.images, next(order)[share])
+
+        def pictures() -> Iterator[NDArray[np.uint8]]:
+            coming = deque(read() for _ in range(_READ_AHEAD))
+            while True:
+                coming.append(read())
+                yield coming.popleft().result()
+
+        try:
+            yield pictures()
+        finally:
+            reader.shutdown(wait=False, cancel_futures=True)
 
 
-def _lines_until(path: Path, step: int) -> list[str]:
+def _to_network(pictures: NDArray[np.uint8], device: torch.device) -> Tensor:
+    # The bytes travel to the device before they become floats.
+    return to_tensor(pictures, device).contiguous(memory_format=torch.channels_last)
+
+
+def _check_finite(what: str, finite: bool, state: TrainState) -> None:
+    if not finite:
+        raise DissectError(
+            f"training broke down at step {state.step}: {what} is not a number; a lower learning "
+            "rate may help"
+        )
+
+
+def lines_until(path: Path, step: int) -> list[str]:
     """The rows of an earlier part of the run, without those after the checkpoint resumed from."""
     if step == 0 or not path.is_file():
         return []

@@ -18,10 +18,22 @@ from dissect.models.dcgan import Discriminator, Generator
 from dissect.training.average import update_average
 from dissect.training.config import TrainConfig
 
-__all__ = ["TrainState", "checkpoints", "load_state", "save_state"]
+__all__ = [
+    "TrainState",
+    "checkpoint_path",
+    "checkpoints",
+    "clear_litter",
+    "load_state",
+    "save_state",
+]
 
 _NAME = re.compile(r"step-(\d{7})\.safetensors")
 _FORMAT = "dissect-training-1"
+# What a killed process leaves of a file that it was writing.
+_LITTER = re.compile(
+    r"\.((step-\d{7}|generator|discriminator)\.safetensors|samples-\d{7}\.png|"
+    r"(losses|frechet)\.jsonl)\.\w+"
+)
 
 
 @dataclass
@@ -86,6 +98,10 @@ class TrainState:
                     found[f"{part}_optimizer.{name}.{key}"] = value
         return found
 
+    def is_finite(self) -> bool:
+        """Whether every weight, average and moment is a number."""
+        return all(bool(value.isfinite().all()) for value in self.tensors().values())
+
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Take the values of `tensors`, as `tensors()` named them.
 
@@ -138,7 +154,11 @@ def _adam(network: nn.Module, config: TrainConfig, device: torch.device) -> torc
 
 
 def save_state(folder: Path, state: TrainState, *, keep: int = 2) -> Path:
-    """The checkpoint just written to `folder`; all but the `keep` newest are deleted."""
+    """The checkpoint just written to `folder`; of those before it, the newest stay.
+
+    `keep` are left in all. One of a later step is deleted: it was damaged and passed over, and
+    must not count among those that are kept.
+    """
     # Contiguous copies: the file does not depend on the memory format in use.
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.tensors().items()}
     about = {
@@ -147,11 +167,18 @@ def save_state(folder: Path, state: TrainState, *, keep: int = 2) -> Path:
         "step": str(state.step),
         "seconds": repr(state.seconds),
     }
-    path = folder / f"step-{state.step:07d}.safetensors"
+    path = checkpoint_path(folder, state.step)
     write_bytes(path, save_tensors(tensors, about))
-    for old in checkpoints(folder)[keep:]:
-        old.unlink(missing_ok=True)
+    found = checkpoints(folder)
+    place = found.index(path)
+    for other in found[:place] + found[place + keep :]:
+        other.unlink(missing_ok=True)
     return path
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint after `step` steps is kept."""
+    return folder / f"step-{step:07d}.safetensors"
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -159,6 +186,14 @@ def checkpoints(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), reverse=True)
+
+
+def clear_litter(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote a file of a run left in `folder`."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if _LITTER.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
 def load_state(path: Path, device: torch.device) -> TrainState:

@@ -10,10 +10,26 @@ from torch.nn.functional import softplus
 
 from dissect.training.average import update_average
 from dissect.training.device import autocast_dtype
+from dissect.training.diffaugment import augment, augmentations
+from dissect.training.distributed import Forward, World, shared_forward
 from dissect.training.fast import fast_forward
 from dissect.training.state import TrainState
 
-__all__ = ["Losses", "train_step"]
+__all__ = ["Losses", "Players", "train_step"]
+
+
+class Players(NamedTuple):
+    """The two networks as they are called in training."""
+
+    generate: Forward
+    judge: Forward
+    world: World
+
+    @classmethod
+    def of(cls, state: TrainState, world: World) -> "Players":
+        """Those of `state`, whose gradients are averaged over `world`."""
+        generate = shared_forward(state.generator, world)
+        return cls(generate, shared_forward(state.discriminator, world), world)
 
 
 class Losses(NamedTuple):
@@ -23,7 +39,9 @@ class Losses(NamedTuple):
     generator: Tensor
 
 
-def train_step(state: TrainState, real: Tensor, z: Tensor) -> Losses:
+def train_step(
+    state: TrainState, real: Tensor, z: Tensor, players: Players | None = None
+) -> Losses:
     """The losses of one step of each network; `state` has moved one step on.
 
     The discriminator learns on `real` and on G(z), in two batches because batch norm sees them
@@ -34,16 +52,27 @@ def train_step(state: TrainState, real: Tensor, z: Tensor) -> Losses:
         state: the run, changed in place.
         real: images (N, channels, size, size) in [-1, 1].
         z: latents (N, latent_size).
+        players: the networks as several processes call them, `real` and `z` being this one's
+            share; None is one process.
     """
     config, device = state.config, real.device
+    players = players or Players.of(state, World())
+    changes = augmentations(config.augment)
+
+    def seen(images: Tensor, part: int) -> Tensor:
+        # Drawn from the seed and the step: a resumed run sees the same changes.
+        n, world = len(images), players.world
+        key = (config.seed, state.step, part)
+        return augment(images, changes, key, first=world.rank * n, total=world.size * n)
+
     state.set_rate(config.rate_at(state.step))
     state.generator.train()
     state.discriminator.train()
     dtype = autocast_dtype(device)
     with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
-        fake = fast_forward(state.generator, z)
-        real_logits = fast_forward(state.discriminator, real)
-        fake_logits = fast_forward(state.discriminator, fake.detach())
+        fake = players.generate(z)
+        real_logits = players.judge(seen(real, 0))
+        fake_logits = players.judge(seen(fake.detach(), 1))
     # -log sigmoid(x) is softplus(-x), and -log(1 - sigmoid(x)) is softplus(x).
     discriminator_loss = (softplus(-real_logits.float()) + softplus(fake_logits.float())).mean()
     _descend(state.discriminator_optimizer, discriminator_loss)
@@ -52,7 +81,7 @@ def train_step(state: TrainState, real: Tensor, z: Tensor) -> Losses:
         _frozen(state.discriminator),
         torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None),
     ):
-        logits = fast_forward(state.discriminator, fake)
+        logits = fast_forward(state.discriminator, seen(fake, 2))
     generator_loss = softplus(-logits.float()).mean()
     _descend(state.generator_optimizer, generator_loss)
 

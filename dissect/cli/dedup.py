@@ -1,0 +1,95 @@
+"""`dissect dedup`: the near-duplicates of a source."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dissect.cli.options import Json, Out, Seed
+from dissect.cli.output import Output
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from dissect.data import ImageSource
+
+__all__ = ["dedup"]
+
+_SHOWN = 40
+
+
+def dedup(
+    source: Annotated[str, typer.Argument(help="bedrooms, folder:PATH, lsun:PATH, ...")],
+    images: Annotated[
+        int | None, typer.Option(help="Use the first so many images of the source.", min=1)
+    ] = None,
+    source_seed: Annotated[int, typer.Option(help="Of a rendered source.", min=0)] = 0,
+    steps: Annotated[int, typer.Option(help="Of the autoencoder's training.", min=1)] = 3_000,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of the CPU; all by default.", min=1)
+    ] = None,
+    out: Out = Path("out/dedup"),
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Find images whose codes are equal; write which to keep, for `dissect train --keep`."""
+    import numpy as np
+    import torch
+
+    from dissect.data import source as open_source
+    from dissect.data.dedup import (
+        SIDE,
+        first_alike,
+        fit_hasher,
+        groups_of,
+        hash_images,
+        write_keep,
+    )
+    from dissect.files import save_image, write_json
+    from dissect.progress import progress_bar
+
+    output = Output(as_json=as_json)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    opened = open_source(source, size=SIDE, count=images, seed=source_seed)
+    for name, reason in dict(getattr(opened, "skipped", {})).items():
+        output.note(f"skipped {name}: {reason}")
+    with progress_bar("learning a code", steps) as advance:
+        hasher = fit_hasher(opened, steps=steps, seed=seed, watch=advance)
+    with progress_bar("hashing", len(opened)) as advance:
+        codes, doubtful = hash_images(hasher, opened, watch=advance)
+    first = first_alike(codes, doubtful)
+    keep = np.flatnonzero(first == np.arange(len(first)))
+    groups = groups_of(first)
+    output.wrote(write_keep(out / "keep.txt", keep, source, len(opened)))
+    n_duplicates = len(opened) - len(keep)
+    about = {
+        "n_images": len(opened),
+        "n_duplicates": n_duplicates,
+        "n_groups": len(groups),
+        "n_bits": hasher.n_bits,
+        "expected_missed": round(hasher.expected_missed, 4),
+    }
+    output.wrote(write_json(out / "duplicates.json", {"source": source, **about, "groups": groups}))
+    if groups:
+        output.wrote(save_image(out / "collisions.png", _sheet(opened, groups, seed)))
+    output.result(
+        about,
+        f"{n_duplicates} of {len(opened)} images are duplicates, in {len(groups)} groups\n"
+        f"codes of {hasher.n_bits} bits, which miss {hasher.expected_missed:.1%} of disturbed "
+        "copies\nleave them out with: dissect train "
+        f"{source} --keep {out / 'keep.txt'}",
+    )
+
+
+def _sheet(source: "ImageSource", groups: list[list[int]], seed: int) -> "Image.Image":
+    """Up to 40 groups, drawn by chance."""
+    import numpy as np
+
+    from dissect.figures.collisions import collision_sheet
+
+    random = np.random.default_rng(seed)
+    shown = np.sort(random.permutation(len(groups))[:_SHOWN]).tolist()
+    rows = [(groups[place], source.images(groups[place][:6])) for place in shown]
+    caption = f"{len(shown)} of {len(groups)} groups: the image that is kept, then its duplicates"
+    return collision_sheet(rows, caption=caption)

@@ -1,0 +1,42 @@
+"""The images that a run is told to train on."""
+
+from pathlib import Path
+
+from dissect.data import ImageSource, PackedSource, source
+from dissect.data.dedup import KeptSource, read_keep
+from dissect.data.dedup.keep import keep_digest
+from dissect.errors import DissectError
+from dissect.training.config import TrainConfig
+
+__all__ = ["open_images"]
+
+
+def open_images(
+    config: TrainConfig, *, pack: bool = False, progress: bool | None = None
+) -> ImageSource:
+    """The source of `config`, without the images that its list leaves out.
+
+    Args:
+        config: of the run.
+        pack: decode all of it once, into the cache folder (see `PackedSource`).
+        progress: whether to show a progress bar while it is prepared; None: on a terminal.
+
+    Raises:
+        DissectError: as `source`; or the list is of another source, or is not the one that the
+            run was begun with.
+    """
+    opened: ImageSource = source(
+        config.source,
+        size=config.image_size,
+        count=config.images,
+        seed=config.source_seed,
+        progress=progress,
+    )
+    if pack:
+        opened = PackedSource(opened, progress=progress)
+    if config.keep is None:
+        return opened
+    path = Path(config.keep)
+    if keep_digest(path) != config.keep_digest:
+        raise DissectError(f"{path} has changed since this run was begun with it; begin a new run")
+    return KeptSource(opened, read_keep(path, len(opened)))
