@@ -23,7 +23,7 @@ class Stop:
     Attributes:
         share: from 0, at the start, to 1, at the end.
         moved: how far along each direction, as a multiple of its vector; the paper's axis goes
-            from -1 to 1.
+            from -1 to 1. Empty is not at all.
     """
 
     share: float
@@ -50,12 +50,13 @@ def walked(
     """
     points = []
     for stop in stops:
-        if len(stop.moved) != len(directions):
+        moved = stop.moved or (0.0,) * len(directions)
+        if len(moved) != len(directions):
             raise DissectError(
-                f"there are {len(directions)} directions to move along, not {len(stop.moved)}"
+                f"there are {len(directions)} directions to move along, not {len(moved)}"
             )
         z = torch.lerp(start, end, stop.share)
-        for amount, direction in zip(stop.moved, directions, strict=True):
+        for amount, direction in zip(moved, directions, strict=True):
             z = z + amount * direction.vector.to(z).reshape(z.shape)
         points.append(z)
     return painter.pixels(torch.cat(points))
