@@ -307,12 +307,13 @@ def test_a_sample_is_turned_along_a_saved_direction(open_page):
     page = open_page("#walk?from=0.1&to=0.2&share=0&moved=0")
     at = "document.getElementById('walk-here').toDataURL()"
     start = page.evaluate(at)
-    slider = page.get_by_label("across, held", exact=True)
+    slider = page.get_by_label("across held", exact=True)
     slider.press("ArrowRight")
     until(page, "location.hash.endsWith('moved=0.05')")
     slider.press("End")
     until(page, f"{at} !== {start!r}")
-    assert page.locator("#walk-caption").inner_text() == "0% of the way, across, held 2.00"
+    told = page.locator("#walk-here").get_attribute("aria-label")
+    assert told == "The sample 0% of the way; across, held 2.00"
     until(page, "document.getElementById('strip-title').textContent === 'All of across, held'")
     until(page, "location.hash.endsWith('moved=2')")
     moved = page.evaluate(at)

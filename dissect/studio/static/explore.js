@@ -287,15 +287,13 @@ export function exploreRoom(models, remember) {
     chooseSort();
     for (const pane of Object.values(panes)) pane.grid(...study.grid);
     cursor = null;
-    edit = freshEdit();
-    if (words.has("units")) {
-      edit = editFrom(words, study.top.length, study.grid[0] * study.grid[1]);
-    } else {
+    edit = editFrom(words, study.top.length, study.grid[0] * study.grid[1]);
+    if (!words.has("units")) {
       edit.units = new Set((await get("rule", { ...context(), rule: "positive" })).units);
     }
     $("top").max = study.top.length;
-    if (words.has("mask")) mask.choose(words.get("mask"));
     if (words.has("units")) {
+      mask.choose(words.get("mask"));
       $("see").checked = words.has("see");
       $("control").checked = words.has("control");
       $("control").dataset.draw = nearestSample(0, words.get("control")).index;

@@ -7,7 +7,7 @@ const ALL = "all";
 
 /** A colour for each class, neighbours in number far apart in hue. */
 function colour(number) {
-  const hue = (number * 137.508) % 360;
+  const hue = (210 + number * 137.508) % 360;
   const light = number % 2 ? 0.62 : 0.48;
   const spread = 0.8 * Math.min(light, 1 - light);
   const channel = (shift) => {

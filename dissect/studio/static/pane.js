@@ -83,7 +83,7 @@ export function makePane(title, { brush, key }) {
     mask(labels, colour, width, height) {
       const found = new Map([...new Set(labels)].map((label) => [label, colour(label)]));
       const clear = [0, 0, 0, 0];
-      tint(labels, height, width, (label) => (found.get(label) ? [...found.get(label), 140] : clear));
+      tint(labels, height, width, (label) => (found.get(label) ? [...found.get(label), 128] : clear));
     },
     heat(values) {
       tint(values, ...grid, (value) => [...HEAT, value * 0.8]);

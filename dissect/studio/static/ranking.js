@@ -7,8 +7,8 @@ export const RANKINGS = ["iou", "effect"];
 const EVERY = 400; // milliseconds between questions
 
 const WORDS = {
-  iou: ["IoU", "of where a unit is on with the segmenter’s mask"],
-  effect: ["effect", "the share of its pixels that the unit alone takes away"],
+  iou: ["IoU", "IoU of where the unit is on with the segmenter’s mask"],
+  effect: ["effect", "Share of the concept’s pixels that the unit alone takes away"],
 };
 
 /** What to call a way of sorting. */
@@ -31,9 +31,9 @@ export function makeRanking(context, arrived) {
     if (total) $("ranked").value = done;
     else $("ranked").removeAttribute("value");
     const percent = total ? ` ${Math.floor((100 * done) / total)}%` : "…";
-    const found = samples ? `${name} on ${samples} samples: ${meaning}.` : "";
+    const found = `${meaning}, on ${samples} samples.`;
     $("ranking-text").textContent = finished ? found
-      : samples ? `${found} Measuring on,${percent}` : `Measuring the ${name} of every unit,${percent}`;
+      : samples ? `${found} Going on:${percent}` : `Measuring the ${name} of every unit:${percent}`;
   }
 
   async function follow(by) {

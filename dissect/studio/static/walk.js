@@ -80,7 +80,9 @@ export function walkRoom(models, remember) {
       const [{ input }, ...turns] = sliders;
       const turned = turns.filter((one) => Number(one.input.value));
       const told = turned.map((one) => `${one.name} ${one.output.textContent}`);
-      $("walk-caption").textContent = [`${Math.round(input.value * 100)}% of the way`, ...told].join(", ");
+      const way = `${Math.round(input.value * 100)}% of the way`;
+      $("walk-caption").textContent = way;
+      $("walk-here").setAttribute("aria-label", [`The sample ${way}`, ...told].join("; "));
       if (began !== null) performance.measure("walk", { start: began, end: performance.now() });
       remember("walk", {
         model, from: `${fields["start seed"].value}.${fields["start index"].value}`,
@@ -140,15 +142,21 @@ export function walkRoom(models, remember) {
 
   const walking = listen({ ...WALKING, plain: true, input: $("share"), output: $("share-value") });
 
-  function turn({ name, ends: [less, more] }, number) {
+  function turn({ name, attribute, ends: [less, more] }, number) {
     const input = element("input", {
       type: "range", id: `turn${number}`, min: -FURTHEST, max: FURTHEST, step: 0.05, value: 0,
     });
     const output = element("output", { textContent: signed(0) });
     const zero = element("button", { type: "button", textContent: "0", "aria-label": `${name} back to 0` });
     const slider = listen({ name, ends: [less, more], low: -FURTHEST, high: FURTHEST, input, output });
-    zero.addEventListener("click", (event) => { input.value = 0; here(event.timeStamp); });
-    const label = element("label", { htmlFor: input.id, textContent: name });
+    zero.addEventListener("click", (event) => {
+      input.value = 0;
+      shown = slider;
+      here(event.timeStamp);
+      line();
+    });
+    const rest = text("quiet", name.slice(attribute.length).replace(/^, /, " "));
+    const label = element("label", { htmlFor: input.id, title: name }, attribute, rest);
     const track = element("span", { className: "track" }, text("quiet", less), input, text("quiet", more));
     $("turns").append(element("div", { className: "slider" }, label, output, track, zero));
     return slider;
