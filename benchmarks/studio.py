@@ -1,7 +1,8 @@
 """How long a hand waits in the studio: for the page, and for the picture after an edit.
 
-Needs chromium and Playwright. The bundled model, the probe's 126 units, one 64x64 sample; every
-figure is a median, and the slowest is beside it.
+Needs chromium and Playwright. The bundled model, the units of the paper's rule, one 64x64 sample;
+every figure is a median, and the slowest is beside it. The gestures are made twice: with nothing
+else to do, and while the server measures in the background what each unit does.
 """
 
 import argparse
@@ -12,11 +13,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from dissect import latents
+from dissect.latent_space import Direction
+
 STARTS = 5
 EDITS = 40
+PAUSE = 150  # milliseconds from one gesture to the next
 
 
 def started(*words: str) -> tuple["subprocess.Popen[str]", str]:
@@ -44,28 +50,28 @@ def usable(browser: Browser, words: list[str], selector: str) -> float:
     return seconds
 
 
-def waits(page: Page) -> list[float]:
+def waits(page: Page, name: str = "edit") -> list[float]:
     """Milliseconds from each gesture to its picture, as the page itself measures them."""
     found: list[float] = page.evaluate(
-        "performance.getEntriesByName('edit').map((entry) => entry.duration)"
+        "(name) => performance.getEntriesByName(name).map((entry) => entry.duration)", name
     )
     page.evaluate("performance.clearMeasures()")
     return found
 
 
-def edits(browser: Browser, words: list[str]) -> dict[str, list[float]]:
-    """What is waited for after a unit is switched, and after a cell is brushed."""
-    page = browser.new_page(viewport={"width": 1280, "height": 720})
-    process, url = started("studio", *words)
-    page.goto(url)
-    page.wait_for_selector("body[data-ready]", timeout=60_000)
-    page.wait_for_timeout(2_000)
+def switched(page: Page) -> list[float]:
+    """A unit of the list, on or off."""
     waits(page)
     for edit in range(EDITS):
         page.locator("#units input").nth(edit % 5).click()
-        page.wait_for_timeout(150)
-    switched = waits(page)
-    page.keyboard.press("b")
+        page.wait_for_timeout(PAUSE)
+    return waits(page)
+
+
+def brushed(page: Page) -> list[float]:
+    """A cell of the sample."""
+    page.locator("#where input[value=brush]").check()
+    page.locator("#clear").click()
     page.wait_for_timeout(500)
     waits(page)
     bounds = page.locator(".pane .view").first.bounding_box()
@@ -74,12 +80,41 @@ def edits(browser: Browser, words: list[str]) -> dict[str, list[float]]:
         x = bounds["x"] + (edit % 8 + 0.5) * bounds["width"] / 8
         y = bounds["y"] + (edit // 8 + 0.5) * bounds["height"] / 8
         page.mouse.click(x, y)
-        page.wait_for_timeout(150)
-    brushed = waits(page)
-    page.close()
-    process.terminate()
-    process.wait()
-    return {"a unit switched": switched, "a cell brushed": brushed}
+        page.wait_for_timeout(PAUSE)
+    return waits(page)
+
+
+def turned(page: Page) -> list[float]:
+    """A step of the slider of a direction."""
+    page.get_by_role("button", name="Walk and turn").click()
+    slider = page.locator("#turn0")
+    slider.focus()
+    page.wait_for_timeout(1_000)
+    waits(page, "walk")
+    for _ in range(EDITS):
+        page.keyboard.press("ArrowRight")
+        page.wait_for_timeout(PAUSE)
+    page.get_by_role("button", name="Explore").click()
+    return waits(page, "walk")
+
+
+def gestures(page: Page) -> dict[str, list[float]]:
+    page.wait_for_timeout(2_000)
+    return {
+        "a unit switched": switched(page),
+        "a cell brushed": brushed(page),
+        "a slider of a direction moved": turned(page),
+    }
+
+
+def measured(page: Page, by: str) -> float:
+    """Seconds until the units can be sorted by what is measured."""
+    began = time.perf_counter()
+    page.locator("#sort").select_option(by)
+    page.mouse.move(0, 0)
+    while page.locator("#head").inner_text() == "probe weight":
+        page.wait_for_timeout(200)
+    return time.perf_counter() - began
 
 
 def told(values: list[float], unit: str, digits: int) -> str:
@@ -99,11 +134,30 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         out = ["--out", folder]
-        pages = [usable(browser, ["annotate", *out], "#stage img") for _ in range(STARTS)]
-        print(f"from the command to a page to draw on: {told(pages, 's', 2)}", flush=True)
-        for gesture, times in edits(browser, [*out, *eyes]).items():
+        for words, selector, what in (
+            (["annotate", *out], "#stage img", "draw on"),
+            (["studio", *out, *eyes], "#units .unit", "explore"),
+        ):
+            pages = [usable(browser, words, selector) for _ in range(STARTS)]
+            print(f"from the command to a page to {what}: {told(pages, 's', 2)}", flush=True)
+        direction = Direction(latents(1, seed=3)[0], "anything", "random")
+        along = ["--directions", str(direction.save(Path(folder) / "direction.json"))]
+        page = browser.new_page(viewport={"width": 1280, "height": 720})
+        process, url = started("studio", *out, *eyes, *along)
+        page.goto(url)
+        page.wait_for_selector("body[data-ready]", timeout=60_000)
+        for gesture, times in gestures(page).items():
             print(f"from {gesture} to the picture: {told(times, 'ms', 0)}", flush=True)
+        page.locator("#sort").select_option("effect")
+        print("and while the server measures every unit:")
+        for gesture, times in gestures(page).items():
+            print(f"from {gesture} to the picture: {told(times, 'ms', 0)}", flush=True)
+        for by in ("iou", "effect"):
+            page.locator("#sort").select_option("weight")
+            print(f"until units are sorted by {by}: {measured(page, by):.0f} s", flush=True)
         browser.close()
+        process.terminate()
+        process.wait()
 
 
 if __name__ == "__main__":
