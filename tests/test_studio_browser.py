@@ -312,8 +312,8 @@ def test_a_sample_is_turned_along_a_saved_direction(open_page):
     until(page, "location.hash.endsWith('moved=0.05')")
     slider.press("End")
     until(page, f"{at} !== {start!r}")
-    told = page.locator("#walk-here").get_attribute("aria-label")
-    assert told == "The sample 0% of the way; across, held 2.00"
+    told = "document.getElementById('walk-here').ariaLabel"
+    until(page, f"{told} === 'The sample 0% of the way; across, held 2.00'")
     until(page, "document.getElementById('strip-title').textContent === 'All of across, held'")
     until(page, "location.hash.endsWith('moved=2')")
     moved = page.evaluate(at)

@@ -27,7 +27,7 @@ export function makeSaving(body) {
       button.disabled = true;
       try {
         const answer = await post("save", { ...body(), what });
-        notice(`Saved ${NAMES[what]} in ${answer.file}${written(answer)}.`, { good: true });
+        notice(`Saved ${NAMES[what]} in ${answer.file}${written(answer)}.`, { good: true, id: "save" });
       } catch (error) {
         notice(error.message, { id: "save" });
       }
