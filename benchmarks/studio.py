@@ -87,8 +87,8 @@ def brushed(page: Page) -> list[float]:
 def turned(page: Page) -> list[float]:
     """A step of the slider of a direction."""
     page.get_by_role("button", name="Walk and turn").click()
-    slider = page.locator("#turn0")
-    slider.focus()
+    page.get_by_role("button", name="back to 0").click()
+    page.locator("#turn0").focus()
     page.wait_for_timeout(1_000)
     waits(page, "walk")
     for _ in range(EDITS):

@@ -1,6 +1,7 @@
 """The pictures of docs/studio.md, taken of the page in chromium (needs Playwright, too).
 
-for what in window bed_side; do dissect turn $what --model bedrooms64 --method regression; done
+for what in bed_side window_side; do dissect turn $what --model bedrooms64 \\
+        --method regression --among 1000 --measured 40; done
 python benchmarks/studio_pictures.py
 """
 

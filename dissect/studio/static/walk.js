@@ -130,14 +130,15 @@ export function walkRoom(models, remember) {
 
   function listen(slider) {
     slider.input.addEventListener("input", (event) => here(event.timeStamp));
-    // The others' lines move with this one; the strip follows when the hand lets go.
-    slider.input.addEventListener("change", () => { shown = slider; line(); });
-    slider.input.addEventListener("focus", () => {
-      if (shown.name === slider.name) return;
-      shown = slider;
-      line();
-    });
+    for (const what of ["focus", "change"]) slider.input.addEventListener(what, () => follow(slider));
     return slider;
+  }
+
+  /** Show the line of the slider at hand; while it moves itself, its line stays. */
+  function follow(slider) {
+    if (shown.name === slider.name) return;
+    shown = slider;
+    line();
   }
 
   const walking = listen({ ...WALKING, plain: true, input: $("share"), output: $("share-value") });
@@ -151,9 +152,8 @@ export function walkRoom(models, remember) {
     const slider = listen({ name, ends: [less, more], low: -FURTHEST, high: FURTHEST, input, output });
     zero.addEventListener("click", (event) => {
       input.value = 0;
-      shown = slider;
       here(event.timeStamp);
-      line();
+      follow(slider);
     });
     const rest = text("quiet", name.slice(attribute.length).replace(/^, /, " "));
     const label = element("label", { htmlFor: input.id, title: name }, attribute, rest);
