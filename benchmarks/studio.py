@@ -1,8 +1,9 @@
 """How long a hand waits in the studio: for the page, and for the picture after an edit.
 
 Needs chromium and Playwright. The bundled model, the units of the paper's rule, one 64x64 sample;
-every figure is a median, and the slowest is beside it. The gestures are made twice: with nothing
-else to do, and while the server measures in the background what each unit does.
+every figure is a median, and the slowest is beside it, and where /proc tells it the server's own
+processor time, which depends less on what else the machine does. The gestures are made twice: with
+nothing else to do, and while the server measures in the background what each unit does.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -35,19 +37,28 @@ def started(*words: str) -> tuple["subprocess.Popen[str]", str]:
     raise SystemExit(f"the command ended with {process.wait()}")
 
 
-def usable(browser: Browser, words: list[str], selector: str) -> float:
-    """Seconds from the command to a page that shows the first picture."""
+def processor(process: "subprocess.Popen[str]") -> float:
+    """Seconds of processor time that a process has had; NaN where the system does not say."""
+    try:
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return float("nan")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def usable(browser: Browser, words: list[str], selector: str) -> tuple[float, float]:
+    """Seconds from the command to a page that shows the first picture; the server's own."""
     page = browser.new_page()
     began = time.perf_counter()
     process, url = started(*words)
     page.goto(url)
     page.wait_for_selector("body[data-ready]", timeout=60_000)
     page.wait_for_selector(selector)
-    seconds = time.perf_counter() - began
+    seconds, own = time.perf_counter() - began, processor(process)
     page.close()
     process.terminate()
     process.wait()
-    return seconds
+    return seconds, own
 
 
 def waits(page: Page, name: str = "edit") -> list[float]:
@@ -98,13 +109,20 @@ def turned(page: Page) -> list[float]:
     return waits(page, "walk")
 
 
-def gestures(page: Page) -> dict[str, list[float]]:
+def gestures(page: Page, process: "subprocess.Popen[str]") -> None:
     page.wait_for_timeout(2_000)
-    return {
-        "a unit switched": switched(page),
-        "a cell brushed": brushed(page),
-        "a slider of a direction moved": turned(page),
-    }
+    for gesture, make in (
+        ("a unit switched", switched),
+        ("a cell brushed", brushed),
+        ("a slider of a direction moved", turned),
+    ):
+        before = processor(process)
+        times = make(page)
+        own = 1000 * (processor(process) - before) / EDITS
+        print(
+            f"from {gesture} to the picture: {told(times, 'ms', 0)}; processor {own:.0f} ms",
+            flush=True,
+        )
 
 
 def measured(page: Page, by: str) -> float:
@@ -117,7 +135,7 @@ def measured(page: Page, by: str) -> float:
     return time.perf_counter() - began
 
 
-def told(values: list[float], unit: str, digits: int) -> str:
+def told(values: Sequence[float], unit: str, digits: int) -> str:
     median, most = statistics.median(values), max(values)
     return f"{median:.{digits}f} {unit} (slowest of {len(values)}: {most:.{digits}f})"
 
@@ -125,7 +143,9 @@ def told(values: list[float], unit: str, digits: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--segmenter", help="weights of a segmenter, to count windows with")
-    segmenter = parser.parse_args().segmenter
+    parser.add_argument("--rankings", action="store_true", help="time these, too: minutes")
+    given = parser.parse_args()
+    segmenter, rankings = given.segmenter, given.rankings
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         raise SystemExit("no chromium: on Debian, apt-get install chromium")
@@ -139,22 +159,23 @@ def main() -> None:
             (["studio", *out, *eyes], "#units .unit", "explore"),
         ):
             pages = [usable(browser, words, selector) for _ in range(STARTS)]
-            print(f"from the command to a page to {what}: {told(pages, 's', 2)}", flush=True)
+            waited, own = zip(*pages, strict=True)
+            print(f"from the command to a page to {what}: {told(waited, 's', 2)}; ", end="")
+            print(f"processor {statistics.median(own):.2f} s", flush=True)
         direction = Direction(latents(1, seed=3)[0], "anything", "random")
         along = ["--directions", str(direction.save(Path(folder) / "direction.json"))]
         page = browser.new_page(viewport={"width": 1280, "height": 720})
         process, url = started("studio", *out, *eyes, *along)
         page.goto(url)
         page.wait_for_selector("body[data-ready]", timeout=60_000)
-        for gesture, times in gestures(page).items():
-            print(f"from {gesture} to the picture: {told(times, 'ms', 0)}", flush=True)
-        page.locator("#sort").select_option("effect")
-        print("and while the server measures every unit:")
-        for gesture, times in gestures(page).items():
-            print(f"from {gesture} to the picture: {told(times, 'ms', 0)}", flush=True)
-        for by in ("iou", "effect"):
+        gestures(page, process)
+        for by in ("iou", "effect") if rankings else ():
             page.locator("#sort").select_option("weight")
             print(f"until units are sorted by {by}: {measured(page, by):.0f} s", flush=True)
+        page.locator("#layer").select_option("layer16x16")
+        page.locator("#sort").select_option("effect")
+        print("and while the server measures every unit (of the next layer):", flush=True)
+        gestures(page, process)
         browser.close()
         process.terminate()
         process.wait()

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,8 @@ __all__ = ["Edit", "Edited", "Explorer", "Measured", "Study"]
 _STUDIES_KEPT = 12
 _TOP_SAMPLES = 5
 _FRESH = 48
+# What the page opens with, where a generator has it.
+_FIRST_LAYER = "layer8x8"
 # Seconds without a picture asked for, after which the hand rests.
 _REST = 0.5
 
@@ -168,6 +170,13 @@ class Explorer:
                     self._studies.popitem(last=False)
             self._studies.move_to_end(key)
             return self._studies[key]
+
+    def prepare(self) -> None:
+        """Make the study that the page opens with, before the page asks for it."""
+        with suppress(DissectError):  # which the page will be told
+            layer = _FIRST_LAYER if _FIRST_LAYER in self.layers else self.layers[0]
+            for concept in list(self.concepts())[:1]:
+                self.study(layer, concept)
 
     def units(self, study: Study, indices: Sequence[int], rule: str | None = None) -> Units:
         """Units of the study's layer by number, in their order of strength.
