@@ -1,8 +1,7 @@
 """The pictures of docs/studio.md, taken of the page in chromium (needs Playwright, too).
 
-for what in bed_side window_side; do dissect turn $what --model bedrooms64 \\
-        --method regression --among 1000 --measured 40; done
-python benchmarks/studio_pictures.py
+It takes the direction that this command writes:
+dissect turn bed_side --model bedrooms64 --method regression --among 1000 --measured 40
 """
 
 import argparse
@@ -20,14 +19,15 @@ PICTURES = {
         "explore?seed=1&index=36&where=probe&strength=1.5&sort=iou&units=0&mask=all",
         "#ranked[hidden]",
     ),
-    "studio-walk": ("walk?from=1.36&to=1.3&share=0.3&moved=1_0.5", "#strip canvas"),
+    "studio-walk": ("walk?from=1.36&to=1.3&share=0.3&moved=1", "#strip canvas"),
 }
 
 
 def taken(browser: Browser, url: str, where: str, awaited: str, path: Path) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 720})
+    page.set_default_timeout(600_000)
     page.goto(f"{url}#{where}")
-    page.wait_for_selector("body[data-ready]", timeout=120_000)
+    page.wait_for_selector("body[data-ready]", timeout=600_000)
     page.wait_for_selector(awaited, state="attached", timeout=600_000)
     if "units=0&" in where:
         page.locator("#top").fill("24")

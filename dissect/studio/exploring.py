@@ -74,7 +74,7 @@ def exploring_routes(explorers: Mapping[str, Explorer]) -> list[Route]:
         by = sent.text("by")
         if by not in RANKINGS:
             raise DissectError(f"units are ranked by {' or '.join(RANKINGS)}, not {by!r}")
-        progress = explorer.ranking(study, by)  # type: ignore[arg-type]
+        progress = explorer.ranking(study, by)
         found = progress.found
         known = asked.sent_whole("known") if sent.has("known") else 0
         values = None
