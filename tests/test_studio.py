@@ -34,7 +34,7 @@ from dissect.studio import (
 )
 from dissect.studio.drawing import concepts_in, samples_to_draw_on
 from dissect.studio.explorer import Edit
-from dissect.studio.ranking import RANKINGS, Ranker
+from dissect.studio.ranking import Ranker
 from dissect.studio.serve import open_page
 from dissect.studio.walking import Stop, fitting, open_directions, walked
 from dissect.units import Units
@@ -544,21 +544,28 @@ def test_a_ranking_that_was_kept_of_other_eyes_is_measured_anew(tmp_path):
         assert ranked(client, "effect")["values"] == [0, 0, 0, 0]
 
 
-def test_what_gives_way_in_the_background_goes_on_when_it_is_asked_for_again(tmp_path):
-    busy = threading.Event()
-    busy.set()
-    ranker = Ranker(Toy().eval(), segmenter(), lambda: not busy.is_set(), tmp_path)
-    first = ranker.ask("layer8x8", "effect")
-    assert not first.finished
-    time.sleep(0.3)
-    assert ranker.ask("layer8x8", "effect").done <= 1  # the hand does not rest
-    busy.clear()
-    end = time.monotonic() + 120
-    while not (
-        ranker.ask("layer8x8", "effect").finished and ranker.ask("layer8x8", "iou").finished
-    ):
+def eventually(true, seconds=120):
+    end = time.monotonic() + seconds
+    while not true():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_a_measurement_waits_for_the_hand_and_gives_way_to_what_is_asked_for_now(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("dissect.studio.ranking._PATIENCE", 0.0)
+    rests = threading.Event()
+    ranker = Ranker(Toy().eval(), segmenter(), rests.is_set, tmp_path)
+    eventually(lambda: ranker.ask("layer8x8", "effect").done == 1)
+    time.sleep(0.3)
+    assert ranker.ask("layer8x8", "effect").done == 1
+    # While the hand works, the other one is begun, and waits in its turn.
+    eventually(lambda: ranker.ask("layer8x8", "iou").done > 0)
+    rests.set()
+    eventually(lambda: ranker.ask("layer8x8", "iou").finished)
+    eventually(lambda: ranker.ask("layer8x8", "effect").finished)
+    assert ranker.ask("layer8x8", "effect").done == 6 * 4
     ranker.close()
 
 

@@ -200,6 +200,7 @@ export function walkRoom(models, remember) {
         $("share").value = words.get("share");
         const moved = (words.get("moved") ?? "").split("_");
         sliders.slice(1).forEach(({ input }, place) => { input.value = Number(moved[place]) || 0; });
+        shown = sliders.slice(1).find(({ input }) => Number(input.value)) ?? walking;
       }
       await all();
     },
