@@ -49,10 +49,11 @@ def processor(process: "subprocess.Popen[str]") -> float:
 def usable(browser: Browser, words: list[str], selector: str) -> tuple[float, float]:
     """Seconds from the command to a page that shows the first picture; the server's own."""
     page = browser.new_page()
+    page.set_default_timeout(120_000)
     began = time.perf_counter()
     process, url = started(*words)
     page.goto(url)
-    page.wait_for_selector("body[data-ready]", timeout=60_000)
+    page.wait_for_selector("body[data-ready]")
     page.wait_for_selector(selector)
     seconds, own = time.perf_counter() - began, processor(process)
     page.close()
@@ -165,9 +166,10 @@ def main() -> None:
         direction = Direction(latents(1, seed=3)[0], "anything", "random")
         along = ["--directions", str(direction.save(Path(folder) / "direction.json"))]
         page = browser.new_page(viewport={"width": 1280, "height": 720})
+        page.set_default_timeout(120_000)
         process, url = started("studio", *out, *eyes, *along)
         page.goto(url)
-        page.wait_for_selector("body[data-ready]", timeout=60_000)
+        page.wait_for_selector("body[data-ready]")
         gestures(page, process)
         for by in ("iou", "effect") if rankings else ():
             page.locator("#sort").select_option("weight")
