@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from dissect.annotations import AnnotatedImage, Annotations, Box
+from dissect.latent_space import Direction
 from dissect.segment import Segmenter
 from dissect.studio import (
     Drawing,
@@ -37,7 +38,8 @@ class Spots(nn.Module):
         for place in range(len(z)):
             across = slice(int(column[place]), int(column[place]) + 2)
             down = slice(int(row[place]), int(row[place]) + 2)
-            units[place, 0, down, across] = 1.0
+            # Brighter towards one side, so that some spots are above a high quantile of all.
+            units[place, 0, down, across] = 1.0 + 0.1 * abs(float(z[place, 0]))
             units[place, 1, down, across] = 0.0
         units[:, 2] = torch.sin(9 * z.sum(1))[:, None, None].abs()
         return units
@@ -91,7 +93,14 @@ def workspace(folder, concepts=("spot", "door"), n=12):
     pictures = SamplePictures(painter, [(0, index) for index in range(n)])
     drawing = Drawing(folder / "boxes", pictures, concepts, painter.grids())
     boxes = spot_boxes(painter)
-    explorer = Explorer(painter, {"spot (given)": lambda: boxes}, segmenter(), folder / "saved")
+    across = Direction(torch.tensor([0.5, 0.0]), "across", "held", painter.fingerprint)
+    explorer = Explorer(
+        painter,
+        {"spot (given)": lambda: boxes},
+        segmenter(),
+        folder / "saved",
+        {"across, held": across},
+    )
     return Workspace("toy", drawing, {"toy": explorer})
 
 
@@ -144,7 +153,18 @@ def running(workspace):
     finally:
         server.should_exit = True
         thread.join(10)
+        for explorer in workspace.explorers.values():
+            explorer.close()
         place.listener.close()
 
 
-__all__ = ["Client", "Toy", "running", "spot_boxes", "spot_of", "toy", "workspace"]
+__all__ = [
+    "Client",
+    "Toy",
+    "running",
+    "segmenter",
+    "spot_boxes",
+    "spot_of",
+    "toy",
+    "workspace",
+]

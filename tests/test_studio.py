@@ -4,24 +4,39 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from studio_tools import Toy, running, spot_boxes, spot_of, workspace
+from studio_tools import Toy, running, segmenter, spot_boxes, spot_of, workspace
 
-from dissect.annotations import Annotations, Box
+from dissect.annotations import AnnotatedImage, Annotations, Box
 from dissect.cli import main
 from dissect.errors import DissectError
-from dissect.models import fingerprint
-from dissect.studio import BoxFile, ConflictError, Drawing, Painter, SamplePictures, take_place
+from dissect.latent_space import Direction
+from dissect.models import Generator, fingerprint, load
+from dissect.studio import (
+    BoxFile,
+    ConflictError,
+    Drawing,
+    Explorer,
+    Painter,
+    SamplePictures,
+    Workspace,
+    take_place,
+)
 from dissect.studio.drawing import concepts_in, samples_to_draw_on
 from dissect.studio.explorer import Edit
+from dissect.studio.ranking import Ranker
 from dissect.studio.serve import open_page
+from dissect.studio.walking import Stop, fitting, open_directions, walked
 from dissect.units import Units
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -263,14 +278,16 @@ GOOD = {
     "what": "units",
     "start": {"seed": 0, "index": 0},
     "end": {"seed": 0, "index": 1},
-    "shares": [0, 1],
+    "stops": [{"share": 0, "moved": [0.5]}, {"share": 1}],
+    "by": "iou",
 }
 # Mostly good, so that a request gets past the first thing that it is asked for.
 bodies = st.dictionaries(st.sampled_from(list(GOOD)), values, max_size=3).map(
     lambda odd: {**GOOD, **odd}
 )
 posts = st.tuples(
-    st.sampled_from(["boxes", "coverage", "edit", "measure", "save", "walk"]), bodies | values
+    st.sampled_from(["boxes", "coverage", "edit", "measure", "ranking", "save", "walk"]),
+    bodies | values,
 )
 gets = st.tuples(
     st.sampled_from(
@@ -447,11 +464,139 @@ def test_a_walk_ends_at_its_ends(studio):
     import base64
 
     sent = {"model": "toy", "start": {"seed": 0, "index": 1}, "end": {"seed": 0, "index": 2}}
-    status, answer = client.post("api/walk", {**sent, "shares": [0, 0.5, 1]})
+    stops = [{"share": share} for share in (0, 0.5, 1)]
+    status, answer = client.post("api/walk", {**sent, "stops": stops})
     assert status == 200
     painter = made.explorers["toy"].painter
     for text, index in zip(answer["pictures"][::2], (1, 2), strict=True):
         assert base64.b64decode(text) == painter.image(0, index).tobytes()
+
+
+def test_a_stop_is_moved_along_each_direction_by_its_own_amount():
+    painter = Painter("toy", Toy().eval())
+    across, down = (Direction(vector, "spot", "held") for vector in 0.5 * torch.eye(2))
+    start, end = painter.latent(0, 1), painter.latent(0, 2)
+    stops = [Stop(0), Stop(1, (0.4, -1.2))]
+    drawn = walked(painter, start, end, stops, [across, down])
+    wanted = painter.pixels(torch.cat([start, end + torch.tensor([[0.2, -0.6]])]))
+    assert drawn.tobytes() == wanted.tobytes()
+    with pytest.raises(DissectError, match="2 directions to move along, not 1"):
+        walked(painter, start, end, [Stop(0, (1.0,))], [across, down])
+
+
+def test_directions_come_from_files_and_folders_and_fit_their_own_generator(tmp_path):
+    painter = Painter("toy", Toy().eval())
+    ours = Direction(torch.tensor([1.0, 0.0]), "yaw", "held", painter.fingerprint)
+    ours.save(tmp_path / "turn-yaw-held.json")
+    ours.save(tmp_path / "turn-yaw-held.safetensors")
+    theirs = Direction(torch.ones(100), "yaw", "exemplars", "0" * 16)
+    theirs.save(tmp_path / "turn-yaw-exemplars.safetensors")
+    (tmp_path / "turn-yaw.json").write_text('{"n": 3}')
+    opened = open_directions([tmp_path])
+    assert set(opened) == {"yaw, held", "yaw, exemplars"}
+    assert list(fitting(painter, opened)) == ["yaw, held"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DissectError, match="has no direction"):
+        open_directions([tmp_path / "empty"])
+
+
+def ranked(client, by):
+    """The scores of the toy's units for the spot, when they are all measured."""
+    sent = {"model": "toy", "layer": "layer8x8", "concept": "spot (given)", "by": by}
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        status, answer = client.post("api/ranking", sent)
+        assert status == 200, answer
+        if answer["finished"]:
+            return answer
+        time.sleep(0.05)
+    raise AssertionError("no ranking")
+
+
+@pytest.mark.parametrize("by", ["iou", "effect"])
+def test_units_are_ranked_in_the_background_and_the_ranking_is_kept(tmp_path, by):
+    with running(workspace(tmp_path)) as client:
+        answer = ranked(client, by)
+    values = answer["values"]
+    assert answer["samples"] >= 150
+    assert max(range(4), key=lambda unit: values[unit]) == 0
+    if by == "effect":
+        assert values[0] == 1  # without it there is no spot
+        assert values[3] == 0  # nothing is drawn with it
+    [kept] = (tmp_path / "saved" / "rankings").iterdir()
+    before = kept.read_bytes()
+    with running(workspace(tmp_path)) as client:
+        again = ranked(client, by)
+    assert (again["samples"], again["values"]) == (answer["samples"], values)
+    assert kept.read_bytes() == before
+
+
+def test_a_ranking_that_was_kept_of_other_eyes_is_measured_anew(tmp_path):
+    with running(workspace(tmp_path)) as client:
+        ranked(client, "effect")
+    made = workspace(tmp_path)
+    blind = replace(segmenter(), label=lambda images: torch.zeros_like(images[:, 0]).long())
+    boxes = spot_boxes(made.explorers["toy"].painter)
+    toy = Explorer(
+        made.explorers["toy"].painter, {"spot (given)": lambda: boxes}, blind, tmp_path / "saved"
+    )
+    with running(Workspace("toy", made.drawing, {"toy": toy})) as client:
+        assert ranked(client, "effect")["values"] == [0, 0, 0, 0]
+
+
+def eventually(true, seconds=120):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_measurement_waits_for_the_hand_and_gives_way_to_what_is_asked_for_now(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("dissect.studio.ranking._PATIENCE", 0.0)
+    rests = threading.Event()
+    ranker = Ranker(Toy().eval(), segmenter(), rests.is_set, tmp_path)
+    eventually(lambda: ranker.ask("layer8x8", "effect").done == 1)
+    time.sleep(0.3)
+    assert ranker.ask("layer8x8", "effect").done == 1
+    # While the hand works, the other one is begun, and waits in its turn.
+    eventually(lambda: ranker.ask("layer8x8", "iou").done > 0)
+    rests.set()
+    eventually(lambda: ranker.ask("layer8x8", "iou").finished)
+    eventually(lambda: ranker.ask("layer8x8", "effect").finished)
+    assert ranker.ask("layer8x8", "effect").done == 6 * 4
+    ranker.close()
+
+
+@pytest.mark.parametrize(
+    ("edit", "how"),
+    [
+        (Edit((0, 2)), "weights"),
+        (Edit((0, 2), strength=1.5), "module"),
+        (Edit((0, 2), where="probe", threshold=0.3, strength=1.5), "module"),
+        (Edit((0, 2), where="brush", remove=(5, 6), insert=(9,)), "module"),
+    ],
+)
+def test_an_edited_generator_in_a_file_draws_what_the_page_draws(tmp_path, edit, how):
+    torch.manual_seed(0)
+    painter = Painter("small", Generator(latent_size=4, width=4, image_size=16).eval())
+    drawn = tuple(
+        AnnotatedImage(16, 16, (Box(2 * index, 4, 6, 6),), seed=0, index=index)
+        for index in range(5)
+    )
+    boxes = Annotations("spot", drawn, painter.fingerprint)
+    explorer = Explorer(painter, {"spot": lambda: boxes}, None, tmp_path)
+    study = explorer.study("layer4x4", "spot")
+    saved = explorer.save_generator(study, edit, 0, 1)
+    assert (saved.how, saved.difference) == (how, 0)
+    again = Painter("saved", load(str(saved.path)))
+    for index in range(4):
+        assert (again.image(3, index) == explorer.after(study, edit, 3, index).pixels).all()
+    with pytest.raises(DissectError, match="nothing is edited yet"):
+        explorer.save_generator(study, Edit(()), 0, 1)
+    with pytest.raises(DissectError, match="nothing is edited yet"):
+        explorer.save_generator(study, Edit((1,), where="brush"), 0, 1)
 
 
 # The commands.
@@ -477,6 +622,15 @@ def test_mistakes_are_one_line(capsys, tmp_path):
         port = str(taken.getsockname()[1])
         assert "leave out --port" in fails(capsys, "annotate", "--port", port, *quiet)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_direction_of_another_generator_is_a_mistake(capsys, tmp_path):
+    quiet = ("studio", "--no-browser", "--out", str(tmp_path / "out"), "--directions")
+    assert "no such file" in fails(capsys, *quiet, str(tmp_path / "none.json"))
+    other = Direction(torch.ones(100), "yaw", "held", "0" * 16).save(tmp_path / "other.json")
+    assert "was found in another model" in fails(capsys, *quiet, str(other))
+    short = Direction(torch.ones(3), "yaw", "held").save(tmp_path / "short.json")
+    assert "has 3 components" in fails(capsys, *quiet, str(short))
 
 
 def test_only_a_loud_word_opens_the_page_to_others():

@@ -303,6 +303,56 @@ def test_a_walk_moves_with_its_slider(open_page):
     until(page, f"{at} === document.getElementById('walk-end').toDataURL()")
 
 
+def test_a_sample_is_turned_along_a_saved_direction(open_page):
+    page = open_page("#walk?from=0.1&to=0.2&share=0&moved=0")
+    at = "document.getElementById('walk-here').toDataURL()"
+    start = page.evaluate(at)
+    slider = page.get_by_label("across held", exact=True)
+    slider.press("ArrowRight")
+    until(page, "location.hash.endsWith('moved=0.05')")
+    slider.press("End")
+    until(page, f"{at} !== {start!r}")
+    told = "document.getElementById('walk-here').ariaLabel"
+    until(page, f"{told} === 'The sample 0% of the way; across, held 2.00'")
+    until(page, "document.getElementById('strip-title').textContent === 'All of across, held'")
+    until(page, "location.hash.endsWith('moved=2')")
+    moved = page.evaluate(at)
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    assert page.evaluate(at) == moved
+    page.get_by_label("across, held back to 0").click()
+    until(page, f"{at} === {start!r}")
+
+
+def test_units_are_sorted_by_what_is_measured_while_one_works(open_page):
+    page = open_page("#explore?seed=0&index=3&units=1")
+    page.locator("#sort").select_option("effect")
+    page.wait_for_selector("#ranking:not([hidden])")
+    page.locator(".unit input").nth(1).check()  # the page does not wait
+    until(page, "document.getElementById('chosen').textContent === '2 of 4 units'")
+    page.mouse.move(0, 0)
+    page.locator(".unit input").nth(1).blur()
+    until(page, "document.getElementById('head').textContent === 'its own effect'", 60)
+    first = page.locator(".unit").first
+    until(page, "document.querySelector('.unit .value').textContent === '100.0%'", 60)
+    assert first.locator("input").get_attribute("aria-label") == "Unit 0, effect 100.0%"
+    until(page, "document.getElementById('ranked').checkVisibility() === false", 60)
+    assert "on 192 samples" in page.locator("#ranking-text").inner_text()
+    page.locator("#top").fill("1")
+    page.locator("#take-top").click()
+    until(page, "location.hash.includes('units=1&')")
+    until(page, "location.hash.includes('sort=effect')")
+
+
+def test_the_masks_of_all_classes_come_with_their_names(open_page):
+    page = open_page("#explore?seed=0&index=3&units=1&mask=all")
+    page.wait_for_selector("#legend:not([hidden])")
+    assert page.locator("#legend").inner_text().split() == ["wall", "spot"]
+    page.keyboard.press("m")
+    until(page, "document.getElementById('legend').hidden")
+    until(page, "!location.hash.includes('mask')")
+
+
 @pytest.mark.parametrize("room", ["annotate", "explore", "walk"])
 @pytest.mark.parametrize("width", [1280, 420])
 def test_nothing_sticks_out_and_everything_has_a_name(open_page, room, width):

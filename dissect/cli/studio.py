@@ -17,6 +17,7 @@ from dissect.errors import DissectError
 
 if TYPE_CHECKING:
     from dissect.annotations import Annotations
+    from dissect.latent_space import Direction
     from dissect.segment import Segmenter
     from dissect.studio import Drawing, Painter, Place, Workspace
     from dissect.studio.pictures import Pictures
@@ -119,6 +120,14 @@ def studio(
         typer.Option(help="COCO file of boxes on the first model's samples; repeatable."),
     ] = None,
     segmenter: SegmenterName = None,
+    directions: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--directions",
+            help="A direction that dissect turn wrote, or a folder of them, to move samples "
+            "along; repeatable.",
+        ),
+    ] = None,
     n: _Count = None,
     start: _Start = None,
     seed: _Seed = None,
@@ -147,11 +156,12 @@ def studio(
     pictures = SamplePictures(painters[0], rows)
     drawing = Drawing(folder, pictures, _concepts(folder, concept), painters[0].grids())
     eyes = _segmenter(segmenter, device)
+    along = _directions(directions or [], painters)
     explorers = {}
     for name, painter in zip(names, painters, strict=True):
         first = painter is painters[0]
         known = _known(painter, drawing if first else None, (boxes or []) if first else [])
-        explorers[name] = Explorer(painter, known, eyes, out)
+        explorers[name] = Explorer(painter, known, eyes, out, along)
     workspace = Workspace(", ".join(names), drawing, explorers)
     if as_json:
         # A program needs the address now, and nothing more once the page is closed.
@@ -220,6 +230,21 @@ def _known(
         assert drawing is not None
         known[f"{concept} (drawn here)"] = drawing.file(concept).annotations
     return known
+
+
+def _directions(paths: list[Path], painters: "list[Painter]") -> "dict[str, Direction]":
+    """The directions of files and folders, each of which must belong to one of the generators."""
+    from dissect.studio.walking import fitting, open_directions
+
+    opened = open_directions(paths)
+    for name, direction in opened.items():
+        if not any(fitting(painter, {name: direction}) for painter in painters):
+            direction.check(painters[0].fingerprint)
+            raise DissectError(
+                f"the direction {name!r} has {len(direction.vector)} components, and the latents "
+                f"of {painters[0].name} have {painters[0].latent(0, 0).numel()}"
+            )
+    return opened
 
 
 def _same(annotations: "Annotations") -> "Annotations":

@@ -1,14 +1,12 @@
 """A generator taken apart: units of a layer by their part in a concept, and edits seen at once."""
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,22 +19,27 @@ from dissect.comparison import fresh_latents
 from dissect.data import to_images
 from dissect.effect import Effect, measure, observe
 from dissect.errors import DissectError
-from dissect.files import write_bytes
 from dissect.hooks import activations
-from dissect.models import Generator, save_checkpoint
+from dissect.latent_space import Direction
 from dissect.probe import Probe
 from dissect.records import near_names
 from dissect.segment import Segmenter
-from dissect.studio.painter import Painter, Pixels, png
-from dissect.surgery import Gate, ablated, bake
+from dissect.studio.painter import Painter, Pixels
+from dissect.studio.ranking import Kind, Progress, Ranker
+from dissect.studio.saving import SavedGenerator, Saver
+from dissect.studio.walking import fitting
+from dissect.surgery import ablated
 from dissect.units import Units
 
 __all__ = ["Edit", "Edited", "Explorer", "Measured", "Study"]
 
 _STUDIES_KEPT = 12
 _TOP_SAMPLES = 5
-_SCALE = 4
 _FRESH = 48
+# What the page opens with, where a generator has it.
+_FIRST_LAYER = "layer8x8"
+# Seconds without a picture asked for, after which the hand rests.
+_REST = 0.5
 
 Where = Literal["everywhere", "probe", "brush"]
 
@@ -116,7 +119,8 @@ class Explorer:
         painter: the generator.
         concepts: by name, a function to the boxes as they are now.
         segmenter: what counts a concept's pixels; None leaves all of that out.
-        out: the folder that units, pictures and checkpoints are saved in.
+        out: the folder that units, pictures and checkpoints are saved in, and rankings kept.
+        directions: to move samples along; those of other generators are left out.
     """
 
     def __init__(
@@ -125,14 +129,20 @@ class Explorer:
         concepts: Mapping[str, Callable[[], Annotations]],
         segmenter: Segmenter | None,
         out: Path,
+        directions: Mapping[str, Direction] | None = None,
     ) -> None:
         self.painter = painter
         self.segmenter = segmenter
         self.layers = tuple(grid_layers(painter.model))
         self._concepts = dict(concepts)
-        self._out = out
+        self.directions = fitting(painter, directions or {})
+        self._saver = Saver(out)
         self._studies: OrderedDict[object, Study] = OrderedDict()
-        self._saving = threading.Lock()
+        self._ranker: Ranker | None = None
+        if segmenter is not None:
+            self._ranker = Ranker(
+                painter.model, segmenter, lambda: painter.rested() > _REST, out / "rankings"
+            )
 
     def concepts(self) -> dict[str, int]:
         """The concepts that have boxes, and how many."""
@@ -160,6 +170,13 @@ class Explorer:
                     self._studies.popitem(last=False)
             self._studies.move_to_end(key)
             return self._studies[key]
+
+    def prepare(self) -> None:
+        """Make the study that the page opens with, before the page asks for it."""
+        with suppress(DissectError):  # which the page will be told
+            layer = _FIRST_LAYER if _FIRST_LAYER in self.layers else self.layers[0]
+            for concept in list(self.concepts())[:1]:
+                self.study(layer, concept)
 
     def units(self, study: Study, indices: Sequence[int], rule: str | None = None) -> Units:
         """Units of the study's layer by number, in their order of strength.
@@ -249,74 +266,88 @@ class Explorer:
             random_ci=of_random.interval(Effect.removed),
         )
 
-    def between(self, start: Tensor, end: Tensor, shares: Sequence[float]) -> Pixels:
-        """Samples on the straight line between two latents (Radford et al. 2015, section 6.1)."""
-        z = torch.cat([torch.lerp(start, end, share) for share in shares])
-        return self.painter.pixels(z)
+    def ranking(self, study: Study, by: Kind) -> Progress:
+        """How far the units of the study's layer are ranked by what takes long to measure.
+
+        Raises:
+            DissectError: no segmenter, or one that does not know the concept.
+        """
+        self.class_of(study)
+        assert self._ranker is not None
+        return self._ranker.ask(study.probe.layer, by)
+
+    def class_of(self, study: Study) -> int:
+        """The number of the study's concept among the segmenter's classes.
+
+        Raises:
+            DissectError: no segmenter, or one that does not know the concept.
+        """
+        if self.segmenter is None:
+            raise DissectError("without a segmenter nothing can be counted: give --segmenter FILE")
+        return self.segmenter.number(study.probe.concept)
+
+    def close(self) -> None:
+        """End what is measured in the background."""
+        if self._ranker is not None:
+            self._ranker.close()
 
     def save_units(self, study: Study, edit: Edit) -> Path:
         """The file that now holds the units."""
-        units = self.units(study, edit.units, "chosen in the studio")
-        with self._free("units", "json") as path:
-            return units.save(path)
+        return self._saver.units(self.units(study, edit.units, "chosen in the studio"))
 
     def save_picture(self, pictures: Sequence[Pixels]) -> Path:
         """The file that now holds the pictures side by side, enlarged."""
-        joined = np.concatenate(list(pictures), axis=1)
-        enlarged = joined.repeat(_SCALE, axis=0).repeat(_SCALE, axis=1)
-        with self._free("picture", "png") as path:
-            return write_bytes(path, png(enlarged), force=False)
+        return self._saver.picture(pictures)
 
-    def save_checkpoint(self, study: Study, edit: Edit) -> Path:
-        """The file that now holds the generator with the units removed.
+    def save_generator(self, study: Study, edit: Edit, seed: int, index: int) -> SavedGenerator:
+        """The generator with the edit, wherever it acts, in a file that was read back.
+
+        Args:
+            study, edit: what is done; brushed cells are those of every sample from now on.
+            seed, index: the sample that the file must draw as the page does.
 
         Raises:
-            DissectError: an edit that weights cannot express, or a generator of another kind.
+            DissectError: nothing is edited, or a generator of another kind.
         """
-        if edit.where != "everywhere" or edit.strength != 1:
-            raise DissectError(
-                "only units removed everywhere, at strength 1, can be written into the weights"
-            )
-        model = self.painter.model
-        if not isinstance(model, Generator):
-            raise DissectError("only generators of dissect can be saved; use bake() from Python")
         units = self.units(study, edit.units, "chosen in the studio")
-        card = {"edit": {"layer": units.layer, "units": list(units.indices), "rule": units.rule}}
+        about = {
+            "model": self.painter.fingerprint,
+            "layer": units.layer,
+            "units": list(units.indices),
+            "rule": units.rule,
+            "concept": units.concept,
+            "where": edit.where,
+            "threshold": edit.threshold if edit.where == "probe" else None,
+            "strength": edit.strength,
+        }
+        if edit.where == "brush":
+            about |= {"remove": list(edit.remove), "insert": list(edit.insert)}
+        z = self.painter.latent(seed, index)
         with self.painter.lock:
-            baked = bake(model, units)
-        with self._free("edited", "safetensors") as path:
-            return save_checkpoint(path, baked, card=card, force=False)
-
-    @contextmanager
-    def _free(self, stem: str, suffix: str) -> Iterator[Path]:
-        """A path in the folder that nothing is at; one is given at a time."""
-        with self._saving:
-            paths = (self._out / f"{stem}-{number}.{suffix}" for number in count(1))
-            yield next(path for path in paths if not path.exists())
+            steps = self._steps(study, units, edit)
+            return self._saver.generator(self.painter.model, units, steps, {"edit": about}, z)
 
     @contextmanager
     def _edited(self, study: Study, units: Units, edit: Edit) -> Iterator[None]:
         """The generator with an edit; whoever opens it holds the lock."""
-        model = self.painter.model
-        remove, insert = (_cells(cells, study.grid) for cells in (edit.remove, edit.insert))
         with ExitStack() as edits:
-            gates: dict[str, Gate | Tensor] = {"probe": study.probe, "brush": remove}
-            where = gates.get(edit.where)
-            if edit.where != "brush" or edit.remove:
-                removal = ablated(
-                    model,
-                    units,
-                    where=where,
-                    threshold=edit.threshold,
-                    strength=edit.strength,
-                )
-                edits.enter_context(removal)
-            if edit.where == "brush" and edit.insert:
-                typical = study.inside[list(units.indices)]
-                edits.enter_context(
-                    ablated(model, units, where=insert, strength=edit.strength, replacement=typical)
-                )
+            for arguments in self._steps(study, units, edit):
+                edits.enter_context(ablated(self.painter.model, units, **arguments))
             yield
+
+    def _steps(self, study: Study, units: Units, edit: Edit) -> list[dict[str, Any]]:
+        """What an edit is to `ablated` and to `bake`, one after the other."""
+        remove, insert = (_cells(cells, study.grid) for cells in (edit.remove, edit.insert))
+        common: dict[str, Any] = {"strength": edit.strength, "threshold": edit.threshold}
+        if edit.where != "brush":
+            return [{**common, "where": study.probe if edit.where == "probe" else None}]
+        steps = []
+        if edit.remove:
+            steps.append({**common, "where": remove})
+        if edit.insert:
+            typical = study.inside[list(units.indices)]
+            steps.append({**common, "where": insert, "replacement": typical})
+        return steps
 
     def _seen(self, images: Tensor) -> Edited:
         labels = None

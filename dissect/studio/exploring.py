@@ -11,16 +11,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from dissect.errors import DissectError
+from dissect.latent_space import Direction
 from dissect.records import Record
 from dissect.studio.explorer import Edit, Edited, Explorer, Study, Where
 from dissect.studio.messages import Asked, checked_whole, get, picture, post
 from dissect.studio.painter import png
+from dissect.studio.ranking import RANKINGS
+from dissect.studio.walking import Stop, walked
 from dissect.units import parse_rule
 
 __all__ = ["exploring_routes"]
 
 _MOST_SAMPLES = 1_000_000
-_MOST_STEPS = 16
+_MOST_STOPS = 16
+_FURTHEST = 3.0
 _LEVELS = 255
 
 
@@ -37,6 +41,10 @@ def exploring_routes(explorers: Mapping[str, Explorer]) -> list[Route]:
             "width": width,
             "height": height,
             "classes": None if segmenter is None else list(segmenter.classes),
+            "directions": [
+                {"name": name, "attribute": one.attribute, "ends": _ends(one)}
+                for name, one in explorer.directions.items()
+            ],
         }
 
     def sample(asked: Asked) -> Response:
@@ -58,6 +66,27 @@ def exploring_routes(explorers: Mapping[str, Explorer]) -> list[Route]:
         explorer = _explorer(explorers, asked.text("model"))
         study = explorer.study(asked.text("layer"), asked.text("concept"))
         return {"units": list(study.probe.units(str(parse_rule(asked.text("rule")))).indices)}
+
+    def ranking(asked: Asked) -> dict[str, Any]:
+        sent = asked.sent
+        explorer = _explorer(explorers, sent.text("model"))
+        study = explorer.study(sent.text("layer"), sent.text("concept"))
+        by = sent.text("by")
+        if by not in RANKINGS:
+            raise DissectError(f"units are ranked by {' or '.join(RANKINGS)}, not {by!r}")
+        progress = explorer.ranking(study, by)
+        found = progress.found
+        known = asked.sent_whole("known") if sent.has("known") else 0
+        values = None
+        if found is not None and found.n != known:
+            values = found.values[:, explorer.class_of(study)].round(5).tolist()
+        return {
+            "done": progress.done,
+            "total": progress.total,
+            "finished": progress.finished,
+            "samples": 0 if found is None else found.n,
+            "values": values,
+        }
 
     def strengths(asked: Asked) -> dict[str, Any]:
         explorer = _explorer(explorers, asked.text("model"))
@@ -96,7 +125,8 @@ def exploring_routes(explorers: Mapping[str, Explorer]) -> list[Route]:
         if what == "units":
             path = explorer.save_units(study, wanted)
         elif what == "checkpoint":
-            path = explorer.save_checkpoint(study, wanted)
+            saved = explorer.save_generator(study, wanted, seed, index)
+            return {"file": str(saved.path), "how": saved.how, "difference": saved.difference}
         elif what == "picture":
             pair = explorer.before(seed, index), explorer.after(study, wanted, seed, index)
             path = explorer.save_picture([one.pixels for one in pair])
@@ -113,10 +143,11 @@ def exploring_routes(explorers: Mapping[str, Explorer]) -> list[Route]:
             )
             for one in ends
         )
-        shares = asked.sent.numbers("shares")
-        if not 1 <= len(shares) <= _MOST_STEPS or not all(0 <= share <= 1 for share in shares):
-            raise DissectError(f"'shares' must be 1 to {_MOST_STEPS} numbers from 0 to 1")
-        made = explorer.between(start, end, shares)
+        stops = [_stop(one) for one in asked.sent.items("stops")]
+        if not 1 <= len(stops) <= _MOST_STOPS:
+            raise DissectError(f"'stops' must be 1 to {_MOST_STOPS} points of a walk")
+        along = list(explorer.directions.values())
+        made = walked(explorer.painter, start, end, stops, along)
         height, width = made.shape[1:3]
         return {"pictures": [_packed(one) for one in made], "height": height, "width": width}
 
@@ -125,6 +156,7 @@ def exploring_routes(explorers: Mapping[str, Explorer]) -> list[Route]:
         get("/api/sample/{model}/{seed}/{index}.png", sample),
         get("/api/units", units),
         get("/api/rule", rule),
+        post("/api/ranking", ranking),
         get("/api/strengths", strengths),
         get("/api/before", before),
         post("/api/edit", edit),
@@ -149,6 +181,25 @@ def _edit(
     study = explorer.study(sent.text("layer"), sent.text("concept"))
     seed, index = asked.sent_whole("seed"), asked.sent_whole("index", _MOST_SAMPLES)
     return explorer, study, _wanted(sent), seed, index
+
+
+def _stop(value: Any) -> Stop:
+    sent = Record.of(value, "a stop")
+    share = sent.number("share")
+    moved = sent.numbers("moved") if sent.has("moved") else ()
+    if not 0 <= share <= 1 or any(abs(amount) > _FURTHEST for amount in moved):
+        raise DissectError(
+            f"a stop is a share from 0 to 1, and moved by at most {_FURTHEST:g} along a direction"
+        )
+    return Stop(share, moved)
+
+
+def _ends(direction: Direction) -> list[str]:
+    """What lies at the two ends of a direction's axis."""
+    ends = direction.about.get("ends")
+    if isinstance(ends, Mapping) and len(ends) == 2 and set(ends) != {"low", "high"}:
+        return [str(name) for name in ends]
+    return [f"less {direction.attribute}", f"more {direction.attribute}"]
 
 
 def _wanted(sent: Record) -> Edit:

@@ -2,6 +2,7 @@
 
 import io
 import threading
+import time
 from collections import OrderedDict
 
 import numpy as np
@@ -32,6 +33,7 @@ class Painter:
         self.fingerprint = fingerprint(model)
         self.lock = threading.RLock()
         self._blocks: OrderedDict[tuple[int, int], Pixels] = OrderedDict()
+        self._drawn_at = 0.0
 
     def image(self, seed: int, index: int) -> Pixels:
         """The sample of latent `index` of `seed`, (H, W, 3) uint8.
@@ -60,9 +62,15 @@ class Painter:
 
     def draw(self, z: Tensor) -> Tensor:
         """What the generator makes of latents, (N, 3, H, W) in [-1, 1]."""
+        self._drawn_at = time.monotonic()
         with self.lock, torch.inference_mode():
             made: Tensor = self.model(z)
+        self._drawn_at = time.monotonic()
         return made
+
+    def rested(self) -> float:
+        """Seconds since something was asked to be drawn, or was drawn."""
+        return time.monotonic() - self._drawn_at
 
     def pixels(self, z: Tensor) -> Pixels:
         """The same as pictures, (N, H, W, 3) uint8."""

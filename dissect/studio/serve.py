@@ -107,8 +107,14 @@ def serve(
     if browser:
         threading.Thread(target=open_page, args=(place.url, note), daemon=True).start()
     # uvicorn raises the signal again when it has shut down: here that is the ordinary end.
-    with suppress(KeyboardInterrupt):
-        server.run(sockets=[place.listener])
+    for explorer in list(workspace.explorers.values())[:1]:
+        threading.Thread(target=explorer.prepare, daemon=True).start()
+    try:
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=[place.listener])
+    finally:
+        for explorer in workspace.explorers.values():
+            explorer.close()
 
 
 def open_page(url: str, note: Callable[[str], None]) -> None:

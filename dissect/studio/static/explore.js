@@ -5,14 +5,16 @@ import { $, bytes, notice, onSlide, opened, options, saved } from "./dom.js";
 import {
   brushCells, copyEdit, editBody, editFrom, editWords, freshEdit, nearestSample, steppedCell,
 } from "./edit.js";
+import { showFields } from "./fields.js";
 import { History } from "./history.js";
 import { EXPLORE } from "./keys.js";
+import { makeMask } from "./masks.js";
 import { forgetMeasure, makeMeasure, showMeters } from "./meters.js";
 import { makePane } from "./pane.js";
+import { makeRanking, RANKINGS, sortName } from "./ranking.js";
+import { makeSaving } from "./saving.js";
+import { nextThatShows } from "./samples.js";
 import { makeUnitList } from "./units.js";
-
-const MOST_TRIED = 40; // samples looked through for one that shows the concept
-const SHOWS = 0.015; // the share of an image's pixels from which it does
 
 export function exploreRoom(models, remember) {
   let model = models[0];
@@ -22,6 +24,7 @@ export function exploreRoom(models, remember) {
   let sample = { seed: 1, index: 0 };
   let before = null;
   let after = null;
+  let control = null; // the same edit of random units, where it is shown
   let cursor = null;
   let hovered = null;
   let gesture = null; // when the hand did what the next picture shows
@@ -42,6 +45,11 @@ export function exploreRoom(models, remember) {
     control: makePane("Random units", handlers),
   };
   $("panes").append(...Object.values(panes).map(({ node }) => node));
+  const mask = makeMask(() => { overlay(); keep(); });
+  const ranking = makeRanking(context, (by, values) => {
+    study.scores[by] = values;
+    if ($("sort").value === by) sortUnits({ byItself: true });
+  });
 
   const short = () => $("concept").value.split(" (")[0];
   const number = () => about?.classes?.indexOf(short()) ?? -1;
@@ -75,16 +83,19 @@ export function exploreRoom(models, remember) {
     restore(history.redo()?.later);
   }
 
-  const context = () => ({ model, layer: $("layer").value, concept: $("concept").value });
+  function context() {
+    return { model, layer: $("layer").value, concept: $("concept").value };
+  }
+
   const body = () => ({ ...context(), ...sample, ...editBody(edit) });
 
   const draw = latest(async () => {
     if (!study) return;
     const began = gesture;
-    let control = null;
     try {
       after = opened(await post("edit", body()));
       panes.after.show(after.pixels, about.width, about.height);
+      control = null;
       if ($("control").checked) {
         control = opened(await post("edit", { ...body(), control: Number($("control").dataset.draw) }));
         panes.control.show(control.pixels, about.width, about.height);
@@ -127,45 +138,36 @@ export function exploreRoom(models, remember) {
       return;
     }
     panes.before.caption("");
-    const masked = $("mask").checked && number() >= 0;
+    const masked = mask.chosen() && before?.labels;
+    const size = [about.width, about.height];
+    mask.legend(masked && [...before.labels, ...(after?.labels ?? [])]);
     if ($("see").checked && strengths) {
       panes.before.heat(strengths.probability);
       panes.before.caption("what the probe sees");
-    } else if (masked) panes.before.mask(before.labels, number(), about.width, about.height);
-    if (masked && after) panes.after.mask(after.labels, number(), about.width, about.height);
+    } else if (masked) mask.over(panes.before, before.labels, ...size);
+    if (masked && after) mask.over(panes.after, after.labels, ...size);
+    if (masked && control && $("control").checked) mask.over(panes.control, control.labels, ...size);
   }
 
   function showEdit() {
-    // Without units there is nothing to edit, and nothing to press.
-    const needing = document.querySelectorAll("#explore .units .tools, #explore .controls");
-    for (const part of [...needing, panes.after.node]) part.hidden = !study;
+    showFields(edit, study);
+    panes.after.node.hidden = !study;
     list.tick(edit.units);
-    $("chosen").textContent = study ? `${edit.units.size} of ${study.top.length} units` : "";
-    $("strength").value = edit.strength;
-    $("strength-value").textContent = edit.strength.toFixed(2);
-    $("threshold").value = edit.threshold;
-    $("threshold-value").textContent = edit.threshold.toFixed(2);
-    for (const radio of $("where").querySelectorAll("input")) radio.checked = radio.value === edit.where;
     const brushing = edit.where === "brush";
-    $("brushes").hidden = !brushing;
-    $("threshold-field").hidden = edit.where !== "probe";
     $("panes").classList.toggle("brushing", brushing);
     for (const pane of [panes.before, panes.after]) {
       pane.brushed(brushing ? edit.cells : new Map(), brushing ? cursor : null);
     }
     panes.control.node.hidden = !$("control").checked;
-    $("redraw").hidden = !$("control").checked;
     forgetMeasure(number() >= 0 && !brushing);
-    const bakes = edit.where === "everywhere" && edit.strength === 1;
-    $("save-checkpoint").disabled = !bakes;
-    const reason = "Only units removed everywhere, at strength 1, can be written into the weights";
-    $("save-checkpoint").title = bakes ? "" : reason;
   }
 
   function keep() {
     const sort = $("sort").value;
     remember("explore", {
       ...context(), ...sample, ...editWords(edit), ...(sort !== "weight" && { sort }),
+      ...(mask.chosen() && { mask: mask.chosen() }), ...($("see").checked && { see: 1 }),
+      ...($("control").checked && { control: $("control").dataset.draw }),
     });
   }
 
@@ -212,23 +214,26 @@ export function exploreRoom(models, remember) {
     look();
   }
 
-  async function findNext() {
-    const at = number();
-    const enough = SHOWS * about.width * about.height;
-    for (let tried = 1; tried <= MOST_TRIED; tried += 1) {
-      const { counts } = await get("before", { model, seed: sample.seed, index: sample.index + tried });
-      if ((counts[at] ?? 0) >= enough) return go(sample.seed, sample.index + tried);
-    }
-    return notice(`None of the next ${MOST_TRIED} samples shows a ${short()}.`, { good: true });
+  /** Take the first units of the list, whatever it is sorted by. */
+  function takeTop(event) {
+    const wanted = Math.min(Math.max(1, Math.floor(Number($("top").value)) || 1), study.top.length);
+    $("top").value = wanted;
+    change((now) => { now.units = new Set(list.first(wanted)); }, event);
   }
 
-  async function save(what) {
-    try {
-      const { file } = await post("save", { ...body(), what });
-      notice(`Saved ${file}`, { good: true });
-    } catch (error) {
-      notice(error.message, { id: "save" });
-    }
+  function sortUnits(options) {
+    const by = $("sort").value;
+    $("head").textContent = sortName(by in study.scores ? by : "weight");
+    list.sort(study, by, options);
+  }
+
+  /** Sort as the select says; what is not known yet is measured now. */
+  function chooseSort() {
+    const by = $("sort").value;
+    if (RANKINGS.includes(by)) ranking.follow(by);
+    else ranking.stop();
+    sortUnits();
+    keep();
   }
 
   async function openModel(words) {
@@ -247,7 +252,7 @@ export function exploreRoom(models, remember) {
 
   function listConcepts() {
     const counted = Object.entries(about.concepts);
-    options($("concept"), counted.map(([name, boxes]) => [name, `${name}, ${boxes} boxes`]));
+    options($("concept"), counted.map(([name, boxes]) => [name, `${name}: ${boxes} boxes`]));
   }
 
   /** Boxes may have been drawn since the room was left. */
@@ -263,7 +268,8 @@ export function exploreRoom(models, remember) {
 
   /** What needs the segmenter, and speaks of the concept, is there only where the two meet. */
   function nameConcept() {
-    for (const id of ["mask-field", "with-concept"]) $(id).hidden = number() < 0;
+    mask.offer(about.classes, short());
+    $("with-concept").hidden = number() < 0;
     $("with-concept").textContent = `Next ${short()}`;
   }
 
@@ -272,21 +278,26 @@ export function exploreRoom(models, remember) {
     saved("fitting the probe…");
     study = await get("units", context());
     saved("");
-    const shown = (name) => (name === "weight" ? "probe weight" : name);
-    const names = [...Object.keys(study.scores).map((name) => [name, shown(name)]), ["unit", "number"]];
+    // What counts the concept's pixels must know it.
+    const names = [...Object.keys(study.scores), ...(number() < 0 ? [] : RANKINGS), "unit"];
     const sort = words.get("sort") ?? $("sort").value;
-    options($("sort"), names);
-    $("sort").value = names.some(([name]) => name === sort) ? sort : "weight";
+    options($("sort"), names.map((name) => [name, sortName(name)]));
+    $("sort").value = names.includes(sort) ? sort : "weight";
     list.show(study, $("sort").value, thumbnail);
+    chooseSort();
     for (const pane of Object.values(panes)) pane.grid(...study.grid);
     cursor = null;
-    edit = freshEdit();
-    if (words.has("units")) {
-      edit = editFrom(words, study.top.length, study.grid[0] * study.grid[1]);
-    } else {
+    edit = editFrom(words, study.top.length, study.grid[0] * study.grid[1]);
+    if (!words.has("units")) {
       edit.units = new Set((await get("rule", { ...context(), rule: "positive" })).units);
     }
     $("top").max = study.top.length;
+    if (words.has("units")) {
+      mask.choose(words.get("mask"));
+      $("see").checked = words.has("see");
+      $("control").checked = words.has("control");
+      $("control").dataset.draw = nearestSample(0, words.get("control")).index;
+    }
     history.forget(() => true);
     showEdit();
     await look();
@@ -295,6 +306,7 @@ export function exploreRoom(models, remember) {
   async function reopen(words = new URLSearchParams()) {
     try {
       study = null;
+      ranking.stop();
       $("units").replaceChildren();
       $("meters").replaceChildren();
       if (await openModel(words)) await openStudy(words);
@@ -323,36 +335,34 @@ export function exploreRoom(models, remember) {
   $("model").addEventListener("change", (event) => { model = event.target.value; reopen(); });
   $("layer").addEventListener("change", restudy);
   $("concept").addEventListener("change", restudy);
-  $("sort").addEventListener("change", () => {
-    list.show(study, $("sort").value, thumbnail);
-    list.tick(edit.units);
-    keep();
-  });
+  $("sort").addEventListener("change", chooseSort);
   $("positive").addEventListener("click", () => take("positive"));
-  $("take-top").addEventListener("click", () => take(`top:${$("top").value}`));
+  $("take-top").addEventListener("click", takeTop);
   $("none").addEventListener("click", (event) => change(({ units }) => units.clear(), event));
   $("clear").addEventListener("click", (event) => change(({ cells }) => cells.clear(), event));
   $("where").addEventListener("change", (event) => {
     change((now) => { now.where = event.target.value; }, event);
   });
-  $("seed").addEventListener("change", () => go($("seed").value, $("index").value));
-  $("index").addEventListener("change", () => go($("seed").value, $("index").value));
+  for (const name of ["seed", "index"]) {
+    $(name).addEventListener("change", () => go($("seed").value, $("index").value));
+  }
   $("sample-previous").addEventListener("click", () => go(sample.seed, sample.index - 1));
   $("sample-next").addEventListener("click", () => go(sample.seed, sample.index + 1));
-  $("with-concept").addEventListener("click", () => findNext().catch((error) => notice(error.message)));
+  $("with-concept").addEventListener("click", async () => {
+    const shows = { at: number(), name: short(), pixels: about.width * about.height };
+    const found = await nextThatShows({ model, ...sample }, shows);
+    if (found) go(found.seed, found.index);
+  });
   $("undo-edit").addEventListener("click", undo);
   $("redo-edit").addEventListener("click", redo);
-  $("mask").addEventListener("change", overlay);
-  $("see").addEventListener("change", overlay);
+  $("see").addEventListener("change", () => { overlay(); keep(); });
   $("control").dataset.draw = 0;
   $("control").addEventListener("change", () => { showEdit(); draw(); });
   $("redraw").addEventListener("click", () => {
     $("control").dataset.draw = Number($("control").dataset.draw) + 1;
     draw();
   });
-  for (const what of ["units", "picture", "checkpoint"]) {
-    $(`save-${what}`).addEventListener("click", () => save(what));
-  }
+  makeSaving(body);
   makeMeasure(body, short);
   for (const name of ["strength", "threshold"]) {
     onSlide($(name), (value, event, joined) => change((now) => { now[name] = value; }, event, { joined }));
@@ -365,7 +375,7 @@ export function exploreRoom(models, remember) {
     e: () => change((now) => { now.where = "everywhere"; }),
     p: () => change((now) => { now.where = "probe"; }),
     b: () => change((now) => { now.where = "brush"; }),
-    m: () => { if (number() >= 0) { $("mask").checked = !$("mask").checked; overlay(); } },
+    m: () => mask.toggle(short()),
     c: () => $("control").click(),
   };
 

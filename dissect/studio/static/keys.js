@@ -35,4 +35,4 @@ export const EXPLORE = [
   ["Brush, on a picture", [["← ↑ → ↓", "move over the cells"], ["Space", "brush the cell"]]],
 ];
 
-export const WALK = [["Walk", [["← →", "a little back, a little on"]]]];
+export const WALK = [["Walk and turn", [["← →", "a little back or on along the slider that was used last"]]]];

@@ -109,7 +109,7 @@ async function start() {
   if (about.drawing) addRoom("annotate", "Annotate", annotateRoom(about.drawing, remember));
   if (about.models.length) {
     addRoom("explore", "Explore", exploreRoom(about.models, remember));
-    addRoom("walk", "Walk", walkRoom(about.models, remember));
+    addRoom("walk", "Walk and turn", walkRoom(about.models, remember));
   }
   $("tabs").hidden = rooms.size < 2;
   $("help").addEventListener("click", showKeys);

@@ -49,6 +49,6 @@ export function makeMeasure(body, concept) {
 
 /** A measurement is of one edit: another one takes it away. */
 export function forgetMeasure(offered) {
-  $("measure").hidden = !offered;
+  $("measure-field").hidden = !offered;
   $("measured").textContent = "";
 }

@@ -2,7 +2,6 @@
 
 import { element, paint, shape } from "./dom.js";
 
-const MASK = [255, 214, 10];
 const HEAT = [255, 60, 40];
 
 /** A pane called `title`; `brush(cell, first)` is told of strokes, `key(event)` of key presses. */
@@ -58,14 +57,12 @@ export function makePane(title, { brush, key }) {
     if (key(event)) event.preventDefault();
   });
 
-  /** Draw values from 0 to 255 over the picture, in a colour. */
-  function tint(values, rows, columns, [red, green, blue], most) {
+  /** Draw over the picture what `colour(value)` says of each value: red, green, blue, opacity. */
+  function tint(values, rows, columns, colour) {
     over.width = columns;
     over.height = rows;
     const image = new ImageData(columns, rows);
-    values.forEach((value, place) => {
-      image.data.set([red, green, blue, value * most], place * 4);
-    });
+    values.forEach((value, place) => image.data.set(colour(value), place * 4));
     over.getContext("2d").putImageData(image, 0, 0);
   }
 
@@ -82,11 +79,14 @@ export function makePane(title, { brush, key }) {
     describe(text) {
       view.setAttribute("aria-label", text);
     },
-    mask(labels, number, width, height) {
-      tint(Array.from(labels, (label) => (label === number ? 255 : 0)), height, width, MASK, 0.55);
+    /** Labels in the colours that `colour(label)` gives; null leaves them clear. */
+    mask(labels, colour, width, height) {
+      const found = new Map([...new Set(labels)].map((label) => [label, colour(label)]));
+      const clear = [0, 0, 0, 0];
+      tint(labels, height, width, (label) => (found.get(label) ? [...found.get(label), 128] : clear));
     },
     heat(values) {
-      tint(values, ...grid, HEAT, 0.8);
+      tint(values, ...grid, (value) => [...HEAT, value * 0.8]);
     },
     clear() {
       over.width = over.width;

@@ -1,15 +1,21 @@
-// The room in which one sample turns into another along the line between their latents.
+// The room in which a sample moves: along the line to another, and along saved directions.
 
-import { latest, post } from "./api.js";
-import { $, bytes, element, notice, options, paint } from "./dom.js";
+import { get, latest, post } from "./api.js";
+import { $, bytes, element, notice, options, paint, text } from "./dom.js";
 import { WALK } from "./keys.js";
 
 const STEPS = 9;
+const FURTHEST = 2; // times a direction's vector; its own axis goes from -1 to 1
+const WALKING = { name: "walk", ends: ["start", "end"], low: 0, high: 1 };
+
+const signed = (value) => value.toFixed(2).replace("-", "−");
 
 export function walkRoom(models, remember) {
-  let size = null;
-  const fields = {};
   let model = models[0];
+  let about = null; // the model's size and directions
+  let sliders = []; // the walk's first, then one for each direction
+  let shown = WALKING; // whose whole line the strip shows
+  const fields = {};
 
   function field(end, name, title, value) {
     const input = element("input", { type: "number", min: 0, value });
@@ -19,22 +25,29 @@ export function walkRoom(models, remember) {
   }
 
   const ends = $("walk-ends");
+  const select = element("select");
   if (models.length > 1) {
-    const select = element("select");
     options(select, models.map((name) => [name, name]));
-    select.addEventListener("change", () => { model = select.value; size = null; all(); });
+    select.addEventListener("change", async () => {
+      model = select.value;
+      await open().catch((error) => notice(error.message, { id: "walk" }));
+      all();
+    });
     ends.append(element("label", { className: "inline" }, "Model", select));
   }
   ends.append(
     field("start", "seed", "From seed", 1), field("start", "index", "index", 0),
+    element("span", { className: "break" }),
     field("end", "seed", "to seed", 1), field("end", "index", "index", 1),
   );
-  const another = element("button", { type: "button", textContent: "Another end" });
-  another.addEventListener("click", () => {
-    fields["end index"].value = Number(fields["end index"].value) + 1;
-    all();
-  });
-  ends.append(another);
+  for (const [title, end] of [["Another start", "start"], ["Another end", "end"]]) {
+    const another = element("button", { type: "button", textContent: title });
+    another.addEventListener("click", () => {
+      fields[`${end} index`].value = Number(fields[`${end} index`].value) + 1;
+      all();
+    });
+    ends.append(another);
+  }
 
   function whole(name, most) {
     const value = Math.min(Math.max(0, Math.floor(Number(fields[name].value)) || 0), most);
@@ -44,70 +57,151 @@ export function walkRoom(models, remember) {
 
   const latent = (end) => ({ seed: whole(`${end} seed`, 2 ** 40), index: whole(`${end} index`, 999999) });
 
-  async function between(shares) {
-    const asked = { model, start: latent("start"), end: latent("end"), shares };
-    const { pictures, width, height } = await post("walk", asked);
-    size = { width, height };
-    return pictures.map(bytes);
+  /** Where the sliders stand, but for one of them, which may stand elsewhere. */
+  function stop(moved = null, value = 0) {
+    const [share, ...turned] = sliders.map((one) => (one === moved ? value : Number(one.input.value)));
+    return { share, moved: turned };
   }
 
-  const here = latest(async () => {
-    const share = Number($("share").value);
-    $("share-value").textContent = share.toFixed(2);
+  async function drawn(stops) {
+    const answer = await post("walk", { model, start: latent("start"), end: latent("end"), stops });
+    return answer.pictures.map(bytes);
+  }
+
+  const show = (canvas, pixels) => paint(canvas, pixels, about.width, about.height);
+
+  const here = latest(async (began = null) => {
+    for (const { input, output, plain } of sliders) {
+      output.textContent = plain ? Number(input.value).toFixed(2) : signed(Number(input.value));
+    }
     try {
-      const [pixels] = await between([share]);
-      paint($("walk-here"), pixels, size.width, size.height);
-      $("walk-caption").textContent = `${Math.round(share * 100)}% of the way`;
+      const [pixels] = await drawn([stop()]);
+      show($("walk-here"), pixels);
+      const [{ input }, ...turns] = sliders;
+      const turned = turns.filter((one) => Number(one.input.value));
+      const told = turned.map((one) => `${one.name} ${one.output.textContent}`);
+      const way = `${Math.round(input.value * 100)}% of the way`;
+      $("walk-caption").textContent = way;
+      $("walk-here").setAttribute("aria-label", [`The sample ${way}`, ...told].join("; "));
+      if (began !== null) performance.measure("walk", { start: began, end: performance.now() });
       remember("walk", {
         model, from: `${fields["start seed"].value}.${fields["start index"].value}`,
-        to: `${fields["end seed"].value}.${fields["end index"].value}`, share,
+        to: `${fields["end seed"].value}.${fields["end index"].value}`, share: input.value,
+        ...(turned.length && { moved: turns.map((one) => one.input.value).join("_") }),
       });
     } catch (error) {
       notice(error.message, { id: "walk" });
     }
   });
 
-  const all = latest(async () => {
+  /** The whole line of one slider, the others where they stand. */
+  const line = latest(async () => {
+    const one = sliders.find(({ name }) => name === shown.name) ?? sliders[0];
+    const places = Array.from({ length: STEPS }, (_, step) => one.low + ((one.high - one.low) * step) / (STEPS - 1));
     try {
-      const shares = Array.from({ length: STEPS }, (_, step) => step / (STEPS - 1));
-      const made = await between(shares);
-      paint($("walk-start"), made[0], size.width, size.height);
-      paint($("walk-end"), made.at(-1), size.width, size.height);
+      const made = await drawn(places.map((place) => stop(one, place)));
+      $("strip-title").textContent = one.plain ? "The whole line between them" : `All of ${one.name}`;
       $("strip").replaceChildren(...made.map((pixels, step) => {
         const canvas = element("canvas");
-        paint(canvas, pixels, size.width, size.height);
-        const name = `Go to ${Math.round(shares[step] * 100)}%`;
-        const button = element("button", { type: "button", "aria-label": name }, canvas);
-        button.addEventListener("click", () => { $("share").value = shares[step]; here(); });
+        show(canvas, pixels);
+        const told = one.plain ? `${Math.round(places[step] * 100)}%` : signed(places[step]);
+        const named = { type: "button", "aria-label": `${one.name} to ${told}` };
+        const button = element("button", named, canvas, text("quiet", told));
+        button.addEventListener("click", (event) => { one.input.value = places[step]; here(event.timeStamp); });
         return button;
       }));
-      await here();
     } catch (error) {
       notice(error.message, { id: "walk" });
     }
   });
 
-  $("share").addEventListener("input", here);
+  async function all() {
+    try {
+      const still = sliders.slice(1).map(() => 0);
+      const [first, last] = await drawn([{ share: 0, moved: still }, { share: 1, moved: still }]);
+      show($("walk-start"), first);
+      show($("walk-end"), last);
+    } catch (error) {
+      notice(error.message, { id: "walk" });
+      return;
+    }
+    await Promise.all([here(), line()]);
+  }
+
+  function listen(slider) {
+    slider.input.addEventListener("input", (event) => here(event.timeStamp));
+    for (const what of ["focus", "change"]) slider.input.addEventListener(what, () => follow(slider));
+    return slider;
+  }
+
+  /** Show the line of the slider at hand; while it moves itself, its line stays. */
+  function follow(slider) {
+    if (shown.name === slider.name) return;
+    shown = slider;
+    line();
+  }
+
+  const walking = listen({ ...WALKING, plain: true, input: $("share"), output: $("share-value") });
+
+  function turn({ name, attribute, ends: [less, more] }, number) {
+    const input = element("input", {
+      type: "range", id: `turn${number}`, min: -FURTHEST, max: FURTHEST, step: 0.05, value: 0,
+    });
+    const output = element("output", { textContent: signed(0) });
+    const zero = element("button", { type: "button", textContent: "0", "aria-label": `${name} back to 0` });
+    const slider = listen({ name, ends: [less, more], low: -FURTHEST, high: FURTHEST, input, output });
+    zero.addEventListener("click", (event) => {
+      input.value = 0;
+      here(event.timeStamp);
+      follow(slider);
+    });
+    const rest = text("quiet", name.slice(attribute.length).replace(/^, /, " "));
+    const label = element("label", { htmlFor: input.id, title: name }, attribute, rest);
+    const track = element("span", { className: "track" }, text("quiet", less), input, text("quiet", more));
+    $("turns").append(element("div", { className: "slider" }, label, output, track, zero));
+    return slider;
+  }
+
+  /** The model's size and its directions, each with a slider. */
+  async function open() {
+    about = await get("model", { model });
+    $("turns").replaceChildren();
+    sliders = [walking, ...about.directions.map(turn)];
+    shown = walking;
+    $("no-turns").hidden = about.directions.length > 0;
+    $("no-turns").textContent = "Directions that dissect turn saved are sliders here: start with --directions FILE or FOLDER.";
+  }
 
   function move(step) {
-    $("share").value = Number($("share").value) + step;
-    here();
+    const { input } = sliders.find(({ name }) => name === shown.name) ?? walking;
+    input.value = Number(input.value) + step * (input.max - input.min);
+    here(performance.now());
   }
 
   return {
     keys: WALK,
     press(event) {
-      if (event.target === $("share") || !["ArrowLeft", "ArrowRight"].includes(event.key)) return false;
+      if (event.target.type === "range" || !["ArrowLeft", "ArrowRight"].includes(event.key)) return false;
       move(event.key === "ArrowLeft" ? -0.02 : 0.02);
       return true;
     },
     async enter(words) {
+      const asked = models.includes(words.get("model")) ? words.get("model") : model;
+      if (!about || asked !== model) {
+        model = asked;
+        select.value = model;
+        await open();
+      }
       for (const [word, end] of [["from", "start"], ["to", "end"]]) {
         const found = /^(\d{1,12})\.(\d{1,6})$/.exec(words.get(word) ?? "");
         if (found) [fields[`${end} seed`].value, fields[`${end} index`].value] = [found[1], found[2]];
       }
-      if (words.has("share")) $("share").value = words.get("share");
-      if (models.includes(words.get("model"))) model = words.get("model");
+      if (words.has("share")) {
+        $("share").value = words.get("share");
+        const moved = (words.get("moved") ?? "").split("_");
+        sliders.slice(1).forEach(({ input }, place) => { input.value = Number(moved[place]) || 0; });
+        shown = sliders.slice(1).find(({ input }) => Number(input.value)) ?? walking;
+      }
       await all();
     },
   };

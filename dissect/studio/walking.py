@@ -1,0 +1,104 @@
+"""Where a walk leads: between two latents, and along saved directions."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dissect.errors import DissectError
+from dissect.files import read_json
+from dissect.latent_space import Direction
+from dissect.studio.painter import Painter, Pixels
+
+__all__ = ["Stop", "fitting", "open_directions", "walked"]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A point of a walk.
+
+    Attributes:
+        share: from 0, at the start, to 1, at the end.
+        moved: how far along each direction, as a multiple of its vector; the paper's axis goes
+            from -1 to 1. Empty is not at all.
+    """
+
+    share: float
+    moved: tuple[float, ...] = ()
+
+
+def walked(
+    painter: Painter,
+    start: Tensor,
+    end: Tensor,
+    stops: Sequence[Stop],
+    directions: Sequence[Direction] = (),
+) -> Pixels:
+    """Samples at stops (Radford et al. 2015, sections 6.1 and 6.3.2), (N, H, W, 3) uint8.
+
+    Args:
+        painter: the generator.
+        start, end: latents with a first axis of 1.
+        stops: on the straight line between them, and off it along the directions.
+        directions: of that generator.
+
+    Raises:
+        DissectError: a stop that is moved along another number of directions.
+    """
+    points = []
+    for stop in stops:
+        moved = stop.moved or (0.0,) * len(directions)
+        if len(moved) != len(directions):
+            raise DissectError(
+                f"there are {len(directions)} directions to move along, not {len(moved)}"
+            )
+        z = torch.lerp(start, end, stop.share)
+        for amount, direction in zip(moved, directions, strict=True):
+            z = z + amount * direction.vector.to(z).reshape(z.shape)
+        points.append(z)
+    return painter.pixels(torch.cat(points))
+
+
+def open_directions(paths: Sequence[Path]) -> dict[str, Direction]:
+    """The directions that files hold, or all that folders hold, by a name for each.
+
+    Raises:
+        DissectError: a file that is no direction, or a folder without one.
+    """
+    found: dict[str, Direction] = {}
+    for path in paths:
+        files = _directions_in(path) if path.is_dir() else [path]
+        for file in files:
+            direction = Direction.load(file)
+            name = f"{direction.attribute}, {direction.method}"
+            found[f"{name} ({file.stem})" if name in found else name] = direction
+    return found
+
+
+def fitting(painter: Painter, directions: Mapping[str, Direction]) -> dict[str, Direction]:
+    """Those that belong to the painter's generator."""
+    size = painter.latent(0, 0).numel()
+    return {
+        name: direction
+        for name, direction in directions.items()
+        if direction.fingerprint in (None, painter.fingerprint) and len(direction.vector) == size
+    }
+
+
+def _directions_in(folder: Path) -> list[Path]:
+    """The files of directions in a folder; where one is there in both formats, the JSON."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        with suppress(DissectError):
+            record = read_json(path)
+            if isinstance(record, dict) and record.get("kind") == "direction":
+                found.append(path)
+    for path in sorted(folder.glob("turn-*.safetensors")):
+        if path.with_suffix(".json") not in found:
+            found.append(path)
+    if not found:
+        raise DissectError(f"{folder} has no direction: dissect turn --out {folder} writes some")
+    return found
