@@ -10,6 +10,7 @@ from dissect.cli import (
     ablate,
     arithmetic,
     attributes,
+    classify,
     data,
     effect,
     guided,
@@ -57,6 +58,7 @@ app.command("ablate")(ablate.ablate)
 app.command("effect")(effect.effect)
 app.command("units")(units.units)
 app.command("guided")(guided.guided)
+app.command("classify")(classify.classify)
 app.command("sample")(sample.sample)
 app.command("annotate")(studio.annotate)
 app.command("studio")(studio.studio)
