@@ -45,9 +45,7 @@ def classify(
             min=2,
         ),
     ] = None,
-    validation: Annotated[
-        int, typer.Option(help="svhn: images to choose C with.", min=1)
-    ] = 10_000,
+    validation: Annotated[int, typer.Option(help="svhn: images to choose C with.", min=1)] = 10_000,
     choosing: Annotated[
         int, typer.Option(help="svhn: draws of labels to choose C with.", min=1)
     ] = 10,

@@ -85,9 +85,7 @@ def source(
     return kind.open(Request(argument, size, count, seed, progress))
 
 
-def labelled(
-    spec: str, *, progress: bool | None = None
-) -> tuple[LabelledSource, LabelledSource]:
+def labelled(spec: str, *, progress: bool | None = None) -> tuple[LabelledSource, LabelledSource]:
     """The training and the test images of `cifar10:PATH` or `svhn:PATH`, with their classes.
 
     Raises:

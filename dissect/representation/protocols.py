@@ -1,4 +1,4 @@
-"""How features are judged: with all labels (Table 1), and with 1,000 labels, drawn often (Table 2)."""
+"""How features are judged: with all labels (Table 1) and with few, drawn often (Table 2)."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""The linear classifier with squared hinge loss (L2-SVM) on top of features, one class against rest.
+"""The linear classifier with squared hinge loss (L2-SVM) on features, each class against the rest.
 
 For class k with targets s = +1 or -1, with w and b of that class:
 
@@ -173,9 +173,7 @@ def _unscaled(
     if scaling is not None:
         weights = weights / scaling.deviation
         bias = bias - weights @ scaling.mean
-    return LinearClassifier(
-        weights.astype(np.float32), bias.astype(np.float32), solver, converged
-    )
+    return LinearClassifier(weights.astype(np.float32), bias.astype(np.float32), solver, converged)
 
 
 class _Newton:
