@@ -185,6 +185,15 @@ def test_liblinear_and_newton_agree_and_auto_takes_liblinear_for_few():
     assert np.abs(first.scores(features) - second.scores(features)).max() < 5e-3
 
 
+def test_without_the_products_of_all_features_the_minimum_is_the_same(monkeypatch):
+    features, labels = clusters(1_500, 20, 3, spread=3.0)
+    wanted = fit_svm(features, labels, 1e-2, 3, solver="newton", tolerance=1e-5)
+    monkeypatch.setattr("dissect.representation.newton._MOST_PRODUCTS", 5)
+    found = fit_svm(features, labels, 1e-2, 3, solver="newton", tolerance=1e-5)
+    assert found.converged
+    assert np.abs(found.scores(features) - wanted.scores(features)).max() < 2e-3
+
+
 def test_more_features_than_images_and_a_start_from_another_c_give_the_same():
     features, labels = clusters(120, 400, 4, spread=3.0)
     near = fit_svm(features, labels, 1e-4, 4, solver="newton", tolerance=1e-5)

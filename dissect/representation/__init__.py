@@ -9,7 +9,7 @@ from dissect.representation.features import (
 from dissect.representation.kmeans import PatchCode, fit_patches, kmeans_features
 from dissect.representation.protocols import FewLabels, Judged, all_labels, few_labels
 from dissect.representation.supervised import Searched, Trial, search
-from dissect.representation.svm import LinearClassifier, Scaling, fit_svm
+from dissect.representation.svm import LinearClassifier, Scaling, Svm, fit_svm
 from dissect.representation.table import ROWS, Study, TableRow
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Scaling",
     "Searched",
     "Study",
+    "Svm",
     "TableRow",
     "Trial",
     "all_labels",

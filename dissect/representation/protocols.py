@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dissect.errors import DissectError
 from dissect.representation.features import Features
-from dissect.representation.svm import LinearClassifier, Scaling, Solver, fit_svm
+from dissect.representation.svm import LinearClassifier, Scaling, Solver, Svm, fit_svm
 
 __all__ = ["ALL_LABELS_C", "AUTHORS_C", "FewLabels", "Judged", "all_labels", "few_labels", "wilson"]
 
@@ -18,7 +18,7 @@ Labels = NDArray[np.int64]
 AUTHORS_C = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
 """The values of C among which the paper's authors chose (their code for SVHN)."""
 
-ALL_LABELS_C = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+ALL_LABELS_C = (3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 """The values of C tried with all labels, from the smallest until the accuracy falls."""
 
 _VALIDATION_SHARE = 5
@@ -97,10 +97,9 @@ def all_labels(
     tried: dict[float, float] = {}
     known: dict[float, LinearClassifier] = {}
     last = None
+    svm = Svm(train[:n], train_labels[:n], n_classes, scaling=scaling, solver=solver)
     for c in sorted(cs):
-        last = known[c] = fit_svm(
-            train[:n], train_labels[:n], c, n_classes, scaling=scaling, solver=solver, start=last
-        )
+        last = known[c] = svm.fit(c, start=last)
         tried[c] = last.accuracy(train[n:], train_labels[n:])
         if watch is not None:
             watch(f"C {c:g}: {tried[c]:.4f} of validation images")
@@ -109,9 +108,8 @@ def all_labels(
             break
     best = max(tried, key=lambda c: (tried[c], -c))
     scaling = Scaling.of(train) if standardize else None
-    model = fit_svm(
-        train, train_labels, best, n_classes, scaling=scaling, solver=solver, start=known[best]
-    )
+    svm = Svm(train, train_labels, n_classes, scaling=scaling, solver=solver)
+    model = svm.fit(best, start=known[best])
     right = int((model.predict(test) == test_labels).sum())
     return Judged(
         accuracy=right / len(test_labels),
