@@ -43,6 +43,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/render.py
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/excise.py
+	$(BIN)/python benchmarks/features.py
 
 # Every picture in the README and beside the bundled model.
 figures: $(VENV)/.installed

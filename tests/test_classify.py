@@ -118,7 +118,7 @@ def test_a_damaged_file_is_made_again(cache):
 
 
 def test_what_cannot_be_features_is_told():
-    other = nn.Sequential(nn.Conv2d(3, 4, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(4, 2, 32))
+    other = nn.Sequential(nn.Conv2d(3, 4, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(4, 2, 16))
     images = labelled_pictures(10)
     with pytest.raises(DissectError, match="name those after the non-linearity"):
         discriminator_features(other, images)

@@ -40,12 +40,25 @@ class Newton:
         """Take the features, float32 (N, D), which are used as (features - mean) * scale."""
         self._x = features
         self._c = 1.0
+        self._share = 1.0  # of the rows in the products
         self._signs = torch.full((len(labels), n_classes), -1.0)
         self._signs[torch.arange(len(labels)), torch.from_numpy(labels)] = 1.0
         self._mean = torch.from_numpy(mean)[:, None]
         self._scale = torch.from_numpy(scale)[:, None]
         self.converged = False
         self._products: Tensor | None = None
+        # The last factor, and how much of the products went into it.
+        self._factor: tuple[float, Tensor] | None = None
+
+    def part(self, n: int) -> "Newton":
+        """The problem of the first `n` rows; the products are this one's, for they are alike."""
+        share = n / len(self._x)
+        products = self._known_products()
+        other = Newton.__new__(Newton)
+        other.__dict__.update(self.__dict__)
+        other._x, other._signs = self._x[:n], self._signs[:n]
+        other._products, other._share = products, self._share * share
+        return other
 
     def solve(self, c: float, start: Features | None, tolerance: float) -> Features:
         """Weights and, last, the bias for scaled features, (D + 1, classes).
@@ -57,9 +70,6 @@ class Newton:
                 rarer side, at which a class is done.
         """
         self._c = c
-        if self._products is None:
-            many = self._x.shape[1] > _MOST_PRODUCTS
-            self._products = self._column_squares() if many else self._all_products()
         n, k = self._signs.shape
         w = torch.zeros(self._x.shape[1] + 1, k)
         zero = self._gradient(w, torch.zeros(n, k))
@@ -120,17 +130,22 @@ class Newton:
 
     def _preconditioner(self, inside: Tensor) -> Callable[[Tensor], Tensor]:
         """Solves with what the Hessian nearly is."""
-        products = self._products
-        assert products is not None
+        products = self._known_products()
+        weight = 2 * self._c * self._share
         if products.shape[1] == 1:
-            curvature = 1 + 2 * self._c * products * inside.mean(0)
+            curvature = 1 + weight * products * inside.mean(0)
             return lambda residual: residual / curvature
-        matrix = products * float(2 * self._c * inside.mean())
-        matrix.diagonal().add_(1.0)
-        factor, failed = torch.linalg.cholesky_ex(matrix)
-        if int(failed):  # the smallest of its eigenvalues is lost in rounding
-            return lambda residual: residual / matrix.diagonal()[:, None]
-        return lambda residual: torch.cholesky_solve(residual, factor)
+        wanted = float(weight * inside.mean())
+        if self._factor is None or not 0.6 < wanted / self._factor[0] < 1.7:
+            matrix = products * wanted
+            matrix.diagonal().add_(1.0)
+            factor, failed = torch.linalg.cholesky_ex(matrix)
+            if int(failed):  # the smallest of its eigenvalues is lost in rounding
+                diagonal = matrix.diagonal()[:, None].clone()
+                return lambda residual: residual / diagonal
+            self._factor = (wanted, factor)
+        known = self._factor[1]
+        return lambda residual: torch.cholesky_solve(residual, known)
 
     def _hessian(self, along: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
         """The Hessian times `along`, and the features times `along`."""
@@ -184,6 +199,12 @@ class Newton:
 
     def _finished(self, back: Tensor, total: Tensor) -> Tensor:
         return torch.cat([(back - self._mean * total) * self._scale, total[None]])
+
+    def _known_products(self) -> Tensor:
+        if self._products is None:
+            many = self._x.shape[1] > _MOST_PRODUCTS
+            self._products = self._column_squares() if many else self._all_products()
+        return self._products
 
     def _all_products(self) -> Tensor:
         """The sums of products of scaled features, the bias's 1 last: (D + 1, D + 1)."""

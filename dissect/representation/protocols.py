@@ -93,13 +93,14 @@ def all_labels(
             f"{len(train)} labels are too few to choose C: give at least "
             f"{_VALIDATION_SHARE * n_classes}"
         )
-    scaling = Scaling.of(train[:n]) if standardize else None
+    scaling = Scaling.of(train) if standardize else None
+    svm = Svm(train, train_labels, n_classes, scaling=scaling, solver=solver)
+    first = svm.part(n)
     tried: dict[float, float] = {}
     known: dict[float, LinearClassifier] = {}
     last = None
-    svm = Svm(train[:n], train_labels[:n], n_classes, scaling=scaling, solver=solver)
     for c in sorted(cs):
-        last = known[c] = svm.fit(c, start=last)
+        last = known[c] = first.fit(c, start=last)
         tried[c] = last.accuracy(train[n:], train_labels[n:])
         if watch is not None:
             watch(f"C {c:g}: {tried[c]:.4f} of validation images")
@@ -107,8 +108,6 @@ def all_labels(
         if tried[c] < max(tried.values()) - _FALL:
             break
     best = max(tried, key=lambda c: (tried[c], -c))
-    scaling = Scaling.of(train) if standardize else None
-    svm = Svm(train, train_labels, n_classes, scaling=scaling, solver=solver)
     model = svm.fit(best, start=known[best])
     right = int((model.predict(test) == test_labels).sum())
     return Judged(

@@ -132,6 +132,18 @@ class Svm:
             known = scaling or Scaling.none(features.shape[1])
             self._newton = Newton(features, labels, n_classes, known.mean, 1 / known.deviation)
 
+    def part(self, n: int) -> "Svm":
+        """The classifier on the first `n` images, with what is computed for all of them.
+
+        Raises:
+            DissectError: a class without an image among them.
+        """
+        features, labels, n_classes, scaling = self._data
+        other = Svm(features[:n], labels[:n], n_classes, scaling=scaling, solver="liblinear")
+        if self._newton is not None:
+            other._newton = self._newton.part(n)
+        return other
+
     def fit(
         self,
         c: float,
