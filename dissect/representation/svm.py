@@ -85,7 +85,8 @@ class LinearClassifier:
 
     def predict(self, features: Features) -> NDArray[np.int64]:
         """The class with the largest score, (N,)."""
-        return self.scores(features).argmax(1)
+        found: NDArray[np.int64] = self.scores(features).argmax(1)
+        return found
 
     def accuracy(self, features: Features, labels: NDArray[np.int64]) -> float:
         """The share of `features` whose class is predicted."""
@@ -130,7 +131,8 @@ class Svm:
         self._newton = None
         if solver == "newton":
             known = scaling or Scaling.none(features.shape[1])
-            self._newton = Newton(features, labels, n_classes, known.mean, 1 / known.deviation)
+            scale = np.reciprocal(known.deviation)
+            self._newton = Newton(features, labels, n_classes, known.mean, scale)
 
     def part(self, n: int) -> "Svm":
         """The classifier on the first `n` images, with what is computed for all of them.
