@@ -1,5 +1,6 @@
 """`dissect classify`: what a discriminator knows, as a linear classifier on its features."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -56,6 +57,10 @@ def classify(
         int, typer.Option(help="svhn: settings of the supervised network's search.", min=1)
     ] = 64,
     kmeans: Annotated[int, typer.Option(help="Centroids of the K-means row.", min=2)] = 800,
+    c: Annotated[
+        str | None,
+        typer.Option("--c", help="Values of C to choose among, by commas, such as 1e-5,1e-4."),
+    ] = None,
     standardize: Annotated[
         bool,
         typer.Option(
@@ -110,6 +115,7 @@ def classify(
         few=protocol,
         standardize=standardize,
         solver=solver,  # type: ignore[arg-type]
+        cs=None if c is None else _values_of_c(c),
         kmeans=kmeans,
         trials=trials,
         seed=seed,
@@ -128,6 +134,16 @@ def classify(
     }
     output.wrote(write_json(out / "classify.json", values))
     output.result(values, _text(dataset, study, made))
+
+
+def _values_of_c(text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or not all(0 < value < math.inf for value in values):
+        raise DissectError(f"--c {text!r} is not known: give numbers above 0, as in 1e-5,1e-4")
+    return values
 
 
 def _per_class(labels: int | None, n_classes: int) -> int:

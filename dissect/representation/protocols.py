@@ -177,6 +177,7 @@ def few_labels(
     *,
     cs: Sequence[float] = AUTHORS_C,
     standardize: bool = False,
+    solver: Solver = "auto",
     watch: Callable[[str], None] | None = None,
 ) -> Judged:
     """The L2-SVM on few labels: the mean over draws, as the authors have it.
@@ -193,6 +194,7 @@ def few_labels(
         protocol: how many of what.
         cs: values of C to try.
         standardize: bring each feature to mean 0 and deviation 1 on the drawn images.
+        solver: as in `fit_svm`.
         watch: told about each C.
 
     Raises:
@@ -201,15 +203,15 @@ def few_labels(
     validation, pool = protocol.split(train_labels, n_classes)
     validation_features = train[validation]
     numbers = iter(range(len(cs) * protocol.choosing + protocol.reporting))
-    solver, converged = "liblinear", True
+    used, converged = "", True
 
     def fitted(c: float) -> LinearClassifier:
-        nonlocal solver, converged
+        nonlocal used, converged
         rows = protocol.draw(train_labels, pool, n_classes, next(numbers))
         features = train[rows]
         scaling = Scaling.of(features) if standardize else None
-        model = fit_svm(features, train_labels[rows], c, n_classes, scaling=scaling)
-        solver, converged = model.solver, converged and model.converged
+        model = fit_svm(features, train_labels[rows], c, n_classes, scaling=scaling, solver=solver)
+        used, converged = model.solver, converged and model.converged
         return model
 
     tried: dict[float, float] = {}
@@ -230,6 +232,6 @@ def few_labels(
         c=best,
         tried=tried,
         n_features=train.shape[1],
-        solver=solver,
+        solver=used,
         converged=converged,
     )

@@ -22,7 +22,14 @@ from dissect.representation.features import (
     stored,
 )
 from dissect.representation.kmeans import fit_patches, kmeans_features
-from dissect.representation.protocols import FewLabels, Judged, all_labels, few_labels
+from dissect.representation.protocols import (
+    ALL_LABELS_C,
+    AUTHORS_C,
+    FewLabels,
+    Judged,
+    all_labels,
+    few_labels,
+)
 from dissect.representation.supervised import search
 from dissect.representation.svm import Solver
 
@@ -89,6 +96,7 @@ class Study:
         standardize: bring the discriminators' features to mean 0 and deviation 1. The paper does
             not; K-means features always are, as their authors have it.
         solver: as in `fit_svm`.
+        cs: values of C to try; None: those of the protocol.
         kmeans: how many centroids.
         trials: settings of the supervised search.
         seed: of the random network, the patches, the draws and the search.
@@ -102,6 +110,7 @@ class Study:
     few: FewLabels | None = None
     standardize: bool = False
     solver: Solver = "auto"
+    cs: Sequence[float] | None = None
     kmeans: int = 800
     trials: int = 64
     seed: int = 0
@@ -170,9 +179,22 @@ class Study:
         common = (train, self.train.labels, test, self.test.labels, len(self.train.classes))
         standardize = row == "kmeans" or (self.standardize and row != "pixels")
         if self.few is None:
-            judged = all_labels(*common, standardize=standardize, solver=self.solver, watch=watch)
+            judged = all_labels(
+                *common,
+                cs=self.cs or ALL_LABELS_C,
+                standardize=standardize,
+                solver=self.solver,
+                watch=watch,
+            )
         else:
-            judged = few_labels(*common, self.few, standardize=standardize, watch=watch)
+            judged = few_labels(
+                *common,
+                self.few,
+                cs=self.cs or AUTHORS_C,
+                standardize=standardize,
+                solver=self.solver,
+                watch=watch,
+            )
         more = {"standardized": standardize, "feature_seconds": round(computed, 1)}
         return TableRow(row, judged, time.perf_counter() - began, more)
 
