@@ -10,6 +10,7 @@ concatenated.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
@@ -186,11 +187,25 @@ def _parts(
     compute: Callable[[NDArray[np.uint8]], Tensor],
     advance: Callable[[int], None],
 ) -> Iterator[NDArray[np.uint8]]:
-    for start in range(0, len(images), _BATCH):
-        rows = np.arange(start, min(start + _BATCH, len(images)))
-        made = compute(images.images(rows)).contiguous().cpu().numpy()
-        advance(len(rows))
-        yield made.reshape(-1).view(np.uint8)
+    batches = [
+        np.arange(start, min(start + _BATCH, len(images)))
+        for start in range(0, len(images), _BATCH)
+    ]
+
+    def make(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return compute(images.images(rows)).contiguous().cpu().numpy()
+
+    # A batch is computed while the one before it is written. Torch sets the number of its threads
+    # for each thread of Python.
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        ahead = pool.submit(make, batches[0])
+        for at, rows in enumerate(batches, 1):
+            made = ahead.result()
+            if at < len(batches):
+                ahead = pool.submit(make, batches[at])
+            advance(len(rows))
+            yield made.reshape(-1).view(np.uint8)
 
 
 def calibrated(model: _Model, images: LabelledSource) -> _Model:
