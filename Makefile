@@ -47,6 +47,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/dedup.py --codes 1000000
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/excise.py
+	$(BIN)/python benchmarks/features.py
 
 # Every picture in the README and beside the bundled model.
 figures: $(VENV)/.installed

@@ -10,6 +10,7 @@ from dissect.cli import (
     ablate,
     arithmetic,
     attributes,
+    classify,
     data,
     dedup,
     effect,
@@ -62,6 +63,7 @@ app.command("rules")(rules.rules)
 app.command("choose")(rules.choose)
 app.command("units")(units.units)
 app.command("guided")(guided.guided)
+app.command("classify")(classify.classify)
 app.command("sample")(sample.sample)
 app.command("segment")(segment.segment)
 app.command("annotate")(studio.annotate)

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dissect.data.folder import FolderSource
+from dissect.data.labelled import LabelledSource
 from dissect.data.lsun import LsunSource
 from dissect.data.protocol import ImageSource
 from dissect.data.rendered import RenderedSource, Renderer, source_version
 from dissect.errors import DissectError
 from dissect.records import near_names
 
-__all__ = ["Request", "SourceKind", "source", "source_kinds"]
+__all__ = ["Request", "SourceKind", "labelled", "source", "source_kinds"]
 
 _RENDERED_COUNT = 50_000
 
@@ -84,6 +85,23 @@ def source(
     return kind.open(Request(argument, size, count, seed, progress))
 
 
+def labelled(spec: str, *, progress: bool | None = None) -> tuple[LabelledSource, LabelledSource]:
+    """The training and the test images of `cifar10:PATH` or `svhn:PATH`, with their classes.
+
+    Raises:
+        DissectError: another source, or what the source itself cannot do.
+    """
+    from dissect.data.cifar10 import cifar10
+    from dissect.data.svhn import svhn
+
+    name, _, path = spec.partition(":")
+    readers = {"cifar10": cifar10, "svhn": svhn}
+    if name not in readers or not path:
+        raise DissectError(f"{spec!r} has no labels: use cifar10:PATH or svhn:PATH")
+    read = readers[name]
+    return read(path, "train", progress=progress), read(path, "test", progress=progress)
+
+
 def source_kinds() -> tuple[SourceKind, ...]:
     """Every source there is, in the order in which they are listed."""
     return (
@@ -91,6 +109,8 @@ def source_kinds() -> tuple[SourceKind, ...]:
         SourceKind("faces", None, "procedural faces with exact attributes", _faces),
         SourceKind("folder", "PATH", "the images below a folder", _folder),
         SourceKind("lsun", "PATH", "an LSUN category, streamed from its LMDB", _lsun),
+        SourceKind("cifar10", "PATH", "the training images of CIFAR-10, 32 pixels", _cifar10),
+        SourceKind("svhn", "PATH", "the training digits of SVHN, 32 pixels", _svhn),
     )
 
 
@@ -139,3 +159,16 @@ def _lsun(request: Request) -> ImageSource:
     return LsunSource(
         request.argument, size=request.size, count=request.count, progress=request.progress
     )
+
+
+def _cifar10(request: Request) -> ImageSource:
+    from dissect.data.cifar10 import cifar10
+
+    found = cifar10(request.argument, progress=request.progress)
+    return found.first(request.count, request.size)
+
+
+def _svhn(request: Request) -> ImageSource:
+    from dissect.data.svhn import svhn
+
+    return svhn(request.argument).first(request.count, request.size)

@@ -1,0 +1,237 @@
+"""A discriminator's convolutions as features (Radford et al. 2015, section 5.1).
+
+    D = dissect.load("cifar32.safetensors", network="discriminator")
+    features = discriminator_features(D, images)        # (N, 7168) for width 64, mapped from disk
+
+Every convolution after its LeakyReLU is max-pooled to a grid of 4x4; all are flattened and
+concatenated.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_max_pool2d
+
+from dissect.data import LabelledSource, to_tensor
+from dissect.data.cache import Identity, cache_folder, open_payload, write_payload
+from dissect.errors import DissectError
+from dissect.hooks import edit, plain_copy, resolve_layer
+from dissect.models import Discriminator, fingerprint
+from dissect.progress import progress_bar
+from dissect.recording import never_ran
+from dissect.training.average import recalibrate
+
+__all__ = [
+    "Features",
+    "calibrated",
+    "discriminator_features",
+    "feature_layers",
+    "pooled_features",
+    "stored",
+]
+
+Features = NDArray[np.float32]
+_Model = TypeVar("_Model", bound=nn.Module)
+
+_GRID = 4
+_FORMAT = 1
+# One size for all, so that the bytes do not depend on how much memory there is.
+_BATCH = 100
+_CALIBRATION_IMAGES = 2_000
+
+
+def feature_layers(model: nn.Module, names: Sequence[str] = ()) -> tuple[str, ...]:
+    """The layers whose outputs are the features: `names`, or all the convolutions.
+
+    Raises:
+        DissectError: the model is not a `Discriminator` and none was named, or there is no such
+            layer.
+    """
+    for name in names:
+        resolve_layer(model, name)
+    if names:
+        return tuple(names)
+    if not isinstance(model, Discriminator):
+        raise DissectError(
+            f"which layers of {type(model).__name__} are features? name those after the "
+            "non-linearity, as in --layers layer16x16,layer8x8"
+        )
+    return tuple(name for name, _ in model.named_children() if name != "score")
+
+
+def pooled_features(model: nn.Module, images: Tensor, layers: Sequence[str]) -> Tensor:
+    """The features (N, D) float32 of `images` (N, 3, H, W) in [-1, 1], on the model's device.
+
+    Args:
+        model: in evaluation mode.
+        images: what it takes.
+        layers: as `feature_layers` gives them; each gives (N, C, H, W) with H and W at least 4.
+
+    Raises:
+        DissectError: what `edit` raises, a layer that does not run, or one without such a grid.
+    """
+    pooled: dict[str, Tensor] = {}
+
+    # Pooled as soon as it is there, an activation need not be copied, as `record` would.
+    def pool(name: str, grid: Tensor) -> Tensor:
+        if grid.ndim != 4 or min(grid.shape[2:]) < _GRID:
+            raise DissectError(
+                f"{name} gives {tuple(grid.shape[1:])}: a feature layer has channels and a grid "
+                f"of {_GRID}x{_GRID} or more"
+            )
+        # On a grid that 4 divides this is plain max pooling without overlap.
+        small = tuple(grid.shape[2:]) == (_GRID, _GRID)
+        pooled[name] = grid.clone() if small else adaptive_max_pool2d(grid, _GRID)
+        return grid
+
+    pools = {name: partial(pool, name) for name in layers}
+    with torch.no_grad(), edit(model, pools, copy=False):
+        model(images)
+    if absent := [name for name in layers if name not in pooled]:
+        raise DissectError(never_ran(absent[0]))
+    # Channels one after the other, each a grid: as if each layer had been flattened first.
+    return torch.cat([pooled[name] for name in layers], 1).flatten(1).float()
+
+
+def discriminator_features(
+    model: nn.Module,
+    images: LabelledSource,
+    *,
+    layers: Sequence[str] = (),
+    progress: bool | None = None,
+    called: str = "features",
+) -> Features:
+    """The features of every image, float32 (N, D), mapped from a file in the cache folder.
+
+    They are computed batch by batch and never lie in memory as a whole. The file is used again
+    for the same weights, structure, layers and pixels.
+
+    Args:
+        model: a discriminator in evaluation mode; its first weight tells the device.
+        images: as large as the model takes them.
+        layers: names of layers; () is all convolutions of a `Discriminator`.
+        progress: whether to show a progress bar on stderr; None: where that is a terminal.
+        called: what the progress bar says.
+
+    Raises:
+        DissectError: images of another size than the model's, what `pooled_features` and
+            `feature_layers` raise, or the cache folder cannot be written.
+    """
+    chosen = feature_layers(model, layers)
+    size = getattr(model, "image_size", images.size)
+    if size != images.size:
+        raise DissectError(
+            f"the model takes images of {size} pixels and {images.name} gives {images.size}: train "
+            f"one with dissect train {images.name} --image-size {images.size}"
+        )
+    parameter = next(model.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+
+    # Convolutions and pooling are faster where the channels of a pixel lie together.
+    fast = plain_copy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def compute(part: NDArray[np.uint8]) -> Tensor:
+        # Of pictures this is a view, where `to_tensor` would move the channels twice.
+        x = torch.from_numpy(part).to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+        return pooled_features(fast, x, chosen)
+
+    about = f"{fingerprint(model)} {model} {','.join(chosen)} {device.type} {torch.__version__}"
+    return stored(about, images, compute, progress=progress, called=called)
+
+
+def stored(
+    about: str,
+    images: LabelledSource,
+    compute: Callable[[NDArray[np.uint8]], Tensor],
+    *,
+    progress: bool | None = None,
+    called: str = "features",
+) -> Features:
+    """What `compute` makes of every image, float32 (N, D), mapped from a file in the cache folder.
+
+    Args:
+        about: everything that the result depends on, apart from the images.
+        images: the images.
+        compute: from uint8 (B, H, W, 3) to (B, D).
+        progress: whether to show a progress bar on stderr.
+        called: what the progress bar says.
+
+    Raises:
+        DissectError: the cache folder cannot be written.
+    """
+    digest = hashlib.sha256(about.encode()).hexdigest()
+    pixels = _digest(images)
+    identity: Identity = {"format": _FORMAT, "about": digest, "images": pixels, "n": len(images)}
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
+    path = cache_folder() / "features" / f"{key}.bin"
+    payload = open_payload(path, identity)
+    if payload is None:
+        with progress_bar(called, len(images), progress) as advance:
+            write_payload(path, identity, _parts(images, compute, advance))
+        payload = open_payload(path, identity, checked=False)
+    if payload is None:
+        raise DissectError(f"the features kept in {path} cannot be read back; delete it")
+    return payload.view(np.float32).reshape(len(images), -1)
+
+
+def _parts(
+    images: LabelledSource,
+    compute: Callable[[NDArray[np.uint8]], Tensor],
+    advance: Callable[[int], None],
+) -> Iterator[NDArray[np.uint8]]:
+    batches = [
+        np.arange(start, min(start + _BATCH, len(images)))
+        for start in range(0, len(images), _BATCH)
+    ]
+
+    def make(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return compute(images.images(rows)).contiguous().cpu().numpy()
+
+    # A batch is computed while the one before it is written. Torch sets the number of its threads
+    # for each thread of Python.
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        ahead = pool.submit(make, batches[0])
+        for at, rows in enumerate(batches, 1):
+            made = ahead.result()
+            if at < len(batches):
+                ahead = pool.submit(make, batches[at])
+            advance(len(rows))
+            yield made.reshape(-1).view(np.uint8)
+
+
+def calibrated(model: _Model, images: LabelledSource) -> _Model:
+    """A copy whose batch-norm statistics are those of `images`: of 2,000, spread over them.
+
+    A discriminator that learnt from other images normalises these ones then as it did those
+    (the authors' code infers them from the training images of the set to be classified).
+    """
+    copy = plain_copy(model)
+    parameter = next(copy.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    step = max(1, len(images) // _CALIBRATION_IMAGES)
+    rows = np.arange(0, len(images), step)[:_CALIBRATION_IMAGES]
+    order = np.random.default_rng(0).permutation(rows)
+    recalibrate(
+        copy,
+        (
+            to_tensor(images.images(part), device)
+            for part in np.array_split(order, -(-len(order) // _BATCH))
+        ),
+    )
+    return copy
+
+
+def _digest(images: LabelledSource) -> str:
+    digest = hashlib.sha256(f"{images.size} {images.pixels.shape}".encode())
+    for start in range(0, len(images), 1_000):
+        digest.update(np.ascontiguousarray(images.pixels[start : start + 1_000]).data)
+    return digest.hexdigest()
