@@ -56,6 +56,9 @@ figures: $(VENV)/.installed
 	$(BIN)/dissect ablate --out out/figures
 	$(BIN)/dissect ablate --n 150 --among 150 --columns 15 --out out/figures/fresh
 	$(BIN)/dissect effect --out out/figures
+	$(BIN)/dissect effect --rule auto --out out/figures/auto
+	$(BIN)/dissect rules --out out/figures
+	$(BIN)/dissect segment --out out/figures
 	$(BIN)/dissect guided --out out/figures
 	$(BIN)/dissect guided --units all --out out/figures/guided
 	$(BIN)/dissect ablate --insert --out out/figures
@@ -76,6 +79,8 @@ figures: $(VENV)/.installed
 	cp out/figures/faces64/samples.png dissect/models/weights/faces64/samples.png
 	cp out/figures/probe.png out/figures/ablate.png out/figures/effect.png out/figures/guided.png out/figures/guided/guided-concepts.png docs/
 	cp out/figures/insert_map.png out/figures/insert.png out/figures/swap.png docs/
+	cp out/figures/rules.png out/figures/segment.png docs/
+	cp out/figures/auto/effect.png docs/effect-auto.png
 	cp out/figures/layers/layers.png docs/layers.png
 	cp out/figures/samples.png dissect/models/weights/bedrooms64/samples.png
 
