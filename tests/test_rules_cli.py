@@ -1,19 +1,22 @@
 """`--rule`, `dissect choose` and `dissect rules` on a tiny generator with tiny eyes."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 
 from dissect.annotations import AnnotatedImage, Annotations, Box, pixels_digest
-from dissect.cli import main
+from dissect.cli import choosing, main
 from dissect.data import to_images
 from dissect.hooks import activations
 from dissect.intervention import Intervention
 from dissect.models import Generator, fingerprint, generate, latents_for, load, save_checkpoint
 from dissect.segment import Segmenter, UNet, load_segmenter, save_segmenter
+from dissect.selection import auto, scores
 from dissect.selection.auto import Choice
+from dissect.selection.doses import Lesson
 from dissect.selection.goal import Outcome
 from dissect.selection.stored import load_choices, save_choices
 from dissect.units import Units
@@ -170,7 +173,11 @@ def test_a_chosen_edit_can_be_saved(capsys, study, tmp_path):
     assert torch.equal(written(z), wanted)
 
 
-def test_choose_then_rules_from_end_to_end(capsys, study, tmp_path):
+def test_choose_then_rules_from_end_to_end(capsys, study, tmp_path, monkeypatch):
+    # Few steps and few labels: what is learned is of no matter here.
+    monkeypatch.setattr(auto, "_LESSON", replace(auto._LESSON, steps=3))
+    monkeypatch.setattr(scores, "Lesson", lambda: Lesson(steps=3))
+    monkeypatch.setattr(choosing, "_LABELLED", 60)
     eyes = Segmenter.of(load_segmenter(study / "eyes.safetensors")[0])
     seen = eyes.labels(generate(load(study / "g.safetensors"), 20, 5))
     assert 0 < (seen == 1).float().mean() < 1
