@@ -54,7 +54,7 @@ figures: $(VENV)/.installed
 	$(BIN)/dissect probe --concept window --out out/figures
 	$(BIN)/dissect probe --concept window --layer all --out out/figures/layers
 	$(BIN)/dissect ablate --out out/figures
-	$(BIN)/dissect ablate --n 150 --among 150 --columns 15 --out out/figures/fresh
+	$(BIN)/dissect ablate --rule positive --n 150 --among 150 --columns 15 --out out/figures/fresh
 	$(BIN)/dissect effect --out out/figures
 	$(BIN)/dissect effect --rule auto --out out/figures/auto
 	$(BIN)/dissect rules --out out/figures
