@@ -2,10 +2,10 @@ import json
 
 import numpy as np
 import pytest
+from command_line import run
 from labelled_tools import pictures, write_batches, write_svhn
 from PIL import Image
 
-from dissect.cli import main
 from dissect.models import Discriminator, save_checkpoint
 
 
@@ -19,14 +19,6 @@ def model(tmp_path):
     path = tmp_path / "discriminator.safetensors"
     save_checkpoint(path, Discriminator(width=4, image_size=32, kernel=4))
     return str(path)
-
-
-def run(capsys, *words):
-    """Exit status, stdout and stderr of one command."""
-    with pytest.raises(SystemExit) as ended:
-        main(list(words))
-    out, err = capsys.readouterr()
-    return ended.value.code, out, err
 
 
 def mistake(capsys, *words):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import run
 from PIL import Image
 
 from dissect.annotations import AnnotatedImage, Annotations, Box, pixels_digest
@@ -41,14 +42,6 @@ def study(tmp_path_factory):
         annotated.append(AnnotatedImage(32, 32, boxes, seed=5, index=place, sha256=digest))
     Annotations("spot", tuple(annotated), fingerprint(generator)).save(folder / "spot.json")
     return folder
-
-
-def run(capsys, *words):
-    """Exit status, stdout and stderr of one command."""
-    with pytest.raises(SystemExit) as ended:
-        main(list(words))
-    out, err = capsys.readouterr()
-    return ended.value.code, out, err
 
 
 def common(study, out):

@@ -5,8 +5,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
+from command_line import run
 
-from dissect.cli import main
 from dissect.dissection import Dissection
 from dissect.models import Generator, fingerprint, load, save_checkpoint
 from dissect.segment import UNet, save_segmenter
@@ -27,14 +27,6 @@ def study(tmp_path_factory):
         network.classify.weight.normal_(0, 3)
     save_segmenter(folder / "s.safetensors", network, card={})
     return folder
-
-
-def run(capsys, *words):
-    """Exit status, stdout and stderr of one command."""
-    with pytest.raises(SystemExit) as ended:
-        main(list(words))
-    out, err = capsys.readouterr()
-    return ended.value.code, out, err
 
 
 def common(study, out):

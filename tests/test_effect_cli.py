@@ -2,8 +2,9 @@ import json
 
 import pytest
 import torch
+from command_line import run
 from PIL import Image
-from test_cli import common, run, study  # noqa: F401 - the fixture
+from test_cli import common, study  # noqa: F401 - the fixture
 
 import dissect.cli.effect
 from dissect.models import generate, load

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import run
 from PIL import Image
 
 from dissect.attributes import AttributeNetwork, save_attributes
-from dissect.cli import main
 from dissect.data.faces import ATTRIBUTES
 from dissect.latent_space import Direction, Exemplars
 from dissect.models import Generator, fingerprint, load, save_checkpoint
@@ -29,14 +29,6 @@ def model(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("DISSECT_CACHE", str(tmp_path / "cache"))
-
-
-def run(capsys, *words):
-    """Exit status, stdout and stderr of one command."""
-    with pytest.raises(SystemExit) as ended:
-        main(list(words))
-    out, err = capsys.readouterr()
-    return ended.value.code, out, err
 
 
 def said(capsys, *words):

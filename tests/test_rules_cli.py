@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from command_line import run
 from PIL import Image
 
 from dissect.annotations import AnnotatedImage, Annotations, Box, pixels_digest
-from dissect.cli import choosing, main
+from dissect.cli import choosing
 from dissect.data import to_images
 from dissect.hooks import activations
 from dissect.intervention import Intervention
@@ -51,13 +52,6 @@ def study(tmp_path_factory):
         network.classify.bias[8:12] = -(bed - wall).flatten().quantile(5 / 6)
     save_segmenter(folder / "eyes.safetensors", network, card={})
     return folder
-
-
-def run(capsys, *words):
-    with pytest.raises(SystemExit) as ended:
-        main(list(words))
-    out, err = capsys.readouterr()
-    return ended.value.code, out, err
 
 
 def common(study, out):

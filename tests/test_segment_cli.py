@@ -4,23 +4,14 @@ import json
 
 import pytest
 import torch
+from command_line import run
 from PIL import Image
 
-from dissect.cli import main
 from dissect.data import source
 from dissect.errors import DissectError
 from dissect.models import Generator, generate, save_checkpoint
 from dissect.segment import load_segmenter
 from dissect.training.segmenter import SegmenterConfig, train_segmenter
-
-
-def run(*words):
-    """The command's exit status."""
-    try:
-        main([str(word) for word in words])
-    except SystemExit as end:
-        return end.code
-    return 0
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +20,9 @@ def _cache(monkeypatch, tmp_path_factory):
 
 
 def test_segment_scores_renders_and_boxes(capsys, tmp_path):
-    assert run("segment", "--renders", 40, "--out", tmp_path, "--json") == 0
-    found = json.loads(capsys.readouterr().out)
+    status, out, err = run(capsys, "segment", "--renders", 40, "--out", tmp_path, "--json")
+    assert status == 0, err
+    found = json.loads(out)
     assert found["n_renders"] == 40
     assert found["iou"]["bed"] > 0.9
     assert found["n_boxes"] == 52
@@ -46,12 +38,14 @@ def test_a_segmenter_gets_used_to_samples_and_says_of_which(capsys, tmp_path):
     generator = Generator(latent_size=8, width=4, image_size=64, kernel=4).eval()
     file = save_checkpoint(tmp_path / "g.safetensors", generator)
     words = ["--adapt-to", file, "--images", 64, "--steps", 8, "--batch-size", 8]
-    assert run("train", "--segmenter", *words, "--out", tmp_path) == 0
+    status, _, err = run(capsys, "train", "--segmenter", *words, "--out", tmp_path)
+    assert status == 0, err
     _, card = load_segmenter(tmp_path / "segmenter.safetensors")
     assert card["adapted_to"] == str(file)
     assert card["samples"] == 3_000
-    assert run("train", *words, "--out", tmp_path) == 2
-    assert "--adapt-to goes with --segmenter" in capsys.readouterr().err
+    status, _, err = run(capsys, "train", *words, "--out", tmp_path)
+    assert status == 2
+    assert "--adapt-to goes with --segmenter" in err
 
 
 def test_samples_change_what_is_learned_and_the_seed_alone_does_it():
@@ -72,6 +66,7 @@ def test_samples_change_what_is_learned_and_the_seed_alone_does_it():
 
 def test_an_unknown_segmenter_is_one_line(capsys, tmp_path):
     for name in ("nothing.safetensors", "transformers:"):
-        assert run("segment", "--segmenter", name, "--out", tmp_path) == 2
-        (line,) = capsys.readouterr().err.strip().splitlines()
+        status, _, err = run(capsys, "segment", "--segmenter", name, "--out", tmp_path)
+        assert status == 2
+        (line,) = err.strip().splitlines()
         assert name.removesuffix(".safetensors") in line

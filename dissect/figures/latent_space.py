@@ -132,8 +132,9 @@ def turn_figure(
         page.paste(
             Image.fromarray(pixels).resize((side, tall), Image.Resampling.NEAREST), (x, margin)
         )
-        anchor = "lt" if x == margin else "rt"
-        draw.text((x if x == margin else x + side, margin + tall + 6), name, INK, font, anchor)
+        # On one base line, whatever the letters.
+        anchor, edge = ("ls", x) if x == margin else ("rs", x + side)
+        draw.text((edge, margin + tall + _TEXT + 4), name, INK, font, anchor)
     y, start, end = margin + tall // 2, margin + side + 6, right - 40
     for x in range(start, end - 10, 44):
         draw.line((x, y, min(x + 26, end), y), SIGN, 5)

@@ -1,0 +1,15 @@
+"""One command of `dissect`, run in this process."""
+
+import pytest
+
+from dissect.cli import main
+
+__all__ = ["run"]
+
+
+def run(capsys, *words):
+    """Exit status, stdout and stderr of one command."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return ended.value.code, out, err
