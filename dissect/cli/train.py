@@ -70,6 +70,12 @@ def train(
             "colour,translation,cutout or some of them."
         ),
     ] = "",
+    rotations: Annotated[
+        float,
+        typer.Option(
+            help="Weight of an auxiliary task of D: by how many quarters a real image was turned."
+        ),
+    ] = 0.0,
     sync_batch_norm: Annotated[
         bool,
         typer.Option(
