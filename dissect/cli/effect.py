@@ -127,7 +127,7 @@ def effect(
                 out=out,
                 output=output,
             )
-            units = next(iter(auto.values())).ranking
+            units = next(iter(auto.values())).intervention.units
         elif units is None:
             units = by_rule(rule or "positive", generator, layer, concept, probe, segmenter)
         units.check(fingerprint(generator), layer, len(probe.weight))

@@ -18,7 +18,7 @@ from dissect.units import Units
 
 __all__ = ["load_choices", "save_choices", "suits"]
 
-_KIND, _VERSION = "choices", 1
+_KIND, _VERSION = "choices", 2
 
 
 def save_choices(path: str | Path, choices: Mapping[str, Choice]) -> Path:
@@ -74,25 +74,25 @@ def _fields(choice: Choice) -> dict[str, Any]:
         "tried": asdict(choice.tried),
         "tested": asdict(choice.tested),
         "units": asdict(edit.units),
-        "ranking": asdict(choice.ranking),
+        "doses": None if edit.doses is None else list(edit.doses),
         "replacement": edit.replacement.tolist() if isinstance(edit.replacement, Tensor) else None,
         "gate": None if edit.gate is None else edit.gate.fields(),
     }
 
 
 def _choice(record: Record) -> Choice:
-    units, ranking = _units(record.record("units")), _units(record.record("ranking"))
+    units = _units(record.record("units"))
     replacement: Any = "zero"
     if record.has("replacement"):
-        replacement = torch.tensor(record.numbers("replacement", ranking.total))
+        replacement = torch.tensor(record.numbers("replacement", units.total))
     gate = Probe.of(record.record("gate")) if record.has("gate") else None
+    doses = record.numbers("doses", len(units)) if record.has("doses") else None
     edit = Intervention(
-        units, gate, record.number("threshold"), record.number("strength"), replacement
+        units, gate, record.number("threshold"), record.number("strength"), replacement, doses
     )
     return Choice(
         record.text("where"),
         edit,
-        ranking,
         _outcome(record.record("tried")),
         _outcome(record.record("tested")),
         record.fields.get("enough") is True,
