@@ -25,11 +25,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dissect.training.products import convolve_in_bfloat16, halves
+
 __all__ = ["fast_forward"]
 
 _SLOTS = 6
 _Slots = tuple[Tensor, ...]
 _Shape = tuple[int, int, int]  # images, height, width
+_Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
 def fast_forward(network: nn.Module, x: Tensor) -> Tensor:
@@ -43,40 +46,48 @@ def fast_forward(network: nn.Module, x: Tensor) -> Tensor:
         network: a `Generator` or `Discriminator`.
         x: what it takes.
     """
-    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+    if x.device.type != "cpu" or x.dtype != torch.float32:
         return cast(Tensor, network(x))
+    convolve = _convolve
+    if torch.is_autocast_enabled("cpu"):
+        if torch.get_autocast_dtype("cpu") != torch.bfloat16:
+            return cast(Tensor, network(x))
+        convolve = convolve_in_bfloat16
     generates = x.dim() == 2
     if generates:
         x = x.reshape(x.shape[0], -1, 1, 1)
     for layer in network.children():
         for part in layer.children():
-            x = _apply(part, x)
+            x = _apply(part, x, convolve)
     return x if generates else x.squeeze(1)
 
 
-def _apply(part: nn.Module, x: Tensor) -> Tensor:
+def _apply(
+    part: nn.Module, x: Tensor, convolve: Callable[[_Convolution, Tensor], Tensor]
+) -> Tensor:
     # What comes before an activation does not need its output for its gradient: it is replaced.
     if isinstance(part, nn.ReLU):
         return functional.relu_(x)
     if isinstance(part, nn.LeakyReLU):
         return functional.leaky_relu_(x, part.negative_slope)
-    if isinstance(part, nn.Conv2d | nn.ConvTranspose2d) and _halves(part):
-        upward = isinstance(part, nn.ConvTranspose2d)
-        small, large = part.weight.shape[:2]
-        side = x.shape[2] if upward else x.shape[2] // 2
-        if x.shape[2] == x.shape[3] and (upward or x.shape[2] % 2 == 0):
-            if side % 2 == 0 and part.bias is None and _worthwhile(small, large, side):
-                winograd: Any = _WinogradUp if upward else _WinogradDown
-                return cast(Tensor, winograd.apply(x, part.weight))
-            if large <= 4 and small >= 16:
-                colour: Any = _ColourUp if upward else _ColourDown
-                return cast(Tensor, colour.apply(x, part.weight, part.bias))
+    if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+        return convolve(part, x)
     return cast(Tensor, part(x))
 
 
-def _halves(conv: nn.Conv2d | nn.ConvTranspose2d) -> bool:
-    shape = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
-    return shape == ((4, 4), (2, 2), (1, 1), (1, 1), 1) and conv.output_padding == (0, 0)
+def _convolve(conv: _Convolution, x: Tensor) -> Tensor:
+    upward = isinstance(conv, nn.ConvTranspose2d)
+    small, large = conv.weight.shape[:2]
+    side = x.shape[2] if upward else x.shape[2] // 2
+    square = x.shape[2] == x.shape[3] and (upward or x.shape[2] % 2 == 0)
+    if square and halves(conv) and conv.kernel_size == (4, 4):
+        if side % 2 == 0 and conv.bias is None and _worthwhile(small, large, side):
+            winograd: Any = _WinogradUp if upward else _WinogradDown
+            return cast(Tensor, winograd.apply(x, conv.weight))
+        if large <= 4 and small >= 16:
+            colour: Any = _ColourUp if upward else _ColourDown
+            return cast(Tensor, colour.apply(x, conv.weight, conv.bias))
+    return cast(Tensor, conv(x))
 
 
 def _worthwhile(small: int, large: int, side: int) -> bool:
