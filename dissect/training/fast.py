@@ -46,13 +46,13 @@ def fast_forward(network: nn.Module, x: Tensor) -> Tensor:
         network: a `Generator` or `Discriminator`.
         x: what it takes.
     """
-    if x.device.type != "cpu" or x.dtype != torch.float32:
-        return cast(Tensor, network(x))
-    convolve = _convolve
-    if torch.is_autocast_enabled("cpu"):
-        if torch.get_autocast_dtype("cpu") != torch.bfloat16:
-            return cast(Tensor, network(x))
+    reduced = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
+    if x.device.type == "cpu" and reduced == torch.bfloat16:
         convolve = convolve_in_bfloat16
+    elif x.device.type == "cpu" and x.dtype == torch.float32 and not reduced:
+        convolve = _convolve
+    else:
+        return cast(Tensor, network(x))
     generates = x.dim() == 2
     if generates:
         x = x.reshape(x.shape[0], -1, 1, 1)
