@@ -25,20 +25,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dissect.training.products import convolve_in_bfloat16, halves
+from dissect.training.products import apply_in_bfloat16, halves
 
 __all__ = ["fast_forward"]
 
 _SLOTS = 6
 _Slots = tuple[Tensor, ...]
 _Shape = tuple[int, int, int]  # images, height, width
-_Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
 def fast_forward(network: nn.Module, x: Tensor) -> Tensor:
     """What `network(x)` returns in training, faster on the CPU; its gradients too.
 
-    Equal to the module's own result within the rounding of float32, and the same bytes each time.
+    Equal to the module's own result within the rounding of float32, under autocast of bfloat16, and
+    the same bytes each time.
     Batch-norm statistics move as the modules move them. Hooks on the parts of a layer may not see
     the calls: this is for training alone.
 
@@ -48,9 +48,9 @@ def fast_forward(network: nn.Module, x: Tensor) -> Tensor:
     """
     reduced = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
     if x.device.type == "cpu" and reduced == torch.bfloat16:
-        convolve = convolve_in_bfloat16
+        apply = apply_in_bfloat16
     elif x.device.type == "cpu" and x.dtype == torch.float32 and not reduced:
-        convolve = _convolve
+        apply = _apply
     else:
         return cast(Tensor, network(x))
     generates = x.dim() == 2
@@ -58,36 +58,28 @@ def fast_forward(network: nn.Module, x: Tensor) -> Tensor:
         x = x.reshape(x.shape[0], -1, 1, 1)
     for layer in network.children():
         for part in layer.children():
-            x = _apply(part, x, convolve)
+            x = apply(part, x)
     return x if generates else x.squeeze(1)
 
 
-def _apply(
-    part: nn.Module, x: Tensor, convolve: Callable[[_Convolution, Tensor], Tensor]
-) -> Tensor:
+def _apply(part: nn.Module, x: Tensor) -> Tensor:
     # What comes before an activation does not need its output for its gradient: it is replaced.
     if isinstance(part, nn.ReLU):
         return functional.relu_(x)
     if isinstance(part, nn.LeakyReLU):
         return functional.leaky_relu_(x, part.negative_slope)
-    if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
-        return convolve(part, x)
+    if isinstance(part, nn.Conv2d | nn.ConvTranspose2d) and halves(part):
+        upward, square = isinstance(part, nn.ConvTranspose2d), x.shape[2] == x.shape[3]
+        small, large = part.weight.shape[:2]
+        side = x.shape[2] if upward else x.shape[2] // 2
+        if part.kernel_size == (4, 4) and square and (upward or x.shape[2] % 2 == 0):
+            if side % 2 == 0 and part.bias is None and _worthwhile(small, large, side):
+                winograd: Any = _WinogradUp if upward else _WinogradDown
+                return cast(Tensor, winograd.apply(x, part.weight))
+            if large <= 4 and small >= 16:
+                colour: Any = _ColourUp if upward else _ColourDown
+                return cast(Tensor, colour.apply(x, part.weight, part.bias))
     return cast(Tensor, part(x))
-
-
-def _convolve(conv: _Convolution, x: Tensor) -> Tensor:
-    upward = isinstance(conv, nn.ConvTranspose2d)
-    small, large = conv.weight.shape[:2]
-    side = x.shape[2] if upward else x.shape[2] // 2
-    square = x.shape[2] == x.shape[3] and (upward or x.shape[2] % 2 == 0)
-    if square and halves(conv) and conv.kernel_size == (4, 4):
-        if side % 2 == 0 and conv.bias is None and _worthwhile(small, large, side):
-            winograd: Any = _WinogradUp if upward else _WinogradDown
-            return cast(Tensor, winograd.apply(x, conv.weight))
-        if large <= 4 and small >= 16:
-            colour: Any = _ColourUp if upward else _ColourDown
-            return cast(Tensor, colour.apply(x, conv.weight, conv.bias))
-    return cast(Tensor, conv(x))
 
 
 def _worthwhile(small: int, large: int, side: int) -> bool:

@@ -23,31 +23,39 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["convolve_in_bfloat16", "halves"]
+# So many products of channels for each place of the small grid make `_fold` the fastest way up.
+_FOLDED = 2048
+
+__all__ = ["apply_in_bfloat16", "halves"]
 
 
-def convolve_in_bfloat16(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
-    """What `conv(x)` returns under autocast to bfloat16 on the CPU, faster; its gradients too.
+def apply_in_bfloat16(part: nn.Module, x: Tensor) -> Tensor:
+    """What `part(x)` returns under autocast to bfloat16 on the CPU, faster; its gradients too.
 
     Equal within the rounding of bfloat16, and the same bytes each time.
 
     Args:
-        conv: a layer of a `Generator` or `Discriminator`.
-        x: what it takes.
+        part: a module of a layer of a `Generator` or `Discriminator`.
+        x: what it takes; a linear part takes images too.
     """
-    upward = isinstance(conv, nn.ConvTranspose2d)
-    kernel, height, width = conv.kernel_size[0], *x.shape[2:]
-    if conv.bias is None and upward and height == width == 1 and _projects(conv):
-        rows = x.flatten(1).bfloat16() @ _kernel(conv.weight)
-        return _images(rows.view(len(x), kernel, kernel, -1))
-    side = height if upward else height // 2
-    even = upward or height % 2 == 0
-    if conv.bias is None and height == width and even and halves(conv):
-        small, large = conv.weight.shape[:2]
-        if _worthwhile(small, large, side):
+    if isinstance(part, nn.Flatten):
+        return x  # for the linear part, which needs no other order of the values
+    if isinstance(part, nn.Linear):
+        rows, weight = (
+            _grid(images).flatten(1) for images in (x, part.weight.unflatten(1, x.shape[1:]))
+        )
+        return functional.linear(rows, weight, part.bias)
+    if isinstance(part, nn.Conv2d | nn.ConvTranspose2d) and part.bias is None:
+        upward, (height, width) = isinstance(part, nn.ConvTranspose2d), x.shape[2:]
+        if upward and height == width == 1 and _projects(part):
+            grid = x.flatten(1).bfloat16() @ _kernel(part.weight)
+            return _images(grid.unflatten(1, (*part.kernel_size, -1)))
+        side = height if upward else height // 2
+        doubles = halves(part) and height == width and (upward or height % 2 == 0)
+        if doubles and _worthwhile(part.weight, side):
             product: Any = _Up if upward else _Down
-            return cast(Tensor, product.apply(x, conv.weight))
-    return cast(Tensor, conv(x))
+            return cast(Tensor, product.apply(x, part.weight))
+    return cast(Tensor, part(x))
 
 
 def halves(conv: nn.Conv2d | nn.ConvTranspose2d) -> bool:
@@ -68,9 +76,10 @@ def _projects(conv: nn.Conv2d | nn.ConvTranspose2d) -> bool:
     return shape == ((0, 0), (0, 0), (1, 1), 1) and conv.kernel_size[0] == conv.kernel_size[1]
 
 
-def _worthwhile(small: int, large: int, side: int) -> bool:
-    # Measured: on larger grids the copies cost more than the product saves.
-    return side <= 8 and min(small, large) >= 64
+def _worthwhile(w: Tensor, side: int) -> bool:
+    # Measured: the more channels for the places of the grid, the more a product gains; and least
+    # of all where the kernel does not learn.
+    return w.shape[0] * w.shape[1] >= (512 if w.requires_grad else _FOLDED) * side**2
 
 
 class _Up(torch.autograd.Function):
@@ -78,17 +87,17 @@ class _Up(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor) -> Tensor:
-        rows, kernel = _rows(x), _kernel(w)
-        ctx.save_for_backward(rows, kernel)
+        kernel = _kernel(w)
+        ctx.save_for_backward(x, kernel)
         ctx.kernel_shape = w.shape
-        return _fold(rows @ kernel, x.shape, w.shape)
+        return _to_large(x, kernel, w.shape)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        rows, kernel = ctx.saved_tensors
+        x, kernel = ctx.saved_tensors
         met = _unfold(grad, ctx.kernel_shape)
-        dx = _small(met, kernel, grad.shape) if ctx.needs_input_grad[0] else None
-        dw = _kernel_gradient(rows, met, ctx.kernel_shape) if ctx.needs_input_grad[1] else None
+        dx = _to_small(met, kernel, grad.shape) if ctx.needs_input_grad[0] else None
+        dw = _to_kernel(x, met, ctx.kernel_shape) if ctx.needs_input_grad[1] else None
         return dx, dw
 
 
@@ -101,20 +110,19 @@ class _Down(torch.autograd.Function):
         # k * k / 4 times the size of y: kept only if the kernel learns.
         ctx.save_for_backward(met if ctx.needs_input_grad[1] else None, kernel)
         ctx.kernel_shape = w.shape
-        return _small(met, kernel, y.shape)
+        return _to_small(met, kernel, y.shape)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         met, kernel = ctx.saved_tensors
-        rows = _rows(grad)
-        towards, learns = ctx.needs_input_grad
-        dy = _fold(rows @ kernel, grad.shape, ctx.kernel_shape) if towards else None
-        return dy, _kernel_gradient(rows, met, ctx.kernel_shape) if learns else None
+        dy = _to_large(grad, kernel, ctx.kernel_shape) if ctx.needs_input_grad[0] else None
+        dw = _to_kernel(grad, met, ctx.kernel_shape) if ctx.needs_input_grad[1] else None
+        return dy, dw
 
 
-def _rows(x: Tensor) -> Tensor:
-    """Images (N, C, H, W) as a matrix (N * H * W, C)."""
-    return x.bfloat16().permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+def _grid(images: Tensor) -> Tensor:
+    """Images (N, C, H, W) as a grid (N, H, W, C)."""
+    return images.permute(0, 2, 3, 1)
 
 
 def _images(grid: Tensor) -> Tensor:
@@ -122,21 +130,34 @@ def _images(grid: Tensor) -> Tensor:
     return grid.permute(0, 3, 1, 2)
 
 
+def _rows(x: Tensor) -> Tensor:
+    """Images (N, C, H, W) as a matrix (N * H * W, C)."""
+    return _grid(x.bfloat16()).reshape(-1, x.shape[1])
+
+
 def _kernel(w: Tensor) -> Tensor:
     """The kernel (C, D, k, k) as a matrix (C, k * k * D)."""
-    return w.bfloat16().permute(0, 2, 3, 1).flatten(1)
+    return _grid(w.bfloat16()).flatten(1)
 
 
-def _kernel_gradient(rows: Tensor, met: Tensor, shape: torch.Size) -> Tensor:
-    c, d, k, _ = shape
-    # Transposed first, which costs less than what the product of a transposed matrix does.
-    dw = rows.t().contiguous() @ met
-    return _images(dw.float().view(c, k, k, d))
+def _to_large(x: Tensor, kernel: Tensor, shape: torch.Size) -> Tensor:
+    small, large, k, _ = shape
+    if small * large >= _FOLDED * x.shape[2] ** 2:
+        return _fold(_rows(x) @ kernel, x.shape, shape)
+    w = _images(kernel.view(small, k, k, large))
+    return functional.conv_transpose2d(x.bfloat16(), w, None, 2, (k - 1) // 2, k - 4)
 
 
-def _small(met: Tensor, kernel: Tensor, large: torch.Size) -> Tensor:
+def _to_small(met: Tensor, kernel: Tensor, large: torch.Size) -> Tensor:
     n, _, height, width = large
     return _images((met @ kernel.t()).view(n, height // 2, width // 2, -1))
+
+
+def _to_kernel(x: Tensor, met: Tensor, shape: torch.Size) -> Tensor:
+    c, d, k, _ = shape
+    # Transposed first, which costs less than what the product of a transposed matrix does.
+    dw = _rows(x).t().contiguous() @ met
+    return _images(dw.float().view(c, k, k, d))
 
 
 def _unfold(y: Tensor, shape: torch.Size) -> Tensor:
