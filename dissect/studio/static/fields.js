@@ -1,6 +1,7 @@
 // The fields that tell an edit, and what they offer for it.
 
 import { $ } from "./dom.js";
+import { gated } from "./edit.js";
 import { bakedAs } from "./saving.js";
 
 /** Let the fields of the room tell `edit`; `study` is null where there are no units to edit. */
@@ -15,7 +16,7 @@ export function showFields(edit, study) {
   }
   for (const radio of $("where").querySelectorAll("input")) radio.checked = radio.value === edit.where;
   $("brushes").hidden = edit.where !== "brush";
-  $("threshold-field").hidden = edit.where !== "probe";
+  $("threshold-field").hidden = !gated(edit);
   $("redraw").hidden = !$("control").checked;
   $("save-checkpoint").title = bakedAs(edit);
 }
