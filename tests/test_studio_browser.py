@@ -329,7 +329,7 @@ def test_units_are_sorted_by_what_is_measured_while_one_works(open_page):
     page.locator("#sort").select_option("effect")
     page.wait_for_selector("#ranking:not([hidden])")
     page.locator(".unit input").nth(1).check()  # the page does not wait
-    until(page, "document.getElementById('chosen').textContent === '2 of 4 units'")
+    until(page, "document.getElementById('chosen').textContent === '2 of 4'")
     page.mouse.move(0, 0)
     page.locator(".unit input").nth(1).blur()
     until(page, "document.getElementById('head').textContent === 'its own effect'", 60)

@@ -9,7 +9,7 @@ export function showFields(edit, study) {
   // Without units there is nothing to edit, and nothing to press.
   const needing = document.querySelectorAll("#explore .units .tools, #explore .list, #explore .controls");
   for (const part of needing) part.hidden = !study;
-  $("chosen").textContent = study ? `${edit.units.size} of ${study.top.length} units` : "";
+  $("chosen").textContent = study ? `${edit.units.size} of ${study.top.length}` : "";
   for (const name of ["strength", "threshold"]) {
     $(name).value = edit[name];
     $(`${name}-value`).textContent = edit[name].toFixed(2);
