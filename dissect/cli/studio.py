@@ -1,5 +1,6 @@
 """`dissect annotate` and `dissect studio`: pages to draw boxes on, and to see what units do."""
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from dissect.studio import Drawing, Painter, Place, Workspace
     from dissect.studio.pictures import Pictures
 
-__all__ = ["annotate", "studio"]
+__all__ = ["annotate", "chosen_by_auto", "studio"]
 
 _MOST = 10_000
 
@@ -163,7 +164,7 @@ def studio(
     for name, painter in zip(names, painters, strict=True):
         first = painter is painters[0]
         known = _known(painter, drawing if first else None, (boxes or []) if first else [])
-        chosen = partial(_chosen, painter, out)
+        chosen = partial(chosen_by_auto, painter, out)
         explorers[name] = Explorer(painter, known, eyes, out, along, chosen)
     workspace = Workspace(", ".join(names), drawing, explorers)
     if as_json:
@@ -235,7 +236,7 @@ def _known(
     return known
 
 
-def _chosen(painter: "Painter", out: Path, probe: "Probe") -> "Intervention":
+def chosen_by_auto(painter: "Painter", out: Path, probe: "Probe") -> "Intervention":
     """The gated edit that rule `auto` chose for the layer and the concept of a probe.
 
     Raises:
@@ -246,9 +247,10 @@ def _chosen(painter: "Painter", out: Path, probe: "Probe") -> "Intervention":
     layer, concept = probe.layer, probe.concept
     choices = known_choices(painter.model, painter.name, layer, concept, probe, out)
     if "probe" not in choices:
+        words = ["--model", painter.name, "--concept", concept, "--layer", layer, "--out", str(out)]
         raise DissectError(
             f"rule auto has chosen nothing for {concept} in {layer} of this model; "
-            f"dissect choose --concept {concept!r} --layer {layer} --out {out} does"
+            f"dissect choose {shlex.join(words)} does"
         )
     return choices["probe"].intervention
 
