@@ -26,6 +26,7 @@ export const ANNOTATE = [
 export const EXPLORE = [
   ["Samples", [["← →", "previous, next"]]],
   ["Edit", [
+    ["A", "what rule auto chose"],
     ["E", "everywhere"],
     ["P", "where the probe sees the concept"],
     ["B", "where I brush"],

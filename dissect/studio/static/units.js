@@ -26,7 +26,8 @@ export function makeUnitList(host, { tick, hover }) {
     spot.style.top = `${(Math.floor(at / width) / height) * 100}%`;
     spot.style.width = `${100 / width}%`;
     spot.style.height = `${100 / height}%`;
-    const image = element("img", { loading: "lazy", alt: "", className: "pixels", src: source(seed, index) });
+    const image = element("img", { loading: "lazy", fetchPriority: "low", alt: "", className: "pixels" });
+    image.src = source(seed, index);
     image.title = `seed ${seed}, index ${index}`;
     return element("span", { className: "top" }, image, spot);
   }
