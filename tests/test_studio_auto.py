@@ -14,7 +14,7 @@ from dissect.errors import DissectError
 from dissect.models import bundled_file, load
 from dissect.selection.stored import load_choices
 from dissect.studio import Explorer, Painter
-from dissect.studio.edits import Edit
+from dissect.studio.edits import Edit, steps
 from dissect.studio.explorer import nothing_chosen
 
 SENT = {**{key: GOOD[key] for key in ("model", "layer", "concept", "seed")}, "where": "auto"}
@@ -38,6 +38,18 @@ def test_the_page_is_told_what_auto_chose_and_draws_it(studio):
         with auto(study.probe).control(3).on(painter.model):
             wanted = painter.pixels(painter.latent(0, index))
         assert drawn == wanted.tobytes()
+
+
+def test_a_unit_keeps_the_dose_that_auto_chose_for_it(studio):
+    _, made, _ = studio
+    explorer = made.explorers["toy"]
+    study = explorer.study("layer8x8", "spot (given)")
+    chosen = auto(study.probe)
+    # Another order, and a unit beside them, which has the strength alone.
+    edit = Edit((0, 3, 2), strength=0.8, where="auto", threshold=0.2)
+    ((units, arguments),) = steps(study, chosen, explorer.units(study, edit.units), edit)
+    assert units.indices == (0, 3, 2)
+    assert arguments["strength"].tolist() == pytest.approx([0.96, 0.8, 0.4])
 
 
 def test_where_autos_gate_is_open_is_not_where_the_probe_sees_the_concept(studio):

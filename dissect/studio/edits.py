@@ -75,8 +75,12 @@ def steps(
 
 
 def _as_chosen(auto: Intervention, units: Units, edit: Edit) -> Intervention:
-    """What `auto` does, done to these units: its gate and its replacement."""
-    return replace(auto, units=units, strength=edit.strength, threshold=edit.threshold)
+    """What `auto` does, done to these units: its gate, and its dose of those that it chose."""
+    doses = None
+    if auto.doses is not None:
+        known = dict(zip(auto.units.indices, auto.doses, strict=True))
+        doses = tuple(known.get(unit, 1.0) for unit in units.indices)
+    return replace(auto, units=units, strength=edit.strength, threshold=edit.threshold, doses=doses)
 
 
 def _cells(numbers: tuple[int, ...], grid: tuple[int, int]) -> Tensor:

@@ -31,8 +31,8 @@ export function makeTaking({ study, first, change }) {
       $("top").max = top.length;
       $("auto").disabled = !auto.units;
       $("where-auto").hidden = !auto.units;
-      $("auto").title = auto.none ?? `What rule auto chose: ${auto.units.length} units, the cells where `
-        + `a probe of its own is above ${auto.threshold}, strength ${auto.strength}`;
+      $("auto").title = auto.none ?? `What rule auto chose: ${auto.units.length} units, each with a `
+        + `strength of its own, at the cells where a probe is above ${auto.threshold}`;
     },
   };
 }
