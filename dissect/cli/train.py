@@ -295,7 +295,9 @@ class _Run:
             output.wrote(path)
         rate = round(images_seen / elapsed, 1) if images_seen else 0.0
         newest = f"{out}/step-{state.step:07d}.safetensors"
-        output.wrote(f"{out}/samples-{state.step:07d}.png")
+        # Resumed with no step left, the run has drawn none.
+        if state.step > started_at:
+            output.wrote(f"{out}/samples-{state.step:07d}.png")
         summary = watcher.summary(state, len(opened))
         output.result(
             {"steps": state.step, "images_per_s": rate, "checkpoint": newest, **summary},
