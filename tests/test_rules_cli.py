@@ -111,7 +111,7 @@ def chosen(study, where):
     units = Units("layer8x8", (3, 0), 8, (), "spot", "auto", fingerprint(generator))
     outcome = Outcome(0.99, 0.0, 0.9, 0.98, 0.01, 100)
     edit = Intervention(units, strength=0.8, doses=(1.5, 0.5))
-    return Choice(where, edit, outcome, outcome, enough=True)
+    return Choice(where, edit, (), outcome, outcome, enough=True)
 
 
 def test_ablate_takes_what_auto_chose_before(capsys, study, tmp_path):
@@ -142,7 +142,7 @@ def test_a_choice_of_another_model_is_passed_over(capsys, study, tmp_path):
     outcome = choice.tested
     save_choices(
         tmp_path / "auto.json",
-        {"everywhere": Choice("everywhere", edit, outcome, outcome, True)},
+        {"everywhere": Choice("everywhere", edit, (), outcome, outcome, True)},
     )
     status, out, _ = run(capsys, "ablate", *common(study, tmp_path), "--n", "2")
     assert status == 0

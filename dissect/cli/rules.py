@@ -90,7 +90,7 @@ def rules(
         study = _open(model, concept, layer, boxes, labels, label_samples, segmenter, device)
         advance(1)
         from dissect.comparison import fresh_latents
-        from dissect.selection.curves import advantages, curve_sizes, measure_rules
+        from dissect.selection.curves import advantages, at_sizes, measure_rules
         from dissect.selection.rules import Scorer, scoring_steps
 
         generator, probe = study.generator, study.probe
@@ -107,18 +107,16 @@ def rules(
             generator, layer, concept, probe, lambda: eyes, choose_n, lambda k, w: advance(k, w)
         )
         rankings = {name: scorer.ranking(name) for name in _RANKED}
-    edits: dict[tuple[str, str], Intervention] = {}
+    edits: dict[tuple[str, str], Intervention | Sequence[Intervention]] = {}
     own: dict[tuple[str, str], int] = {}
     for where, gate in (("everywhere", None), ("probe", probe)):
         edit = choices[where].intervention
-        edits["auto", where], own["auto", where] = edit, len(edit.units)
+        edits["auto", where] = [*choices[where].fewer, edit]
+        own["auto", where] = len(edit.units)
         edits |= _edits(rankings, where, gate)
         own["positive", where] = len(rankings["positive"])
         edits[_RANDOM, where] = _shuffled(edit, seed)
-    trials = sum(
-        len(curve_sizes(len(edit.units), [own.get(name, len(edit.units))]))
-        for name, edit in edits.items()
-    )
+    trials = sum(len(at_sizes(edit, own.get(name))) for name, edit in edits.items())
     with progress_bar("measuring", n * (1 + trials)) as advance:
         curves = measure_rules(generator, edits, own, z, eyes, concept, watch=advance)
     with progress_bar("summing up", 2) as advance:

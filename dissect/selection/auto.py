@@ -32,11 +32,11 @@ __all__ = ["Choice", "Goal", "Search", "choose_edit", "search_steps"]
 
 Watch = Callable[[int, str], None]
 
-# What doses are learned by. A change of 0.1 outside costs as much as all of the concept that is
-# left; so does a fortieth of the pixels that change to or from a class that is to be kept.
+# What doses are learned by. A change of 0.12 outside costs as much as all of the concept that is
+# left; so does one pixel in 90 that changes to or from a class that is to be kept.
 _LESSON = Lesson(
-    elsewhere=10.0,
-    outlines=40.0,
+    elsewhere=8.0,
+    outlines=90.0,
     square=0.0,
     few=0.1,
     log=True,
@@ -46,9 +46,9 @@ _LESSON = Lesson(
     batch=32,
     rate=0.03,
 )
-_AGAIN = 300  # steps after each cut
+_AGAIN = 250  # steps after each cut
 # Strengths that are tried around that of the learned doses.
-_FACTORS = (0.8, 0.9, 1.1, 1.2)
+_FACTORS = (0.8, 0.9, 0.95, 1.05, 1.1, 1.2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +58,8 @@ class Choice:
     Attributes:
         where: the name of its gate; `everywhere` for none.
         intervention: units, their doses, strength, gate and threshold.
+        fewer: edits of fewer and fewer units, with doses learned for them: of each number the one
+            whose change elsewhere is least for what it removes. They are not enough.
         tried: what it did on the latents it was chosen on; flattering.
         tested: what it did on others.
         enough: whether it reached the goal there.
@@ -65,6 +67,7 @@ class Choice:
 
     where: str
     intervention: Intervention
+    fewer: tuple[Intervention, ...]
     tried: Outcome
     tested: Outcome
     enough: bool
@@ -83,7 +86,7 @@ class Search:
     """
 
     n: int = 1_000
-    sizes: tuple[float, ...] = (0.5, 0.35, 0.25, 0.16, 0.1)
+    sizes: tuple[float, ...] = (1.0, 0.7, 0.5, 0.35, 0.25, 0.16, 0.1, 0.06, 0.03, 0.015)
     thresholds: tuple[float, ...] = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)
     finalists: int = 3
     seed: int = 0
@@ -137,10 +140,21 @@ def choose_edit(
                 edit = Intervention(units, gates[name], middle, doses=doses)
                 trials.append(_tried(samples, name, edit, goal))
                 watch(1, "choosing")
-    for one in wanted.sorted(trials)[: search.finalists]:
+    learned = tuple(trials)
+    for one in wanted.sorted(learned)[: search.finalists]:
         trials += _closer(samples, one, wanted, search)
         watch(1, "looking closer")
-    return _tested(model, samples, wanted.sorted(trials)[: search.finalists], goal, search, watch)
+    finalists = wanted.sorted(trials)[: search.finalists]
+    chosen, last = _tested(model, samples, finalists, goal, search, watch)
+    smaller = [
+        one
+        for one in learned
+        if one.where == last.where and len(one.edit.units) < len(last.edit.units)
+    ]
+    fewer = tuple(_gentlest(samples, one, goal, search) for one in smaller)
+    watch(1, "fewer units")
+    enough = goal.shortfall(last.outcome) == 0
+    return Choice(last.where, last.edit, fewer, chosen.outcome, last.outcome, enough)
 
 
 def search_steps(gates: Mapping[str, Probe | None], search: Search | None = None) -> int:
@@ -148,7 +162,7 @@ def search_steps(gates: Mapping[str, Probe | None], search: Search | None = None
     search = search or Search()
     groups = len({probe is None for probe in gates.values()})
     learning = groups * (_LESSON.steps + len(search.sizes) * _AGAIN)
-    return 1 + learning + len(gates) * len(search.sizes) + 2 * search.finalists
+    return 2 + learning + len(gates) * len(search.sizes) + 2 * search.finalists
 
 
 def _alike(shares: Mapping[str, Tensor | None]) -> Iterator[list[str]]:
@@ -207,20 +221,28 @@ def _tried(
 
 def _closer(samples: Samples, first: Trial, goal: Goal, search: Search) -> list[Trial]:
     """Trials of the same units at other thresholds, then at other strengths."""
+    found = _at_thresholds(samples, first, goal, search)
+    best = goal.sorted([first, *found])[0].edit
+    return found + [_tried(samples, first.where, best.at(factor), goal) for factor in _FACTORS]
 
-    def tried(edit: Intervention) -> Trial:
-        return _tried(samples, first.where, edit, goal)
 
-    found = [first]
-    if first.edit.gate is not None:
-        found += [
-            tried(replace(first.edit, threshold=threshold))
-            for threshold in search.thresholds
-            if threshold != first.edit.threshold
-        ]
-    best = goal.sorted(found)[0].edit
-    found += [tried(best.at(factor)) for factor in _FACTORS]
-    return found[1:]
+def _gentlest(samples: Samples, first: Trial, goal: Goal, search: Search) -> Intervention:
+    """The edit at the threshold at which it changes least elsewhere for what it removes."""
+    found = [first, *_at_thresholds(samples, first, goal, search)]
+    return min(
+        found, key=lambda one: one.outcome.outside_change / max(one.outcome.removed, 1e-6)
+    ).edit
+
+
+def _at_thresholds(samples: Samples, first: Trial, goal: Goal, search: Search) -> list[Trial]:
+    """Trials of the same edit at every other threshold of its gate."""
+    if first.edit.gate is None:
+        return []
+    return [
+        _tried(samples, first.where, replace(first.edit, threshold=threshold), goal)
+        for threshold in search.thresholds
+        if threshold != first.edit.threshold
+    ]
 
 
 def _tested(
@@ -230,8 +252,11 @@ def _tested(
     goal: Goal,
     search: Search,
     watch: Watch,
-) -> Choice:
-    """The first of the finalists that is enough on other latents; else the one that is closest."""
+) -> tuple[Trial, Trial]:
+    """The first of the finalists that is enough on other latents, else the one that is closest.
+
+    As it was tried, and as it was tested.
+    """
     others = sampled(
         model,
         samples.layer,
@@ -248,11 +273,4 @@ def _tested(
         if goal.shortfall(tested[-1].outcome) == 0:
             break
     last = min(tested, key=lambda one: goal.shortfall(one.outcome))
-    first = finalists[tested.index(last)]
-    return Choice(
-        last.where,
-        last.edit,
-        first.outcome,
-        last.outcome,
-        goal.shortfall(last.outcome) == 0,
-    )
+    return finalists[tested.index(last)], last
