@@ -146,6 +146,15 @@ class World:
         own = {name: value.device for name, value in state.items()}
         return {name: value.to(own.get(name, "cpu")) for name, value in _unpacked(data).items()}
 
+    def gathered(self, state: State) -> State:
+        """The tensors of all processes together, in all of them; no name stands for two."""
+        if self.size == 1:
+            return state
+        whole = dict(state)
+        for other in self.collected(state):
+            whole |= other
+        return self.told(whole)
+
     def merged(self, statistic: _Statistic) -> _Statistic:
         """What all the processes' statistics come to together; `statistic` is used up."""
         if self.size == 1:
