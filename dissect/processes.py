@@ -186,7 +186,8 @@ class World:
     def is_broken_by(self, error: Exception) -> bool:
         """Whether `error` says that another process does not answer any more."""
         words = str(error).lower()
-        return self.size > 1 and ("gloo" in words or "nccl" in words or "connection" in words)
+        told = any(name in words for name in ("gloo", "nccl", "connection"))
+        return self.size > 1 and (isinstance(error, dist.DistError) or told)
 
 
 @contextmanager
@@ -226,7 +227,8 @@ def joined(
     except RuntimeError as error:
         if not world.is_broken_by(error):
             raise
-        raise DissectError(f"another process was lost: {error}") from error
+        reason = str(error).partition("\n")[0]  # what follows is a stack of C++
+        raise DissectError(f"another process was lost: {reason}") from error
     finally:
         dist.destroy_process_group()
 

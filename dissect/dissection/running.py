@@ -32,7 +32,7 @@ _FIRST = (127 + _LEAST) << _MANTISSA
 _BINS_PER_SIGN = (_MOST - _LEAST) << _MANTISSA
 
 # What the digits of a sum count, the first of them all that is above.
-_PLACES = (2.0**32, 1.0, 2.0**-32, 2.0**-64)
+_PLACES = (2.0**32, 1.0, 2.0**-32, 2.0**-64, 2.0**-96)
 _LARGEST = 2.0**94
 
 
@@ -192,7 +192,7 @@ class RunningTopK:
 class RunningMoments:
     """Mean and standard deviation of every column, from sums in float64.
 
-    What each `add` comes to is kept in whole multiples of 2 to the -64th: these add up without
+    What each `add` comes to is kept in whole multiples of 2 to the -96th: these add up without
     rounding, so that neither the order nor merging changes a result by a bit. The sizes of the
     parts change it by no more than the rounding of a sum.
 
@@ -220,7 +220,7 @@ class RunningMoments:
             raise DissectError("a value is not finite, or too large: no moments are kept of such")
         self._count += values.shape[1]
         for digits, place in zip(self._sums, _PLACES, strict=True):
-            digit = (rest / place).floor()
+            digit = (rest / place).trunc()  # not floor: what is left would be rounded
             digits += digit.long()
             rest -= digit * place
 
