@@ -230,7 +230,7 @@ class RunningMoments:
         Raises:
             DissectError: another number of columns.
         """
-        _check_columns(other._sums[0, 0, :, None], self._sums.shape[2])
+        _check_columns(other._sums[0].T, self._sums.shape[2])
         self._count += other._count
         self._sums += other._sums.to(self._sums.device)
 
