@@ -22,9 +22,10 @@ from dissect.errors import DissectError
 from dissect.figures.grid import image_grid
 from dissect.files import save_image, write_bytes
 from dissect.latents import latents
+from dissect.processes import World
 from dissect.training.average import recalibrate
 from dissect.training.device import keep_freed_memory
-from dissect.training.distributed import World, synchronized
+from dissect.training.distributed import synchronized
 from dissect.training.state import TrainState, checkpoint_path, clear_litter, save_state
 from dissect.training.step import Players, train_step
 from dissect.training.stopping import stop_requests

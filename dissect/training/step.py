@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, softplus
 
+from dissect.processes import World
 from dissect.training.average import update_average
 from dissect.training.device import autocast_dtype
 from dissect.training.diffaugment import augment, augmentations
-from dissect.training.distributed import Forward, World, shared_forward
+from dissect.training.distributed import Forward, shared_forward
 from dissect.training.fast import fast_forward
 from dissect.training.rotations import turned
 from dissect.training.state import TrainState
