@@ -33,7 +33,7 @@ def test_a_box_that_is_drawn_is_in_the_file_and_there_again_after_a_reload(open_
     page.reload()
     page.wait_for_selector("body[data-ready]")
     assert page.locator("#stage .box").count() == 1
-    assert page.locator("#progress").inner_text() == "1 of 12 looked at, 1 boxes of spot"
+    assert page.locator("#progress").inner_text() == "1 of 12 looked at, 1 box of spot"
 
 
 def test_boxes_are_moved_resized_and_deleted_by_hand_and_by_keys(open_page, tmp_path):
@@ -147,3 +147,24 @@ def test_the_contact_sheet_shows_every_picture_and_opens_one(open_page):
     assert page.locator(".thumb").first.get_attribute("aria-label") == "Picture 1, 1 box"
     page.locator(".thumb").nth(5).click()
     assert page.locator("#place").input_value() == "6"
+
+
+def test_a_second_pass_that_cannot_be_read_is_told_and_the_first_stays(open_page, tmp_path):
+    (tmp_path / "boxes" / "passes").mkdir(parents=True)
+    (tmp_path / "boxes" / "passes" / "spot-second.json").write_text("{")
+    page = open_page("#annotate")
+    page.locator("#second").click()
+    page.wait_for_selector(".notice")
+    assert "spot-second.json" in page.locator(".notice").inner_text()
+    assert not page.locator("#second").is_checked()
+    drag(page, (4, 4), (12, 12))
+    saved(page)
+    assert boxes(tmp_path)[0] == (Box(4, 4, 8, 8),)
+
+
+def test_coming_back_to_the_room_goes_on_with_the_same_pass(open_page):
+    page = open_page("#annotate")
+    page.locator("#second").check()
+    page.get_by_role("button", name="Explore").click()
+    page.get_by_role("button", name="Annotate").click()
+    assert page.locator("#second").is_checked()

@@ -116,14 +116,17 @@ def test_the_masks_of_all_classes_come_with_their_names(open_page):
     until(page, "!location.hash.includes('mask')")
 
 
-def test_an_address_that_was_garbled_opens_what_there_is(open_page):
+def test_an_address_that_was_garbled_opens_what_there_is_and_says_what_is_not(open_page):
     garbled = (
         "#explore?layer=bogus&concept=no&seed=-4&index=99999999999&units=zz&where=no&strength=x"
     )
     page = open_page(garbled)
     until(page, "location.hash.includes('layer=layer8x8')")
     assert "seed=0&index=999999&" in page.evaluate("location.hash")
-    assert page.locator(".notice").count() == 0
+    assert [notice.split("\n")[0] for notice in page.locator(".notice").all_inner_texts()] == [
+        "There is no layer \u201cbogus\u201d here; layer8x8 is shown.",
+        "There is no concept \u201cno\u201d here; spot (given) is shown.",
+    ]
 
 
 def test_a_slide_is_one_step_to_undo(open_page):
@@ -141,3 +144,30 @@ def test_a_slide_is_one_step_to_undo(open_page):
     assert page.locator("#strength-value").inner_text() == "0.20"
     page.locator("#undo-edit").click()
     assert page.locator("#strength-value").inner_text() == "1.00"
+
+
+def test_the_list_of_units_is_one_stop_of_the_tab_key_and_arrows_lead_on(open_page):
+    page = open_page("#explore?seed=0&index=3&units=1")
+    page.locator("#none").focus()
+    focused = "document.activeElement.getAttribute('aria-label')"
+    page.keyboard.press("Tab")
+    first = page.locator(".unit input").first.get_attribute("aria-label")
+    assert page.evaluate(focused) == first
+    page.keyboard.press("ArrowDown")
+    second = page.locator(".unit input").nth(1).get_attribute("aria-label")
+    assert page.evaluate(focused) == second
+    assert page.locator(".pane figcaption").first.inner_text().startswith("Before\nunit")
+    page.keyboard.press("Space")
+    until(page, "document.getElementById('chosen').textContent === '2 of 4'")
+    page.keyboard.press("Tab")
+    assert page.evaluate(focused) == "Previous sample"
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate(focused) == second
+
+
+def test_pictures_take_the_keys_only_while_one_brushes(open_page):
+    page = open_page("#explore?seed=0&index=3&units=1")
+    view = page.locator(".pane .view").first
+    assert (view.get_attribute("role"), view.get_attribute("tabindex")) == ("img", None)
+    page.keyboard.press("b")
+    assert (view.get_attribute("role"), view.get_attribute("tabindex")) == ("application", "0")

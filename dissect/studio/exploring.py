@@ -215,7 +215,7 @@ def _ends(direction: Direction) -> list[str]:
     ends = direction.about.get("ends")
     if isinstance(ends, Mapping) and len(ends) == 2 and set(ends) != {"low", "high"}:
         return [str(name) for name in ends]
-    return [f"less {direction.attribute}", f"more {direction.attribute}"]
+    return ["less", "more"]
 
 
 def _wanted(sent: Record) -> Edit:

@@ -128,6 +128,7 @@ export function makeComparison(room, { drawn, masked, brush, key }) {
       panes.control.node.hidden = !$("control").checked;
       $("panes").classList.toggle("brushing", brushing);
       for (const pane of [panes.before, panes.after]) {
+        pane.brushing(brushing);
         pane.brushed(brushing ? cells : new Map(), brushing ? cursor : null);
       }
     },

@@ -1,7 +1,7 @@
 // The room in which units are switched off, and brushed with.
 
 import { get } from "./api.js";
-import { $, notice, onSlide, options, saved } from "./dom.js";
+import { $, boxesTold, notice, onSlide, options, saved } from "./dom.js";
 import { makeBrushing } from "./brushing.js";
 import { makeComparison } from "./comparison.js";
 import { copyEdit, editBody, editFrom, editWords, freshEdit, nearestSample } from "./edit.js";
@@ -135,6 +135,7 @@ export function exploreRoom(models, remember) {
     const wanted = [words.get("layer"), "layer8x8", about.layers[0]];
     $("layer").value = wanted.find((name) => about.layers.includes(name));
     if (words.get("concept") in about.concepts) $("concept").value = words.get("concept");
+    tellAbsent(words);
     nameConcept();
     const none = !Object.keys(about.concepts).length;
     const advice = "draw some under Annotate, which shows the first model’s samples.";
@@ -142,9 +143,19 @@ export function exploreRoom(models, remember) {
     return !none;
   }
 
+  /** Say what the address asks for and is not here. */
+  function tellAbsent(words) {
+    const here = { model: models, layer: about.layers, concept: Object.keys(about.concepts) };
+    for (const [what, names] of Object.entries(here)) {
+      const asked = words.get(what);
+      if (asked === null || names.includes(asked) || !names.length) continue;
+      notice(`There is no ${what} “${asked}” here; ${$(what).value} is shown.`, { id: what });
+    }
+  }
+
   function listConcepts() {
     const counted = Object.entries(about.concepts);
-    options($("concept"), counted.map(([name, boxes]) => [name, `${name}: ${boxes} boxes`]));
+    options($("concept"), counted.map(([name, boxes]) => [name, `${name}: ${boxesTold(boxes)}`]));
   }
 
   /** Boxes may have been drawn since the room was left. */
