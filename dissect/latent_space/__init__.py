@@ -16,16 +16,26 @@ from dissect.latent_space.exemplars import (
     parse_conditions,
 )
 from dissect.latent_space.expression import Term, parse_expression
+from dissect.latent_space.finding import METHODS, find_directions, listed_direction
 from dissect.latent_space.paths import Path, StepSizes, between, step_sizes, walk_rows
-from dissect.latent_space.reading import draw, read, reader_for, segment_reader, source_of
+from dissect.latent_space.reading import Samples, draw, read, reader_for, segment_reader, source_of
 from dissect.latent_space.steering import steered
-from dissect.latent_space.turning import TurnScore, calibrated, random_like, read_rows, scored
+from dissect.latent_space.turning import (
+    TurnScore,
+    calibrated,
+    judged,
+    random_like,
+    read_rows,
+    scored,
+)
 
 __all__ = [
+    "METHODS",
     "Condition",
     "Direction",
     "Exemplars",
     "Path",
+    "Samples",
     "StepSizes",
     "Term",
     "TrialScore",
@@ -36,9 +46,12 @@ __all__ = [
     "combined",
     "draw",
     "ends",
+    "find_directions",
     "from_components",
     "from_exemplars",
     "from_regression",
+    "judged",
+    "listed_direction",
     "measured",
     "meeting",
     "neighbours",

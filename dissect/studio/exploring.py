@@ -11,7 +11,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from dissect.errors import DissectError
-from dissect.latent_space import Direction
 from dissect.records import Record
 from dissect.studio.explorer import Edit, Edited, Explorer, Study, Where
 from dissect.studio.messages import Asked, checked_whole, get, picture, post
@@ -42,7 +41,7 @@ def exploring_routes(explorers: Mapping[str, Explorer]) -> list[Route]:
             "height": height,
             "classes": None if segmenter is None else list(segmenter.classes),
             "directions": [
-                {"name": name, "attribute": one.attribute, "ends": _ends(one)}
+                {"name": name, "attribute": one.attribute, "ends": list(one.end_names)}
                 for name, one in explorer.directions.items()
             ],
         }
@@ -192,14 +191,6 @@ def _stop(value: Any) -> Stop:
             f"a stop is a share from 0 to 1, and moved by at most {_FURTHEST:g} along a direction"
         )
     return Stop(share, moved)
-
-
-def _ends(direction: Direction) -> list[str]:
-    """What lies at the two ends of a direction's axis."""
-    ends = direction.about.get("ends")
-    if isinstance(ends, Mapping) and len(ends) == 2 and set(ends) != {"low", "high"}:
-        return [str(name) for name in ends]
-    return [f"less {direction.attribute}", f"more {direction.attribute}"]
 
 
 def _wanted(sent: Record) -> Edit:
