@@ -1,6 +1,14 @@
 """Walks, vector arithmetic and directions in the latent space of a generator."""
 
-from dissect.latent_space.arithmetic import TrialScore, combined, measured, neighbours, pixel_sum
+from dissect.latent_space.arithmetic import (
+    Shown,
+    TrialScore,
+    combined,
+    measured,
+    neighbours,
+    pixel_sum,
+    random_sum,
+)
 from dissect.latent_space.directions import (
     Direction,
     from_components,
@@ -36,6 +44,7 @@ __all__ = [
     "Exemplars",
     "Path",
     "Samples",
+    "Shown",
     "StepSizes",
     "Term",
     "TrialScore",
@@ -59,6 +68,7 @@ __all__ = [
     "parse_expression",
     "pixel_sum",
     "random_like",
+    "random_sum",
     "read",
     "read_rows",
     "reader_for",
