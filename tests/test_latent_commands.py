@@ -259,3 +259,13 @@ def test_attributes_of_samples_are_listed(capsys, model, tmp_path):
     listed = json.loads((tmp_path / "attributes.json").read_text())["attributes"]
     assert len(listed["yaw"]) == 12
     assert Image.open(tmp_path / "contact.png").height > 2 * 128
+
+
+def test_what_bedrooms_show_is_listed_and_checked(capsys, model, tmp_path):
+    words = ("attributes", "--model", model, "--reader", "bedrooms")
+    result = said(capsys, *words, "--n", "5", "--out", str(tmp_path))
+    assert {"window", "window_side"} <= set(result["names"])
+    checked = json.loads(run(capsys, *words, "--held-out", "10", "--json")[1])
+    assert checked["n"] == 10
+    assert checked["mean_error"]["window"] < 0.05
+    assert "nothing reads" in refused(capsys, "attributes", "--model", model, "--reader", "none")

@@ -26,7 +26,8 @@ from dissect.latent_space.exemplars import (
 from dissect.latent_space.expression import Term, parse_expression
 from dissect.latent_space.finding import METHODS, find_directions, listed_direction
 from dissect.latent_space.paths import Path, StepSizes, between, step_sizes, walk_rows
-from dissect.latent_space.reading import Samples, draw, read, reader_for, segment_reader, source_of
+from dissect.latent_space.reading import Samples, draw, read, reader_for, source_of
+from dissect.latent_space.rooms import held_out_rooms, segment_reader
 from dissect.latent_space.steering import steered
 from dissect.latent_space.turning import (
     TurnScore,
@@ -59,6 +60,7 @@ __all__ = [
     "from_components",
     "from_exemplars",
     "from_regression",
+    "held_out_rooms",
     "judged",
     "listed_direction",
     "measured",

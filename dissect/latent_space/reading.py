@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from dissect.attributes import AttributeReader, load_attributes
 from dissect.errors import DissectError
 from dissect.latent_space.exemplars import Condition, meeting
+from dissect.latent_space.rooms import segment_reader
 from dissect.models import bundled, bundled_file, latents_for, load_checkpoint
-from dissect.segment import Segmenter, open_segmenter
+from dissect.segment import open_segmenter
 
-__all__ = ["Samples", "draw", "read", "reader_for", "segment_reader", "source_of"]
+__all__ = ["Samples", "draw", "read", "reader_for", "source_of"]
 
 _BATCH = 100
 _LOOKED_THROUGH = 100  # latents for each that is wanted
-_SPECK = 0.01  # share of the pixels below which a side counts for less than half
 
 
 def draw(generator: nn.Module, z: Tensor) -> Tensor:
@@ -110,31 +110,3 @@ def reader_for(
     if kind == "bedrooms":
         return segment_reader(open_segmenter(network, device=device))
     raise DissectError(f"unknown reader {kind!r}: use auto, faces, bedrooms or none")
-
-
-def segment_reader(segmenter: Segmenter) -> AttributeReader:
-    """Attributes of segmented images: each class's share of the pixels, and how far to a side.
-
-    `window` is the share, 0 to 1. `window_side` is the mean horizontal position of the pixels, -1
-    at the left edge and 1 at the right, drawn towards 0 where they are few: 0 where there is none,
-    so that what fades away leaves the scale without a jump.
-
-    Slopes are those of the same sums over the segmenter's probabilities, where it has any.
-    """
-    count = len(segmenter.classes)
-    names = (*segmenter.classes, *(f"{name}_side" for name in segmenter.classes))
-
-    def seen(images: Tensor) -> Tensor:
-        labels = segmenter.labels(images)
-        return _amounts(torch.stack([(labels == k).float() for k in range(count)], 1))
-
-    probability = segmenter.probability
-    slopes = None if probability is None else lambda images: _amounts(probability(images))
-    return AttributeReader(names, seen, segmenter.features, slopes_through=slopes)
-
-
-def _amounts(masks: Tensor) -> Tensor:
-    """Shares and sides (N, 2 K) of masks (N, K, H, W)."""
-    shares = masks.mean((2, 3))
-    across = torch.linspace(-1, 1, masks.shape[3]).to(masks)
-    return torch.cat([shares, (masks.mean(2) * across).mean(2) / (shares + _SPECK)], 1)
