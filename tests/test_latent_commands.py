@@ -192,8 +192,11 @@ def test_turn_along_paths_of_their_own(capsys, model, tmp_path):
 def test_turn_among_those_that_meet_conditions(capsys, model, tmp_path):
     words = ("turn", "skin_light", "--model", model, *TURN, "--method", "regression")
     everyone = said(capsys, *words, "--out", str(tmp_path / "a"))
-    some = said(capsys, *words, "--only", "smile>0.2", "--out", str(tmp_path / "b"))
-    assert some["only"] == "smile>0.2"
+    said(capsys, "attributes", "--model", model, "--out", str(tmp_path))
+    smiles = json.loads((tmp_path / "attributes.json").read_text())["attributes"]["smile"]
+    half = f"smile>{sorted(smiles)[50]:.4f}"
+    some = said(capsys, *words, "--only", half, "--out", str(tmp_path / "b"))
+    assert some["only"] == half
     assert some["directions"][0]["reach"] != everyone["directions"][0]["reach"]
     loose = said(capsys, *words, "--only", "smile>-9", "--out", str(tmp_path / "c"))
     assert loose["directions"] == everyone["directions"]
