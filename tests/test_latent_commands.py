@@ -110,8 +110,21 @@ def test_arithmetic_by_attributes_with_trials(capsys, model, tmp_path):
     )
     assert [trial["exemplars"] for trial in result["trials"]] == [1, 3, 5, 10]
     for trial in result["trials"]:
-        assert trial["wanted"] == 1
-        assert trial["both"] == trial["ordinary"]
+        assert trial["latent"]["wanted"] == trial["random"]["wanted"] == 1
+        assert trial["pixels"]["both"] == trial["pixels"]["ordinary"]
+    assert result["shown"]["latent"]["wanted"] == 1
+
+
+def test_a_sum_says_what_it_and_its_neighbours_show(capsys, model, tmp_path):
+    listed = exemplars(model, tmp_path / "e.json")
+    words = ("arithmetic", "one - two + three", "--model", model, "--exemplars", listed)
+    status, out, err = run(capsys, *words, "--want", "yaw<-900", "--out", tmp_path)
+    assert status == 0
+    assert "random latents as far from 'three'" in out + err
+    shown = json.loads((tmp_path / "arithmetic.json").read_text())["shown"]
+    for name in ("latent", "pixels", "random"):
+        assert shown[name]["wanted"] == shown[name]["both"] == 0
+        assert 0 <= shown[name]["ordinary"] <= 1
 
 
 @pytest.mark.parametrize(
@@ -147,7 +160,7 @@ TURN = ("--among", "300", "--measured", "10", "--rows", "2")
 def test_turn_by_every_method(capsys, model, tmp_path):
     result = said(capsys, "turn", "skin_light", "--model", model, *TURN, "--out", str(tmp_path))
     found = result["directions"]
-    methods = ["exemplars", "regression", "held", "components", "steered"]
+    methods = ["exemplars", "regression", "held", "components"]
     assert [row["method"] for row in found] == methods
     for row in found:
         assert 0 <= row["r_squared"] <= 1
@@ -166,6 +179,29 @@ def test_turn_by_every_method(capsys, model, tmp_path):
     assert Image.open(tmp_path / "turn-skin_light-held.png").width > 11 * 128
 
 
+def test_turn_along_paths_of_their_own(capsys, model, tmp_path):
+    words = ("turn", "skin_light", "--model", model, *TURN, "--method", "steered")
+    result = said(capsys, *words, "--out", str(tmp_path))
+    (row,) = result["directions"]
+    assert row["method"] == "steered"
+    assert row["reach"] > 0
+    assert Image.open(tmp_path / "turn-skin_light-steered.png").width > 11 * 128
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_turn_among_those_that_meet_conditions(capsys, model, tmp_path):
+    words = ("turn", "skin_light", "--model", model, *TURN, "--method", "regression")
+    everyone = said(capsys, *words, "--out", str(tmp_path / "a"))
+    said(capsys, "attributes", "--model", model, "--out", str(tmp_path))
+    smiles = json.loads((tmp_path / "attributes.json").read_text())["attributes"]["smile"]
+    half = f"smile>{sorted(smiles)[50]:.4f}"
+    some = said(capsys, *words, "--only", half, "--out", str(tmp_path / "b"))
+    assert some["only"] == half
+    assert some["directions"][0]["reach"] != everyone["directions"][0]["reach"]
+    loose = said(capsys, *words, "--only", "smile>-9", "--out", str(tmp_path / "c"))
+    assert loose["directions"] == everyone["directions"]
+
+
 def test_another_network_can_judge(capsys, model, tmp_path):
     network = AttributeNetwork(ATTRIBUTES).eval()
     path = save_attributes(tmp_path / "judge.safetensors", network, card={})
@@ -175,7 +211,6 @@ def test_another_network_can_judge(capsys, model, tmp_path):
     assert plain["directions"][0]["reach"] != judged["directions"][0]["reach"]
     vectors = [Direction.load(tmp_path / run / "turn-yaw-held.json").vector for run in "ab"]
     assert torch.equal(*vectors)
-    assert "no such attribute network" in refused(capsys, *words, "--judge", "none")
 
 
 def test_turn_between_ends_picked_by_eye_needs_no_reader(capsys, model, tmp_path):
@@ -187,6 +222,12 @@ def test_turn_between_ends_picked_by_eye_needs_no_reader(capsys, model, tmp_path
     )
     assert result["n"] == 0
     assert [row["method"] for row in result["directions"]] == ["exemplars"]
+    line = refused(
+        capsys,
+        *("turn", "side", "--model", model, "--exemplars", listed, "--reader", "none"),
+        *("--only", "yaw>1"),
+    )
+    assert "need a reader" in line
 
 
 @pytest.mark.parametrize(
@@ -197,7 +238,11 @@ def test_turn_between_ends_picked_by_eye_needs_no_reader(capsys, model, tmp_path
         (("yaw", "--reader", "none"), "pick both ends by eye"),
         (("yaw", "--direction", "none.json"), "no such file"),
         (("yaw", "--method", "steered", "--length", "2"), "a path of its own"),
-        (("bed", "--reader", "bedrooms", "--method", "steered", *TURN), "no slopes"),
+        (("yaw", "--only", "smyle>1"), "unknown attribute 'smyle'"),
+        (("yaw", "--only", "smile>99", "--among", "20"), "fewer than one sample in 100"),
+        (("side/way",), "use letters and digits"),
+        (("yaw", "--judge", "none"), "no such attribute network"),
+        (("bed", "--reader", "bedrooms", "--judge", "none"), "no such segmenter"),
     ],
 )
 def test_a_mistake_in_turn_is_one_line(capsys, model, words, line):
@@ -217,3 +262,13 @@ def test_attributes_of_samples_are_listed(capsys, model, tmp_path):
     listed = json.loads((tmp_path / "attributes.json").read_text())["attributes"]
     assert len(listed["yaw"]) == 12
     assert Image.open(tmp_path / "contact.png").height > 2 * 128
+
+
+def test_what_bedrooms_show_is_listed_and_checked(capsys, model, tmp_path):
+    words = ("attributes", "--model", model, "--reader", "bedrooms")
+    result = said(capsys, *words, "--n", "5", "--out", str(tmp_path))
+    assert {"window", "window_side"} <= set(result["names"])
+    checked = json.loads(run(capsys, *words, "--held-out", "10", "--json")[1])
+    assert checked["n"] == 10
+    assert checked["mean_error"]["window"] < 0.05
+    assert "nothing reads" in refused(capsys, "attributes", "--model", model, "--reader", "none")

@@ -1,5 +1,6 @@
 """How far an attribute reader can be trusted: its error on renders that it has not seen."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +14,13 @@ __all__ = ["HeldOut", "held_out", "r_squared"]
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The error of a reader on faces whose attributes are known.
+    """The error of a reader on renders whose attributes are known.
 
     Attributes:
         names: the attributes.
         r_squared: the share of an attribute's variance that the reader tells, at most 1.
         mean_error: mean absolute error, in the attribute's unit.
-        n: how many faces.
+        n: how many renders.
         seed: their series.
     """
 
@@ -28,6 +29,23 @@ class HeldOut:
     mean_error: tuple[float, ...]
     n: int
     seed: int
+
+    @classmethod
+    def of(
+        cls,
+        names: Sequence[str],
+        true: NDArray[np.floating],
+        predicted: NDArray[np.floating],
+        seed: int,
+    ) -> "HeldOut":
+        """The error of attributes (N, A) read from renders of series `seed`."""
+        return cls(
+            names=tuple(names),
+            r_squared=tuple(r_squared(true, predicted).tolist()),
+            mean_error=tuple(np.abs(true - predicted).mean(0).tolist()),
+            n=len(true),
+            seed=seed,
+        )
 
 
 def held_out(reader: AttributeReader, *, n: int = 1_000, seed: int = 1) -> HeldOut:
@@ -44,13 +62,7 @@ def held_out(reader: AttributeReader, *, n: int = 1_000, seed: int = 1) -> HeldO
     images = np.stack([faces.render(index, seed, size)[0] for index in range(n)])
     predicted = reader.read(to_tensor(images)).numpy()
     true = faces.attributes(range(n), seed)
-    return HeldOut(
-        names=tuple(reader.names),
-        r_squared=tuple(r_squared(true, predicted).tolist()),
-        mean_error=tuple(np.abs(true - predicted).mean(0).tolist()),
-        n=n,
-        seed=seed,
-    )
+    return HeldOut.of(reader.names, true, predicted, seed)
 
 
 def r_squared(true: NDArray[np.floating], predicted: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -33,8 +33,8 @@ class AttributeReader:
         read: images (N, 3, H, W) in [-1, 1] to attributes (N, len(names)), float32.
         features: images to (N, F), a space in which images are compared; None where there is none.
         image_size: side of the images that it reads; None takes any.
-        slopes_through: what `read` computes, as a function that can be differentiated; None where
-            it cannot.
+        slopes_through: what `read` computes, or comes near to, as a function that can be
+            differentiated; None where there is none.
     """
 
     names: tuple[str, ...]

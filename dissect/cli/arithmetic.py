@@ -14,14 +14,15 @@ from dissect.errors import DissectError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from dissect.attributes import AttributeReader
+    from dissect.attributes import AttributeReader, Realism
     from dissect.figures.latent_space import Column
-    from dissect.latent_space import Condition, Term, TrialScore
+    from dissect.latent_space import Condition, Shown, Term, TrialScore
 
 __all__ = ["arithmetic"]
 
 _ORDINARY = 4_000  # samples that say what is ordinary
 _SHOWN = 5  # exemplars in the figure
+_RANDOM = 100  # latents of the control
 
 
 def arithmetic(
@@ -76,19 +77,23 @@ def arithmetic(
     """Add and subtract concepts in latent space, and beside it in pixel space (section 6.3.2)."""
     import torch
 
+    from dissect.attributes import Realism
     from dissect.data import to_images
     from dissect.figures.latent_space import arithmetic_figure
     from dissect.files import save_image, write_json
     from dissect.latent_space import (
+        Shown,
+        TrialScore,
         combined,
         draw,
         neighbours,
         parse_conditions,
         parse_expression,
         pixel_sum,
+        random_sum,
         reader_for,
     )
-    from dissect.models import load, resolve_device
+    from dissect.models import latents_for, load, resolve_device
 
     output = Output(as_json=as_json)
     terms = parse_expression(expression)
@@ -108,7 +113,8 @@ def arithmetic(
                 f"{concept!r} has {len(z)} exemplars, fewer than --means {means}: list or look "
                 "through more, or loosen its conditions"
             )
-    result = combined(terms, {concept: z.mean(0) for concept, z in chosen.items()})
+    latent_means = {concept: z.mean(0) for concept, z in chosen.items()}
+    result = combined(terms, latent_means)
     around = neighbours(result, 8, scale=scale, seed=seed)
     block = draw(generator, torch.cat([around[:4], result[None], around[4:]]))
     columns, images = [], {}
@@ -132,10 +138,18 @@ def arithmetic(
             "pixel_sum": dict(zip(eyes.names, eyes.read(summed[None])[0].tolist(), strict=True)),
         }
         values["attributes"] = shown
-    if trials and eyes is not None:
-        scores = _trials(generator, eyes, terms, pools, wanted, trials, seed)
-        values["trials"] = [asdict(score) for score in scores]
-        text += _table(scores)
+    if wanted and eyes is not None:
+        realism = Realism.of(eyes, draw(generator, latents_for(generator, _ORDINARY, seed + 1)))
+        last = combined(terms[-1:], latent_means)
+        random = random_sum(result.repeat(_RANDOM, 1), last.repeat(_RANDOM, 1), seed=seed)
+        compared = (block, summed[None], draw(generator, random))
+        found = [Shown.of(each, eyes, wanted, realism) for each in compared]
+        scores = [TrialScore(means, 1, *found)]
+        values["shown"] = asdict(scores[0])
+        if trials:
+            scores += _trials(generator, eyes, terms, pools, wanted, realism, trials, seed)
+            values["trials"] = [asdict(score) for score in scores[1:]]
+        text += _table(scores, terms[-1].concept)
     output.wrote(write_json(out / "arithmetic.json", values))
     output.result(values, "\n".join(text))
 
@@ -229,15 +243,12 @@ def _trials(
     terms: "tuple[Term, ...]",
     pools: dict[str, "Tensor"],
     wanted: "tuple[Condition, ...]",
+    realism: "Realism",
     n: int,
     seed: int,
 ) -> list["TrialScore"]:
-    from dissect.attributes import Realism
-    from dissect.latent_space import draw, measured
-    from dissect.models import latents_for
+    from dissect.latent_space import measured
 
-    ordinary = draw(generator, latents_for(generator, _ORDINARY, seed + 1))
-    realism = Realism.of(reader, ordinary)
     smallest = min(map(len, pools.values()))
     return [
         measured(generator, reader, terms, pools, wanted, realism, exemplars=k, n=n, seed=seed)
@@ -246,16 +257,20 @@ def _trials(
     ]
 
 
-def _table(scores: list["TrialScore"]) -> list[str]:
-    lines = [
-        f"{scores[0].n} trials; wanted attributes / ordinary among samples / both:"
-        if scores
-        else "too few exemplars for trials"
+def _table(scores: list["TrialScore"], last: str) -> list[str]:
+    def shares(shown: "Shown") -> str:
+        return f"{shown.wanted:.1%} / {shown.ordinary:.1%} / {shown.both:.1%}"
+
+    head = (
+        "wanted attributes / ordinary among samples / both, of latents, of pixels, and of random "
+        f"latents as far from {last!r}:"
+    )
+    return [
+        head,
+        *(
+            f"  {f'{score.n} sums' if score.n > 1 else 'this sum, its neighbours'}, means of "
+            f"{score.exemplars}: {shares(score.latent)}, {shares(score.pixels)}, "
+            f"{shares(score.random)}"
+            for score in scores
+        ),
     ]
-    lines += [
-        f"  means of {score.exemplars:2d}: latent {score.wanted:.1%} / {score.ordinary:.1%} / "
-        f"{score.both:.1%}, pixels {score.pixel_wanted:.1%} / {score.pixel_ordinary:.1%} / "
-        f"{score.pixel_both:.1%}"
-        for score in scores
-    ]
-    return lines

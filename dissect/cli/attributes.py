@@ -7,6 +7,7 @@ import typer
 
 from dissect.cli.options import Device, Json, Model, Out, Seed
 from dissect.cli.output import Output
+from dissect.cli.walk import Reader
 from dissect.errors import DissectError
 
 if TYPE_CHECKING:
@@ -21,44 +22,51 @@ def attributes(
     held_out: Annotated[
         int,
         typer.Option(
-            help="Instead, print the network's error on so many rendered faces that it has not "
-            "seen.",
+            help="Instead, print the reader's error on so many renders that it has not seen.",
             min=0,
         ),
     ] = 0,
     network: Annotated[
-        Path | None, typer.Option(help="An attribute network's file instead of the bundled one.")
+        Path | None,
+        typer.Option(
+            help="The file of an attribute network or a segmenter, instead of the bundled one."
+        ),
     ] = None,
+    reader: Reader = "auto",
     out: Out = Path("out"),
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """A numbered contact sheet of samples with the attributes that are read from them."""
-    from dissect.attributes import AttributeReader, load_attributes
-    from dissect.attributes import held_out as held_out_error
+    from dissect.attributes import held_out as held_out_faces
     from dissect.data import to_images
+    from dissect.data.faces import ATTRIBUTES
     from dissect.figures.latent_space import contact_sheet
     from dissect.files import save_image, write_json
+    from dissect.latent_space import held_out_rooms, reader_for
     from dissect.models import fingerprint, generate, load, resolve_device
 
     output = Output(as_json=as_json)
     place = resolve_device(device)
-    reader = AttributeReader.of(load_attributes(network, device=place)[0])
+    eyes = reader_for(reader, model, place, network)
+    if eyes is None:
+        raise DissectError(f"nothing reads {model}: give --reader faces or bedrooms")
     if held_out:
-        found = held_out_error(reader, n=held_out)
+        check = held_out_faces if eyes.names == ATTRIBUTES else held_out_rooms
+        found = check(eyes, n=held_out)
         output.result(_errors(found), _table(found))
         return
     generator = load(model, device=place)
     images = generate(generator, n, seed)
-    values = reader.read(images).cpu()
+    values = eyes.read(images).cpu()
     output.wrote(save_image(out / "contact.png", contact_sheet(to_images(images))))
-    table = {name: values[:, k].tolist() for k, name in enumerate(reader.names)}
+    table = {name: values[:, k].tolist() for k, name in enumerate(eyes.names)}
     about = {"model": model, "fingerprint": fingerprint(generator), "seed": seed, "n": n}
     output.wrote(write_json(out / "attributes.json", {**about, "attributes": table}))
     output.result(
-        {**about, "names": list(reader.names)},
-        f"{len(reader.names)} attributes of {n} samples of {model}: {', '.join(reader.names)}",
+        {**about, "names": list(eyes.names)},
+        f"{len(eyes.names)} attributes of {n} samples of {model}: {', '.join(eyes.names)}",
     )
 
 
@@ -123,5 +131,5 @@ def _errors(found: "HeldOut") -> dict[str, Any]:
 def _table(found: "HeldOut") -> str:
     rows = zip(found.names, found.r_squared, found.mean_error, strict=True)
     lines = [f"  {name:17} {share:6.3f}  {error:.3f}" for name, share, error in rows]
-    head = f"on {found.n} rendered faces of series {found.seed}: R squared, mean absolute error"
+    head = f"on {found.n} renders of series {found.seed}: R squared, mean absolute error"
     return "\n".join([head, *lines])

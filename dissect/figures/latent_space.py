@@ -195,7 +195,7 @@ def walk_figure(
 
 
 def contact_sheet(
-    images: Images, *, start: int = 0, columns: int = 10, scale: int = 2
+    images: Images, *, start: int = 0, columns: int = 10, scale: int | None = None
 ) -> Image.Image:
     """Images with their numbers below them, from which exemplars are picked by eye.
 
@@ -203,21 +203,22 @@ def contact_sheet(
         images: (N, H, W, 3) uint8.
         start: number of the first.
         columns: images in a row.
-        scale: enlargement.
+        scale: enlargement; None makes images about 128 pixels wide.
     """
     count, height, width, _ = images.shape
+    enlarged = scale or _scale(width)
     font = ImageFont.load_default(13)
-    cell, tall = width * scale + 6, height * scale + 20
+    cell, tall = width * enlarged + 6, height * enlarged + 20
     page = Image.new("RGB", (cell * columns, tall * -(-count // columns)), PAPER)
     draw = ImageDraw.Draw(page)
     for place, pixels in enumerate(images):
         row, column = divmod(place, columns)
         large = Image.fromarray(pixels).resize(
-            (width * scale, height * scale), Image.Resampling.NEAREST
+            (width * enlarged, height * enlarged), Image.Resampling.NEAREST
         )
         page.paste(large, (column * cell + 3, row * tall))
         draw.text(
-            (column * cell + cell // 2, row * tall + height * scale + 2),
+            (column * cell + cell // 2, row * tall + height * enlarged + 2),
             str(start + place),
             INK,
             font,

@@ -1,6 +1,14 @@
 """Walks, vector arithmetic and directions in the latent space of a generator."""
 
-from dissect.latent_space.arithmetic import TrialScore, combined, measured, neighbours, pixel_sum
+from dissect.latent_space.arithmetic import (
+    Shown,
+    TrialScore,
+    combined,
+    measured,
+    neighbours,
+    pixel_sum,
+    random_sum,
+)
 from dissect.latent_space.directions import (
     Direction,
     from_components,
@@ -16,16 +24,28 @@ from dissect.latent_space.exemplars import (
     parse_conditions,
 )
 from dissect.latent_space.expression import Term, parse_expression
+from dissect.latent_space.finding import METHODS, find_directions, listed_direction
 from dissect.latent_space.paths import Path, StepSizes, between, step_sizes, walk_rows
-from dissect.latent_space.reading import draw, read, reader_for, segment_reader, source_of
+from dissect.latent_space.reading import Samples, draw, read, reader_for, source_of
+from dissect.latent_space.rooms import held_out_rooms, segment_reader
 from dissect.latent_space.steering import steered
-from dissect.latent_space.turning import TurnScore, calibrated, random_like, read_rows, scored
+from dissect.latent_space.turning import (
+    TurnScore,
+    calibrated,
+    judged,
+    random_like,
+    read_rows,
+    scored,
+)
 
 __all__ = [
+    "METHODS",
     "Condition",
     "Direction",
     "Exemplars",
     "Path",
+    "Samples",
+    "Shown",
     "StepSizes",
     "Term",
     "TrialScore",
@@ -36,9 +56,13 @@ __all__ = [
     "combined",
     "draw",
     "ends",
+    "find_directions",
     "from_components",
     "from_exemplars",
     "from_regression",
+    "held_out_rooms",
+    "judged",
+    "listed_direction",
     "measured",
     "meeting",
     "neighbours",
@@ -46,6 +70,7 @@ __all__ = [
     "parse_expression",
     "pixel_sum",
     "random_like",
+    "random_sum",
     "read",
     "read_rows",
     "reader_for",

@@ -12,7 +12,15 @@ from dissect.latent_space.exemplars import Condition, meeting
 from dissect.latent_space.expression import Term
 from dissect.latent_space.reading import draw
 
-__all__ = ["TrialScore", "combined", "measured", "neighbours", "pixel_sum"]
+__all__ = [
+    "Shown",
+    "TrialScore",
+    "combined",
+    "measured",
+    "neighbours",
+    "pixel_sum",
+    "random_sum",
+]
 
 
 def combined(terms: Sequence[Term], means: Mapping[str, Tensor]) -> Tensor:
@@ -41,30 +49,73 @@ def neighbours(z: Tensor, n: int = 8, *, scale: float = 0.25, seed: int = 0) -> 
     return z + scale * noise.to(z)
 
 
+def random_sum(result: Tensor, last: Tensor, *, seed: int = 0) -> Tensor:
+    """Latents (N, D) as far from the last term's part of sums as the sums are, anywhere: a control.
+
+    Args:
+        result: sums (N, D).
+        last: what their last terms contribute, (N, D).
+        seed: of the directions.
+    """
+    random = torch.Generator().manual_seed(seed)
+    steps = torch.randn(result.shape, generator=random).to(result)
+    far = (result - last).norm(dim=1, keepdim=True)
+    away: Tensor = last + steps * (far / steps.norm(dim=1, keepdim=True))
+    return away
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What some images show, as shares of them.
+
+    Attributes:
+        wanted: has the wanted attributes.
+        ordinary: lies among the ordinary samples (see `Realism`).
+        both: does both.
+        distance: median distance to ordinary samples.
+    """
+
+    wanted: float
+    ordinary: float
+    both: float
+    distance: float
+
+    @classmethod
+    def of(
+        cls,
+        images: Tensor,
+        reader: AttributeReader,
+        wanted: Sequence[Condition],
+        realism: Realism,
+    ) -> "Shown":
+        """What `images` (N, C, H, W) show."""
+        met = meeting(reader.read(images), wanted, reader)
+        far = realism.distance(images)
+        near = realism.within(far)
+
+        def share(rows: Tensor) -> float:
+            return float(rows.float().mean())
+
+        return cls(share(met), share(near), share(met & near), float(far.median()))
+
+
 @dataclass(frozen=True)
 class TrialScore:
-    """How often sums show what is wanted of them, as shares of all trials.
+    """How often sums of other exemplars show what is wanted of them.
 
     Attributes:
         exemplars: how many were averaged for each concept.
         n: trials.
-        wanted: the latent sum's image has the wanted attributes.
-        ordinary: it lies among the ordinary samples (see `Realism`).
-        both: it does both.
-        pixel_wanted, pixel_ordinary, pixel_both: the same of the sum in pixel space.
-        distance, pixel_distance: median distance to ordinary samples.
+        latent: sums of latents.
+        pixels: the same sums in pixel space.
+        random: random latents as far from the last concept as the sums (see `random_sum`).
     """
 
     exemplars: int
     n: int
-    wanted: float
-    ordinary: float
-    both: float
-    pixel_wanted: float
-    pixel_ordinary: float
-    pixel_both: float
-    distance: float
-    pixel_distance: float
+    latent: Shown
+    pixels: Shown
+    random: Shown
 
 
 def measured(
@@ -106,28 +157,18 @@ def measured(
             )
         rows = [torch.randperm(len(pool), generator=random)[:exemplars] for _ in range(n)]
         chosen[term.concept] = pool[torch.stack(rows).to(pool.device)]  # (n, exemplars, D)
-    latent = draw(generator, combined(terms, {name: z.mean(1) for name, z in chosen.items()}))
+    latent_means = {name: z.mean(1) for name, z in chosen.items()}
+    result, last = combined(terms, latent_means), combined(terms[-1:], latent_means)
     means = {}
     for name, z in chosen.items():
         images = draw(generator, z.flatten(0, 1))
         means[name] = images.unflatten(0, (n, exemplars)).mean(1)
-    pixel = pixel_sum(terms, means)
-    shown = [meeting(reader.read(images), wanted, reader) for images in (latent, pixel)]
-    far = [realism.distance(images) for images in (latent, pixel)]
-    near = [realism.within(distance) for distance in far]
-
-    def share(met: Tensor) -> float:
-        return float(met.float().mean())
-
-    return TrialScore(
-        exemplars=exemplars,
-        n=n,
-        wanted=share(shown[0]),
-        ordinary=share(near[0]),
-        both=share(shown[0] & near[0]),
-        pixel_wanted=share(shown[1]),
-        pixel_ordinary=share(near[1]),
-        pixel_both=share(shown[1] & near[1]),
-        distance=float(far[0].median()),
-        pixel_distance=float(far[1].median()),
+    latent, pixels, control = (
+        Shown.of(images, reader, wanted, realism)
+        for images in (
+            draw(generator, result),
+            pixel_sum(terms, means),
+            draw(generator, random_sum(result, last, seed=seed)),
+        )
     )
+    return TrialScore(exemplars, n, latent, pixels, control)

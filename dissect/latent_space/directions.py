@@ -55,6 +55,25 @@ class Direction:
         """Euclidean length."""
         return float(self.vector.norm())
 
+    @property
+    def end_names(self) -> tuple[str, str]:
+        """What lies at the two ends of the axis: the concepts picked by eye, where there are."""
+        ends = self.about.get("ends")
+        if isinstance(ends, Mapping) and len(ends) == 2 and set(ends) != {"low", "high"}:
+            first, last = (str(name) for name in ends)
+            return first, last
+        return f"less {self.attribute}", f"more {self.attribute}"
+
+    def ends(self, ordinary: Tensor) -> Tensor:
+        """Latents (2, D) at the two ends of the axis, as long as ordinary ones (N, D).
+
+        The mean of a few latents is short, and a generator that was trained on a cube draws what
+        lies deep inside it grey. Components stay within the range of the ordinary ones.
+        """
+        length = float(ordinary.norm(dim=1).mean())
+        vector = self.of_length(length).vector.to(ordinary)
+        return torch.stack([-vector, vector]).clamp(ordinary.min(), ordinary.max())
+
     def of_length(self, length: float) -> "Direction":
         """The same direction, `length` long."""
         vector = self.vector * (length / self.length)

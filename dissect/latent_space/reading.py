@@ -1,5 +1,7 @@
 """Latents to images and to what these show."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -7,12 +9,15 @@ from torch import Tensor, nn
 
 from dissect.attributes import AttributeReader, load_attributes
 from dissect.errors import DissectError
-from dissect.models import bundled, bundled_file, load_checkpoint
-from dissect.segment import Segmenter, open_segmenter
+from dissect.latent_space.exemplars import Condition, meeting
+from dissect.latent_space.rooms import segment_reader
+from dissect.models import bundled, bundled_file, latents_for, load_checkpoint
+from dissect.segment import open_segmenter
 
-__all__ = ["draw", "read", "reader_for", "segment_reader", "source_of"]
+__all__ = ["Samples", "draw", "read", "reader_for", "source_of"]
 
 _BATCH = 100
+_LOOKED_THROUGH = 100  # latents for each that is wanted
 
 
 def draw(generator: nn.Module, z: Tensor) -> Tensor:
@@ -27,6 +32,45 @@ def read(generator: nn.Module, reader: AttributeReader, z: Tensor) -> Tensor:
         return torch.cat([reader.read(generator(part)) for part in z.split(_BATCH)])
 
 
+@dataclass(frozen=True)
+class Samples:
+    """A generator's latents, those alone whose images meet some conditions.
+
+    Attributes:
+        generator: latents to images.
+        seed: the series.
+        reader: what reads the images; None where there is no condition.
+        conditions: what they must show.
+    """
+
+    generator: nn.Module
+    seed: int = 0
+    reader: AttributeReader | None = None
+    conditions: Sequence[Condition] = ()
+
+    def latents(self, n: int, start: int = 0) -> Tensor:
+        """The first `n` from index `start`: (n, D).
+
+        Raises:
+            DissectError: fewer than one image in a hundred meets the conditions.
+        """
+        if self.reader is None or not self.conditions:
+            return latents_for(self.generator, n, self.seed, start=start)
+        found: list[Tensor] = []
+        block = max(n, _BATCH)
+        for first in range(start, start + _LOOKED_THROUGH * n + block, block):
+            z = latents_for(self.generator, block, self.seed, start=first)
+            found.append(
+                z[meeting(read(self.generator, self.reader, z), self.conditions, self.reader)]
+            )
+            if sum(map(len, found)) >= n:
+                return torch.cat(found)[:n]
+        wanted = ",".join(map(str, self.conditions))
+        raise DissectError(
+            f"fewer than one sample in {_LOOKED_THROUGH} shows {wanted}: loosen the conditions"
+        )
+
+
 def source_of(spec: str | Path) -> str | None:
     """What the model `spec` was trained on, where its card tells."""
     name = str(spec)
@@ -38,7 +82,10 @@ def source_of(spec: str | Path) -> str | None:
 
 
 def reader_for(
-    kind: str, spec: str | Path, device: str | torch.device = "cpu"
+    kind: str,
+    spec: str | Path,
+    device: str | torch.device = "cpu",
+    network: str | Path | None = None,
 ) -> AttributeReader | None:
     """The reader of the images of the model `spec`; None where nothing reads them.
 
@@ -47,43 +94,19 @@ def reader_for(
             segmenter), none, or auto: by what the model was trained on.
         spec: the model, as `load` takes it.
         device: where the reader goes.
+        network: the file of an attribute network or a segmenter; None is the bundled one.
 
     Raises:
-        DissectError: an unknown kind, or a reader that is not installed.
+        DissectError: an unknown kind, or an absent or damaged file.
     """
     if kind == "auto":
         kind = source_of(spec) or "none"
         if kind not in ("faces", "bedrooms"):
             return None
-        try:
-            return reader_for(kind, spec, device)
-        except DissectError:
-            return None
     if kind == "none":
         return None
     if kind == "faces":
-        return AttributeReader.of(load_attributes(device=device)[0])
+        return AttributeReader.of(load_attributes(network, device=device)[0])
     if kind == "bedrooms":
-        return segment_reader(open_segmenter(device=device))
+        return segment_reader(open_segmenter(network, device=device))
     raise DissectError(f"unknown reader {kind!r}: use auto, faces, bedrooms or none")
-
-
-def segment_reader(segmenter: Segmenter) -> AttributeReader:
-    """Attributes of segmented images: each class's share of the pixels, and which side it is on.
-
-    `window` is the share, 0 to 1; `window_side` the share in the right half less that in the left,
-    over both: -1 where all of it is on the left, 1 on the right, 0 where there is none.
-    """
-    count = len(segmenter.classes)
-    names = (*segmenter.classes, *(f"{name}_side" for name in segmenter.classes))
-
-    def areas(images: Tensor) -> Tensor:
-        labels = segmenter.labels(images)
-        shares = torch.stack([(labels == k).float() for k in range(count)], 1)
-        half = labels.shape[2] // 2
-        left = shares[..., :half].sum((2, 3))
-        right = shares[..., -half:].sum((2, 3))
-        side = (right - left) / (right + left).clamp(min=1)
-        return torch.cat([shares.mean((2, 3)), side], 1)
-
-    return AttributeReader(names, areas, segmenter.features)

@@ -13,7 +13,6 @@ from starlette.routing import Route
 from torch import Tensor
 
 from dissect.errors import DissectError
-from dissect.latent_space import Direction
 from dissect.records import Record
 from dissect.studio.edits import Edit, Where
 from dissect.studio.explorer import Edited, Explorer
@@ -46,7 +45,7 @@ def exploring_routes(explorers: Mapping[str, Explorer]) -> list[Route]:
             "height": height,
             "classes": None if segmenter is None else list(segmenter.classes),
             "directions": [
-                {"name": name, "attribute": one.attribute, "ends": _ends(one)}
+                {"name": name, "attribute": one.attribute, "ends": list(one.end_names)}
                 for name, one in explorer.directions.items()
             ],
         }
@@ -208,14 +207,6 @@ def _auto(explorer: Explorer, study: Study) -> dict[str, Any]:
         "strength": chosen.strength,
         "threshold": chosen.threshold,
     }
-
-
-def _ends(direction: Direction) -> list[str]:
-    """What lies at the two ends of a direction's axis."""
-    ends = direction.about.get("ends")
-    if isinstance(ends, Mapping) and len(ends) == 2 and set(ends) != {"low", "high"}:
-        return [str(name) for name in ends]
-    return ["less", "more"]
 
 
 def _wanted(sent: Record) -> Edit:
