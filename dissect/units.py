@@ -138,8 +138,9 @@ class Units:
     def random(self, seed: int = 0) -> "Units":
         """The control: as many units of the same layer, drawn at random without replacement.
 
-        They come from the layer's other units. Where those are too few (the set holds more than
-        half of the layer) they come from the whole layer, and overlap with the set.
+        They come from the layer's other units. Where those are hardly more than are drawn (fewer
+        than 5 for 4), so that all controls would be alike, they come from the whole layer, and
+        overlap with the set.
         A function of the set and of `seed` alone.
 
         Raises:
@@ -148,7 +149,7 @@ class Units:
         if seed < 0:
             raise DissectError(f"a seed is at least 0, not {seed}")
         pool = sorted(set(range(self.total)) - set(self.indices))
-        if len(pool) < len(self):
+        if 4 * len(pool) < 5 * len(self):
             pool = list(range(self.total))
         drawn = np.random.default_rng(seed).permutation(pool)[: len(self)]
         return Units(

@@ -162,7 +162,7 @@ def look_for_choices(
     # Everywhere, each unit costs the whole picture: less is asked for.
     goals = {
         "probe": Goal(keep=keep, kept=0.98),
-        "everywhere": Goal(shown=0.03, keep=keep, kept=0.95),
+        "everywhere": Goal(shown=0.03, keep=keep, kept=0.95, slack=1.02),
     }
     steps = sum(search_steps(one, search) for one in gates.values())
     with progress_bar("looking for the best edit", steps) as advance:

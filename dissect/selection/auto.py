@@ -48,7 +48,7 @@ _LESSON = Lesson(
 )
 _AGAIN = 250  # steps after each cut
 # Strengths that are tried around that of the learned doses.
-_FACTORS = (0.8, 0.9, 0.95, 1.05, 1.1, 1.2)
+_FACTORS = (0.8, 0.9, 0.95, 1.05, 1.1, 1.2, 1.3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +86,8 @@ class Search:
     """
 
     n: int = 1_000
-    sizes: tuple[float, ...] = (1.0, 0.7, 0.5, 0.35, 0.25, 0.16, 0.1, 0.06, 0.03, 0.015)
-    thresholds: tuple[float, ...] = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)
+    sizes: tuple[float, ...] = (1.0, 0.7, 0.5, 0.35, 0.25, 0.16, 0.1, 0.06, 0.035, 0.015)
+    thresholds: tuple[float, ...] = (0.08, 0.1, 0.12, 0.15, 0.2, 0.3, 0.45, 0.6, 0.8)
     finalists: int = 3
     seed: int = 0
 
@@ -129,7 +129,7 @@ def choose_edit(
     }
     wanted = goal.stricter()
     lesson = replace(_LESSON, keep=goal.keep, seed=search.seed)
-    middle = sorted(search.thresholds)[len(search.thresholds) // 2]
+    middle = _middle(search)
     trials: list[Trial] = []
     # Gates differ by little at the cells that count: what is learned for one does for all of them.
     for together in _alike(shares):
@@ -163,6 +163,11 @@ def search_steps(gates: Mapping[str, Probe | None], search: Search | None = None
     groups = len({probe is None for probe in gates.values()})
     learning = groups * (_LESSON.steps + len(search.sizes) * _AGAIN)
     return 2 + learning + len(gates) * len(search.sizes) + 2 * search.finalists
+
+
+def _middle(search: Search) -> float:
+    """The threshold at which doses are learned."""
+    return sorted(search.thresholds)[len(search.thresholds) // 2]
 
 
 def _alike(shares: Mapping[str, Tensor | None]) -> Iterator[list[str]]:
@@ -221,26 +226,29 @@ def _tried(
 
 def _closer(samples: Samples, first: Trial, goal: Goal, search: Search) -> list[Trial]:
     """Trials of the same units at other thresholds, then at other strengths."""
-    found = _at_thresholds(samples, first, goal, search)
+    found = _at_thresholds(samples, first, goal, search.thresholds)
     best = goal.sorted([first, *found])[0].edit
     return found + [_tried(samples, first.where, best.at(factor), goal) for factor in _FACTORS]
 
 
 def _gentlest(samples: Samples, first: Trial, goal: Goal, search: Search) -> Intervention:
-    """The edit at the threshold at which it changes least elsewhere for what it removes."""
-    found = [first, *_at_thresholds(samples, first, goal, search)]
+    """The edit where its gate opens less, if it then changes less elsewhere for what it removes."""
+    narrower = [threshold for threshold in search.thresholds if threshold > first.edit.threshold]
+    found = [first, *_at_thresholds(samples, first, goal, narrower)]
     return min(
         found, key=lambda one: one.outcome.outside_change / max(one.outcome.removed, 1e-6)
     ).edit
 
 
-def _at_thresholds(samples: Samples, first: Trial, goal: Goal, search: Search) -> list[Trial]:
-    """Trials of the same edit at every other threshold of its gate."""
+def _at_thresholds(
+    samples: Samples, first: Trial, goal: Goal, thresholds: Sequence[float]
+) -> list[Trial]:
+    """Trials of the same edit at other thresholds of its gate, where it has one."""
     if first.edit.gate is None:
         return []
     return [
         _tried(samples, first.where, replace(first.edit, threshold=threshold), goal)
-        for threshold in search.thresholds
+        for threshold in thresholds
         if threshold != first.edit.threshold
     ]
 

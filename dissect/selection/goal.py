@@ -83,15 +83,15 @@ class Goal:
     slack: float = 1.1
 
     def stricter(self) -> "Goal":
-        """What is asked where an edit is chosen, on latents that flatter it: a quarter more.
+        """What is asked where an edit is chosen, on latents that flatter it: twice as much.
 
         Of outlines, which cover many more pixels and so vary less, hardly more.
         """
         return replace(
             self,
-            removed=1 - 0.75 * (1 - self.removed),
-            shown=0.75 * self.shown,
-            kept=1 - 0.98 * (1 - self.kept),
+            removed=1 - 0.5 * (1 - self.removed),
+            shown=0.5 * self.shown,
+            kept=1 - 0.96 * (1 - self.kept),
         )
 
     def shortfall(self, found: Outcome) -> float:
