@@ -141,7 +141,9 @@ def choose_edit(
                 trials.append(_tried(samples, name, edit, goal))
                 watch(1, "choosing")
     learned = tuple(trials)
-    for one in wanted.sorted(learned)[: search.finalists]:
+    most = max(goal.most, min(search.sizes)) * samples.acts.shape[1]
+    trials = [one for one in learned if len(one.edit.units) <= most]
+    for one in wanted.sorted(trials)[: search.finalists]:
         trials += _closer(samples, one, wanted, search)
         watch(1, "looking closer")
     finalists = wanted.sorted(trials)[: search.finalists]

@@ -73,6 +73,7 @@ class Goal:
         shown: share of all images.
         keep: classes of the segmenter.
         kept: IoU before and after, which each of them must have at least.
+        most: share of the layer's units that an edit may take.
         slack: a factor above 1.
     """
 
@@ -80,6 +81,7 @@ class Goal:
     shown: float = 0.01
     keep: tuple[str, ...] = ()
     kept: float = 0.0
+    most: float = 1.0
     slack: float = 1.1
 
     def stricter(self) -> "Goal":
