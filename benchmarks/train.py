@@ -1,8 +1,9 @@
 """How fast DCGAN trains here, beside a plain PyTorch loop: `python benchmarks/train.py`.
 
-Each row adds one switch to the row before it, in a process of its own because the memory
-allocator belongs to the process; the last is `dissect.training.train_step` whole. The rows take
-turns step by step, so that what else the machine does meets them all alike.
+Each row adds one switch to the row before it, or puts it in the place of another, in a process of
+its own because the memory allocator belongs to the process; the last is the whole of
+`dissect.training.train_step`. The rows take turns step by step, so that what else the machine does
+meets them all alike.
 """
 
 import argparse
@@ -29,9 +30,10 @@ SWITCHES = {
     "layout": "+ channels last, fused Adam",
     "memory": "+ freed memory kept",
     "frozen": "+ no gradients of D's weights in G's step",
-    "fast": "+ fast_forward",
-    "bfloat16": "+ bfloat16, where the device computes in it",
-    "compile": "+ torch.compile",
+    "fast": "+ fast_forward in float32",
+    "bfloat16": "autocast to bfloat16 in its place",
+    "products": "+ fast_forward in bfloat16: matrix products",
+    "compile": "torch.compile in its place",
     "ours": "dissect.training.train_step",
 }
 # Compiling takes minutes and a C++ compiler on the CPU.
@@ -173,8 +175,8 @@ def _loop(sizes: Sizes, row: str) -> Callable[[], None]:
     one, zero = torch.ones(len(z), device=z.device), torch.zeros(len(z), device=z.device)
 
     dtype = autocast_dtype(torch.device(sizes.device)) if "bfloat16" in on else None
-    # fast_forward knows plain networks, and is of no use in bfloat16.
-    fast = "fast" in on and "compile" not in on
+    # fast_forward follows autocast; it knows plain networks, not compiled ones.
+    fast = row in ("fast", "products")
     if "compile" in on:
         for network in networks:
             network.compile()

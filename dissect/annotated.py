@@ -1,5 +1,6 @@
 """From boxes on a generator's samples, or a segmenter's masks, to a probe of its layers."""
 
+from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
@@ -18,6 +19,7 @@ from dissect.probe import Probe, fit_probe
 from dissect.segment import Segmenter
 
 __all__ = [
+    "UNSCORED",
     "annotated_images",
     "annotated_latents",
     "fit_from_boxes",
@@ -27,6 +29,9 @@ __all__ = [
     "labelled_cells",
     "mean_elsewhere",
 ]
+
+# Settings of `fit_probe` for whoever needs no score: only as many fits as must be made.
+UNSCORED: Mapping[str, Any] = {"folds": 2, "resamples": 1, "shuffles": 2, "sign_fits": 1}
 
 
 def annotated_latents(model: nn.Module, annotations: Annotations) -> Tensor:
@@ -128,7 +133,7 @@ def fit_from_labels(
     """The probe of `layer` from labels of either kind (see `fit_from_segmenter`)."""
     acts, coverage = labelled_cells(model, labels, layer)
     if not scored:
-        settings |= {"folds": 2, "resamples": 1, "shuffles": 2, "sign_fits": 1}
+        settings |= UNSCORED
     return fit_probe(
         acts,
         coverage,

@@ -4,9 +4,10 @@ Counts are kept for every image, so that each figure is a ratio of sums with a b
 over images, and edits are compared on the same latents.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,13 +85,21 @@ class Effect:
 
     def first(self, n: int) -> "Effect":
         """The effect on the first `n` images alone."""
-        cut = {name: value[:n] for name, value in self._counts().items()}
+        cut = {name: value[:n] for name, value in self.rows().items()}
         return replace(self, **cut)  # type: ignore[arg-type]
 
-    def _counts(self) -> dict[str, NDArray[np.generic]]:
-        """The fields that have a row an image."""
+    def rows(self) -> dict[str, NDArray[Any]]:
+        """The fields that have a row an image, by name."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+
+    @classmethod
+    def of_rows(
+        cls, concept: str, classes: tuple[str, ...], rows: Mapping[str, NDArray[Any]]
+    ) -> "Effect":
+        """The effect whose `rows` these are."""
+        values: dict[str, Any] = {"features": None, **rows}
+        return cls(concept=concept, classes=classes, **values)
 
     def removed(self, rows: NDArray[np.int64] | None = None) -> float:
         """Share of the concept's pixels that are gone; below 0 where there are more after.
@@ -223,13 +232,11 @@ def joined(parts: Sequence[Effect]) -> Effect:
     if not parts:
         raise DissectError("there is no effect to join")
     one = parts[0]
-    names = set(one._counts())
+    names = set(one.rows())
     for part in parts:
-        if (part.concept, part.classes) != (one.concept, one.classes) or set(
-            part._counts()
-        ) != names:
+        if (part.concept, part.classes) != (one.concept, one.classes) or set(part.rows()) != names:
             raise DissectError("these effects are not of the same concept and segmenter")
-    rows = {name: np.concatenate([part._counts()[name] for part in parts]) for name in names}
+    rows = {name: np.concatenate([part.rows()[name] for part in parts]) for name in names}
     return replace(one, **rows)  # type: ignore[arg-type]
 
 

@@ -5,11 +5,15 @@ images that they happened to meet. What comes before the layer runs once for all
 """
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -18,6 +22,7 @@ from dissect.errors import DissectError
 from dissect.intervention import Intervention
 from dissect.layers import can_be_compiled
 from dissect.partial import begun_at, rest_of
+from dissect.processes import State, World
 from dissect.segment import Segmenter
 from dissect.threads import one_a_core
 
@@ -26,6 +31,8 @@ __all__ = ["STRENGTHS", "EffectStudy", "doses", "measure_each", "study_effect", 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 # Latents whose images and activations are in memory at once, on each core.
 _CHUNK = 50
+# Edits that are worth looking anew at what was before them.
+_FEWEST = 8
 
 _Key = tuple[str, str, float]
 # The effects by trial, and the features of the images before.
@@ -87,6 +94,7 @@ def study_effect(
     controls: int = 20,
     few: int = 300,
     seed: int = 0,
+    world: World | None = None,
     watch: Callable[[int], None] = lambda _: None,
 ) -> EffectStudy:
     """What each edit does to the images of `z`, beside as many random units edited alike.
@@ -102,7 +110,9 @@ def study_effect(
         few: on how many of the latents, the first ones, the controls and the other doses are
             measured; on all of them where there are fewer.
         seed: of the random sets.
-        watch: called with the number of images after each batch; `study_size` in all.
+        world: the processes that share out the work, all of which call this and get the result.
+        watch: called with the number of images after each batch, and of those that other processes
+            work on; `study_size` in all.
 
     Raises:
         DissectError: no units, edits of different layers, no pixel of the concept in any image,
@@ -110,7 +120,7 @@ def study_effect(
     """
     few = min(few, len(z))
     trials = _trials(edits, beside or {}, len(z), few, controls, seed)
-    effects, features = measure_each(model, trials, z, segmenter, concept, watch=watch)
+    effects, features = measure_each(model, trials, z, segmenter, concept, world=world, watch=watch)
     main = {name: effects["edit", name, 0] for name in (*edits, *(beside or {}))}
     for found in main.values():
         if not found.before.sum():
@@ -150,12 +160,14 @@ def measure_each(
     segmenter: Segmenter,
     concept: str,
     *,
+    world: World | None = None,
     watch: Callable[[int], None] = lambda _: None,
 ) -> _Measured:
     """The effect of each trial, by its key, and the features of the images before.
 
     The latents are worked off in chunks, so that memory does not grow with their number; on the
-    CPU several chunks at once, the segmenter and `watch` being called from several threads.
+    CPU several chunks at once, the segmenter and `watch` being called from several threads, and
+    where there are several processes, in all of them.
 
     Raises:
         DissectError: edits of different layers, or what `measure` and `ablated` raise.
@@ -164,41 +176,103 @@ def measure_each(
     if len(layers) != 1:
         raise DissectError(f"edits of one layer are compared, not of {len(layers)}")
     (layer,) = layers
+    world = world or World()
     lock = threading.Lock()
 
-    def measured(start: int, stopped: threading.Event) -> _Measured:
+    def measured(piece: _Piece, stopped: threading.Event) -> State:
         with lock:  # it registers hooks on the model
-            rest, inputs = begun_at(model, layer, z[start : start + _CHUNK])
-        return _measure_chunk(rest, inputs, start, trials, segmenter, concept, watch, stopped)
+            rest, inputs = begun_at(model, layer, z[piece.start : piece.start + _CHUNK])
+        return _measure_piece(piece, rest, inputs, segmenter, concept, watch, stopped)
 
-    chunks = range(0, len(z), _CHUNK)
-    if _can_be_shared_out(model, layer, z):
-        found = one_a_core(measured, chunks)
+    side_by_side = _can_be_shared_out(model, layer, z)
+    workers = world.size * (torch.get_num_threads() if side_by_side else 1)
+    pieces = _pieces(trials, len(z), workers)
+    mine = world.shared(pieces, others=lambda taken: watch(sum(piece.size for piece in taken)))
+    if side_by_side:
+        found = one_a_core(measured, mine)
     else:
-        found = [measured(start, threading.Event()) for start in chunks]
-    effects = {key: joined([part[key] for part, _ in found if key in part]) for key in trials}
-    features = [seen for _, seen in found if seen is not None]
+        found = [measured(piece, threading.Event()) for piece in mine]
+    own = {name: values for state in found for name, values in state.items()}
+    rows: dict[str, dict[str, NDArray[Any]]] = defaultdict(dict)
+    for name, values in world.gathered(own).items():
+        part, _, field = name.rpartition("/")
+        rows[part][field] = values.numpy()
+    effects = {
+        key: joined(
+            [
+                Effect.of_rows(concept, segmenter.classes, rows[f"{number}/{start}"])
+                for start in range(0, trial.n, _CHUNK)
+            ]
+        )
+        for number, (key, trial) in enumerate(trials.items())
+    }
+    before = [rows[f"before/{start}"] for start in range(0, len(z), _CHUNK)]
+    features = [seen["features"] for seen in before if seen]
     return effects, np.concatenate(features) if features else None
 
 
-def _measure_chunk(
+@dataclass(frozen=True)
+class _Piece:
+    """Some trials on some latents, which one process and thread sees to.
+
+    Attributes:
+        start, count: which latents.
+        trials: by their numbers, and each with the number of these latents that it is tried on.
+        first: whether no other piece of these latents tells what was seen before.
+    """
+
+    start: int
+    count: int
+    trials: Mapping[int, tuple[Trial, int]]
+    first: bool
+
+    @property
+    def size(self) -> int:
+        """How many images are drawn, those of before counted once for all pieces."""
+        return self.count * self.first + sum(n for _, n in self.trials.values())
+
+
+def _pieces(trials: Mapping[_Key, Trial], n: int, workers: int) -> list[_Piece]:
+    """All trials on all of `n` latents, in pieces that keep so many workers busy to the end.
+
+    A chunk's trials stay together where they can: each piece sees anew what was before the edits.
+    """
+    share = sum(trial.n for trial in trials.values()) / workers
+    pieces = []
+    for start in range(0, n, _CHUNK):
+        count = min(_CHUNK, n - start)
+        tried = {
+            number: (trial, min(trial.n - start, count))
+            for number, trial in enumerate(trials.values())
+            if trial.n > start
+        }
+        size = sum(each for _, each in tried.values())
+        parts = 1 if workers == 1 else min(ceil(2 * size / share), ceil(len(tried) / _FEWEST))
+        numbers = list(tried)
+        for part in range(parts):
+            chosen = {number: tried[number] for number in numbers[part::parts]}
+            pieces.append(_Piece(start, count, chosen, part == 0))
+    return pieces
+
+
+def _measure_piece(
+    piece: _Piece,
     rest: nn.Module,
     inputs: Tensor,
-    start: int,
-    trials: Mapping[_Key, Trial],
     segmenter: Segmenter,
     concept: str,
     watch: Callable[[int], None],
     stopped: threading.Event,
-) -> _Measured:
-    """The trials on the latents from `start` on, as far as each goes."""
-    before = observe(rest, segmenter, inputs, watch=watch)
-    effects: dict[_Key, Effect] = {}
-    for key, trial in trials.items():
-        n = min(trial.n - start, len(inputs))
-        if stopped.is_set() or n <= 0:
-            continue
-        effects[key] = measure(
+) -> State:
+    """What was measured image by image, by names that no other piece uses."""
+    before = observe(rest, segmenter, inputs, watch=watch if piece.first else lambda _: None)
+    rows: State = {}
+    if piece.first and before.features is not None:
+        rows[f"before/{piece.start}/features"] = torch.from_numpy(before.features)
+    for number, (trial, n) in piece.trials.items():
+        if stopped.is_set():
+            break
+        effect = measure(
             rest,
             segmenter,
             inputs[:n],
@@ -208,7 +282,9 @@ def _measure_chunk(
             with_features=trial.with_features,
             watch=watch,
         )
-    return effects, before.features
+        for name, values in effect.rows().items():
+            rows[f"{number}/{piece.start}/{name}"] = torch.from_numpy(values)
+    return rows
 
 
 def _can_be_shared_out(model: nn.Module, layer: str, z: Tensor) -> bool:

@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from dissect.errors import DissectError
@@ -25,9 +26,12 @@ class Intervention:
         strength: from 0 (untouched) through 1 (gone) to 2 (sign turned).
         replacement: what a removed unit becomes: `zero`, or (units.total,), a value for each unit
             of the layer, so that the control has its own.
+        doses: a factor of the strength for each of the units, in their order, where they have one
+            of their own; no unit's strength is above 2. A control has the same, in the same order.
 
     Raises:
-        DissectError: a threshold or a strength out of its range, a replacement of another size.
+        DissectError: a threshold, a strength or a dose out of its range, a replacement or doses of
+            another size.
     """
 
     units: Units
@@ -35,6 +39,7 @@ class Intervention:
     threshold: float = 0.5
     strength: float = 1.0
     replacement: "Literal['zero'] | Tensor" = "zero"
+    doses: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 2:
@@ -46,6 +51,14 @@ class Intervention:
                 f"an intervention's replacement needs a value for each of the {self.units.total} "
                 f"units of {self.units.layer!r}, not the shape {tuple(self.replacement.shape)}"
             )
+        if self.doses is not None:
+            if len(self.doses) != len(self.units):
+                raise DissectError(
+                    f"an intervention needs a dose for each of its {len(self.units)} units, not "
+                    f"{len(self.doses)}"
+                )
+            if not all(0 <= dose <= 2 for dose in self.doses):
+                raise DissectError("doses must be from 0 to 2")
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -53,10 +66,13 @@ class Intervention:
         replacement = self.replacement
         if isinstance(replacement, Tensor):
             replacement = replacement[list(self.units.indices)]
+        strength: float | Tensor = self.strength
+        if self.doses is not None:
+            strength = (self.strength * torch.tensor(self.doses)).clamp(max=2)
         return {
             "where": self.gate,
             "threshold": self.threshold,
-            "strength": self.strength,
+            "strength": strength,
             "replacement": replacement,
         }
 
@@ -70,12 +86,18 @@ class Intervention:
         Raises:
             DissectError: `k` below 1 or above their number.
         """
-        return self if k == len(self.units) else replace(self, units=self.units.top(k))
+        if k == len(self.units):
+            return self
+        units, doses = self.units.top(k), self.doses
+        if doses is not None:
+            of_unit = dict(zip(self.units.indices, doses, strict=True))
+            doses = tuple(of_unit[unit] for unit in units.indices)
+        return replace(self, units=units, doses=doses)
 
     def at(self, strength: float) -> "Intervention":
-        """The same edit at another strength."""
+        """The same edit at another strength; doses go with it."""
         return replace(self, strength=strength)
 
     def control(self, seed: int) -> "Intervention":
-        """The same edit of as many random units (see `Units.random`)."""
+        """The same edit, doses and all, of as many random units (see `Units.random`)."""
         return replace(self, units=self.units.random(seed))

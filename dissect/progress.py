@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from dissect.voice import is_first
+
 __all__ = ["Advance", "progress_bar"]
 
 
@@ -24,10 +26,10 @@ def progress_bar(
     Args:
         description: what is being done.
         total: how many steps make it full.
-        show: None shows it where stderr is a terminal.
+        show: None shows it where stderr is a terminal; of several processes, in the first.
         done: how many of them were done before.
     """
-    if not (sys.stderr.isatty() if show is None else show):
+    if not (sys.stderr.isatty() and is_first() if show is None else show):
         yield lambda n, note="", /: None
         return
     from rich.console import Console

@@ -74,6 +74,13 @@ class Record:
             raise self.refuse(key, "a finite number")
         return value
 
+    def records(self, key: str) -> list["Record"]:
+        """A list of objects."""
+        return [
+            Record.of(item, f"{self.where}: {key!r}, number {place},")
+            for place, item in enumerate(self.items(key))
+        ]
+
     def items(self, key: str) -> list[Any]:
         """A list of anything."""
         value = self.fields.get(key)

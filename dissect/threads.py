@@ -1,8 +1,8 @@
 """Independent pieces of work side by side, each on a core of its own."""
 
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
@@ -14,7 +14,7 @@ _Result = TypeVar("_Result")
 
 
 def one_a_core(
-    work: Callable[[_Item, threading.Event], _Result], items: Sequence[_Item]
+    work: Callable[[_Item, threading.Event], _Result], items: Iterable[_Item]
 ) -> list[_Result]:
     """What `work` makes of each item, in their order; as many at once as torch has threads.
 
@@ -25,19 +25,34 @@ def one_a_core(
     Args:
         work: takes an item, and an event that is set when the result is no longer wanted. It runs
             in several threads at once, so that no two items may write to the same thing.
-        items: the pieces.
+        items: the pieces; each is taken when a thread is free for it.
 
     Raises:
         what `work` raises; the other pieces are then given up.
     """
-    stopped = threading.Event()
+    stopped, lock = threading.Event(), threading.Lock()
+    ahead = enumerate(items)
+    results: dict[int, _Result] = {}
+
+    def work_on() -> None:
+        while not stopped.is_set():
+            with lock:
+                taken = next(ahead, None)
+            if taken is None:
+                return
+            place, item = taken
+            results[place] = work(item, stopped)
+
     threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(
-        max(1, min(threads, len(items))), initializer=torch.set_num_threads, initargs=(1,)
-    )
     try:
-        return list(pool.map(work, items, [stopped] * len(items)))
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            try:
+                workers = [pool.submit(work_on) for _ in range(threads)]
+                wait(workers, return_when=FIRST_EXCEPTION)
+            finally:
+                stopped.set()
     finally:
-        stopped.set()
-        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
+    for worker in workers:
+        worker.result()
+    return [results[place] for place in sorted(results)]

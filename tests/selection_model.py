@@ -45,6 +45,7 @@ def latents(n, seed, start):
 
 
 def _probability(images):
+    images = images.float()  # near 1, half precision would leave no gradient to follow
     red = torch.sigmoid(8 * images[:, 0])
     bright = torch.sigmoid(8 * (images[:, 1] + images[:, 2] + 1.2)) * (1 - red)
     return torch.stack([1 - red - bright, bright, red], 1)

@@ -3,6 +3,7 @@
 import http.client
 import json
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from dissect.annotations import AnnotatedImage, Annotations, Box
+from dissect.intervention import Intervention
 from dissect.latent_space import Direction
 from dissect.segment import Segmenter
 from dissect.studio import (
@@ -22,9 +24,36 @@ from dissect.studio import (
     make_server,
     take_place,
 )
+from dissect.units import Units
 
 SIDE = 32
 CLASSES = ("wall", "spot")
+# A request that is good in every part.
+GOOD = {
+    "concept": "spot (given)",
+    "pass": "first",
+    "place": 0,
+    "boxes": [[1, 1, 4, 4]],
+    "version": "unseen",
+    "rows": 8,
+    "columns": 8,
+    "model": "toy",
+    "layer": "layer8x8",
+    "seed": 0,
+    "index": 0,
+    "units": [0, 1],
+    "strength": 1,
+    "where": "everywhere",
+    "threshold": 0.5,
+    "remove": [0],
+    "insert": [1],
+    "control": 0,
+    "what": "units",
+    "start": {"seed": 0, "index": 0},
+    "end": {"seed": 0, "index": 1},
+    "stops": [{"share": 0, "moved": [0.5]}, {"share": 1}],
+    "by": "iou",
+}
 
 
 class Spots(nn.Module):
@@ -87,7 +116,23 @@ def segmenter():
     return Segmenter(CLASSES, lambda images: (images.mean(1) > 0.3).long())
 
 
-def workspace(folder, concepts=("spot", "door"), n=12):
+class UpperHalf:
+    """A gate that is open in the first half of the rows alone."""
+
+    def probability(self, activations):
+        """(N, 8, 8): 0.4 in the upper rows, 0 below."""
+        open_at = torch.zeros(len(activations), 8, 8)
+        open_at[:, :4] = 0.4
+        return open_at
+
+
+def auto(probe):
+    """What rule `auto` chose for the toy: units 2 and 0, in the upper half, each its own dose."""
+    units = Units("layer8x8", (2, 0), 4, concept="spot", rule="auto", model=probe.model)
+    return Intervention(units, UpperHalf(), threshold=0.2, strength=1.5, doses=(0.5, 1.2))
+
+
+def workspace(folder, concepts=("spot", "door"), n=12, chosen=auto):
     """A workspace in which everything is there: boxes to draw, a generator, a segmenter."""
     painter = Painter("toy", Toy().eval())
     pictures = SamplePictures(painter, [(0, index) for index in range(n)])
@@ -100,6 +145,7 @@ def workspace(folder, concepts=("spot", "door"), n=12):
         segmenter(),
         folder / "saved",
         {"across, held": across},
+        chosen,
     )
     return Workspace("toy", drawing, {"toy": explorer})
 
@@ -158,13 +204,24 @@ def running(workspace):
         place.listener.close()
 
 
+def until(page, expression, seconds=30):
+    """Wait until an expression is true; the page's own policy forbids Playwright's way."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, expression
+        page.wait_for_timeout(20)
+
+
 __all__ = [
+    "GOOD",
     "Client",
     "Toy",
+    "auto",
     "running",
     "segmenter",
     "spot_boxes",
     "spot_of",
     "toy",
+    "until",
     "workspace",
 ]

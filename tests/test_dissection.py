@@ -227,8 +227,9 @@ def test_parts_add_up_to_the_whole_and_states_do_not_grow():
     def levels(n, first):
         return unit_levels(model, ["units"], n, 4, start=first)["units"]
 
-    part, cuts = levels(130, 200), levels(200, 200).cuts(LEVEL)
-    part.merge(levels(70, 330))
+    part, rest, cuts = levels(130, 200), levels(70, 330), levels(200, 200).cuts(LEVEL)
+    part.pixels.merge(rest.pixels)
+    part.cells.merge(rest.cells)
     for mine, its in zip(part.cuts(LEVEL), cuts, strict=True):
         assert torch.equal(mine, its)
 
@@ -236,7 +237,8 @@ def test_parts_add_up_to_the_whole_and_states_do_not_grow():
         return count_units(model, {"units": cuts}, EYES, n, 4, start=first)["units"]
 
     first, second, everything = counts(60, 0), counts(140, 60), counts(200, 0)
-    first.merge(second)
+    first.concepts.merge(second.concepts)
+    first.top.merge(second.top)
     for mine, its in ((first.concepts, everything.concepts), (first.top, everything.top)):
         for name, value in its.state().items():
             assert torch.equal(mine.state()[name], value), name

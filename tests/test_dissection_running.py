@@ -149,3 +149,31 @@ def test_moments_by_hand_and_merged():
     second.add(values[:, 3:])
     first.merge(RunningMoments.of(second.state()))
     assert torch.equal(torch.stack(first.result()), torch.stack(whole.result()))
+
+
+@given(st.permutations(range(12)), st.integers(0, 12), st.integers(-8, 8))
+def test_moments_of_parts_are_the_same_in_any_order(order, cut, power):
+    parts = (streams("normal", 60, seed=5) * 10.0**power).split(5, 1)
+    whole, first, second = (RunningMoments(len(parts[0])) for _ in range(3))
+    for part in parts:
+        whole.add(part)
+    for running, places in ((first, order[:cut]), (second, order[cut:])):
+        for place in places:
+            running.add(parts[place])
+    second.merge(RunningMoments.of(first.state()))
+    assert torch.equal(torch.stack(second.result()), torch.stack(whole.result()))
+    values = torch.cat(parts, 1).double()
+    mean, deviation = whole.result()
+    torch.testing.assert_close(mean, values.mean(1), rtol=1e-12, atol=2.0**-90)
+    torch.testing.assert_close(
+        deviation, values.std(1, correction=0), rtol=1e-9, atol=1e-9 * 10.0**power
+    )
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30])
+def test_moments_of_what_cannot_be_summed_are_refused(bad):
+    running = RunningMoments(1)
+    with pytest.raises(DissectError, match="not finite, or too large"):
+        running.add(torch.tensor([[1.0, bad]]))
+    with pytest.raises(DissectError, match="nothing was added"):
+        running.result()

@@ -16,7 +16,8 @@ from torch import nn
 
 from dissect.cli import main
 from dissect.errors import DissectError
-from dissect.training import TrainState, World, load_state, train
+from dissect.processes import World
+from dissect.training import TrainState, load_state, train
 from dissect.training.distributed import synchronized
 from dissect.training.state import checkpoints
 

@@ -138,7 +138,7 @@ def test_the_size_of_a_batch_changes_nothing(monkeypatch, batch):
     whole = effect_of(0.0, (4, 10), (4, 6), windows=(0, 3))
     monkeypatch.setattr(dissect.effect, "_BATCH", batch)
     parts = effect_of(0.0, (4, 10), (4, 6), windows=(0, 3))
-    for name, value in whole._counts().items():
+    for name, value in whole.rows().items():
         assert np.array_equal(value, getattr(parts, name), equal_nan=True), name
 
 

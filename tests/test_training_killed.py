@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import run
 from PIL import Image
 from test_training import CPU, TINY, Stripes, same, weights
 
@@ -25,15 +26,15 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_killed_at_any_moment_the_run_is_the_unbroken_run():
     kills = os.environ.get("DISSECT_KILLS", "5")
     script = ROOT / "benchmarks" / "kills.py"
-    run = subprocess.run(
+    ended = subprocess.run(
         [sys.executable, script, "--kills", kills, "--steps", "60"],
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    assert run.returncode == 0, run.stdout + run.stderr
-    found = json.loads(run.stdout)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    found = json.loads(ended.stdout)
     assert found["kills"] >= int(kills)
     assert found["differences"] == 0
 
@@ -119,15 +120,33 @@ def test_what_a_killed_process_was_writing_is_cleared(tmp_path):
     assert all((tmp_path / name).exists() for name in mine)
 
 
-def test_a_cut_newest_checkpoint_is_passed_over_with_a_warning(tmp_path, capfd):
-    folder = tmp_path / "images"
-    folder.mkdir()
+def _train_words(folder):
+    """The words that train on images in `folder`, but for the number of steps."""
+    images = folder / "images"
+    images.mkdir()
     for place, image in enumerate(Stripes().images(range(16))):
-        Image.fromarray(image).save(folder / f"{place:02d}.png")
-    words = (
-        f"train folder:{folder} --out {tmp_path / 'run'} --image-size 16 --batch-size 8 --width 4 "
+        Image.fromarray(image).save(images / f"{place:02d}.png")
+    return (
+        f"train folder:{images} --out {folder / 'run'} --image-size 16 --batch-size 8 --width 4 "
         "--discriminator-width 4 --kernel 4 --save-every 2 --steps"
     ).split()
+
+
+def test_resumed_with_no_step_left_it_names_only_files_that_are_there(tmp_path, capsys):
+    words = _train_words(tmp_path)
+    for steps, more in (("4", []), ("2", ["--resume"])):
+        # A shorter run ends where a checkpoint of the longer one lies, and no grid was drawn there.
+        for later in checkpoints(tmp_path / "run")[:1]:
+            later.unlink()
+        status, out, _ = run(capsys, *words, steps, *more, "--json")
+        assert status == 0
+        result = json.loads(out)
+        assert result["files"]
+        assert all(Path(file).is_file() for file in result["files"])
+
+
+def test_a_cut_newest_checkpoint_is_passed_over_with_a_warning(tmp_path, capfd):
+    words = _train_words(tmp_path)
     for steps, more in (("4", []), ("6", ["--resume"])):
         newest = checkpoints(tmp_path / "run")
         if newest:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -26,6 +26,7 @@ from dissect.cli import (
     walk,
 )
 from dissect.errors import DissectError
+from dissect.voice import is_first, speak_once
 
 __all__ = ["app", "main"]
 
@@ -80,7 +81,8 @@ app.command("dedup")(dedup.dedup)
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with its exit status.
 
-    A user's mistake is one line on stderr and status 2; Ctrl-C is status 130.
+    A user's mistake is one line on stderr and status 2, whether one process makes it or several
+    that work together; Ctrl-C is status 130.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
@@ -92,15 +94,13 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         _fail(str(error))
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        _interrupted()
     except BrokenPipeError:
         # The reader of our output left (as `head` does): nobody is there to be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except typer.Abort:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        _interrupted()
     except Exception as error:
         # Typer's own errors (an unknown option, a value of the wrong type) know their message.
         if debug or not hasattr(error, "format_message"):
@@ -118,6 +118,13 @@ def _usage_message(error: Exception) -> str:
     return f"{message} See: {path} --help"
 
 
-def _fail(message: str) -> None:
-    print(f"dissect: {' '.join(message.split())}", file=sys.stderr)
+def _fail(message: str) -> NoReturn:
+    speak_once(f"dissect: {' '.join(message.split())}")
     sys.exit(2)
+
+
+def _interrupted() -> NoReturn:
+    # All processes are interrupted together, and `torchrun` with them.
+    if is_first():
+        print("interrupted", file=sys.stderr)
+    sys.exit(130)

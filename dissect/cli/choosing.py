@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["AUTO_FILE", "by_rule", "check_rule", "known_choices", "look_for_choices"]
 
 AUTO_FILE = "auto.json"
+# Classes whose outlines an edit is to keep, where the segmenter knows them.
+_KEEP = ("bed",)
 # How a probe for auto's gate is fitted, with the segmenter's masks for labels: to more samples
 # than anyone draws boxes on, so with a weaker penalty; and to cells that it only reaches into.
 _LABELLED = 2_500
@@ -156,8 +158,12 @@ def look_for_choices(
         "probe": probes,
         "everywhere": {"everywhere": None},
     }
-    # Everywhere, each unit costs the whole picture: only the share of pixels is asked for.
-    goals = {"probe": Goal(), "everywhere": Goal(shown=1.0)}
+    keep = tuple(name for name in _KEEP if name in eyes.classes and name != concept)
+    # Everywhere, each unit costs the whole picture: less is asked for.
+    goals = {
+        "probe": Goal(keep=keep, kept=0.98),
+        "everywhere": Goal(shown=0.03, keep=keep, kept=0.95),
+    }
     steps = sum(search_steps(one, search) for one in gates.values())
     with progress_bar("looking for the best edit", steps) as advance:
         choices = {

@@ -140,7 +140,7 @@ def ablate_chosen(
             "gate": choices[names[0]].where,
             "threshold": None if first.gate is None else first.threshold,
             "strength": first.strength,
-            "replace": "zero" if isinstance(first.replacement, str) else "elsewhere",
+            "doses": None if first.doses is None else list(first.doses),
         }
         saved = save_edited(
             wanted.save,
@@ -149,6 +149,7 @@ def ablate_chosen(
             first.arguments,
             z[shown],
             about=about,
+            exact=False,
             force=wanted.force,
         )
         output.wrote(wanted.save)
@@ -179,7 +180,7 @@ def choice_values(choice: "Choice") -> dict[str, Any]:
         "gate": choice.where,
         "threshold": None if edit.gate is None else edit.threshold,
         "strength": edit.strength,
-        "replace": "zero" if isinstance(edit.replacement, str) else "elsewhere",
+        "doses": None if edit.doses is None else list(edit.doses),
         "n_selected": len(edit.units),
         "units": list(edit.units.indices),
         "enough": choice.enough,
@@ -203,5 +204,6 @@ def choice_text(choice: "Choice") -> str:
 
 
 def _how(edit: "Intervention") -> str:
-    become = "removed" if isinstance(edit.replacement, str) else "as elsewhere"
-    return become if edit.strength == 1 else f"{become} {edit.strength:g} times"
+    if edit.doses is not None:
+        return "each by its own strength"
+    return "removed" if edit.strength == 1 else f"removed {edit.strength:g} times"

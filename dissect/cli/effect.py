@@ -88,6 +88,7 @@ def effect(
         from dissect.effect_study import study_effect, study_size
         from dissect.intervention import Intervention
         from dissect.models import fingerprint, load, resolve_device
+        from dissect.processes import World, joined, own_device
         from dissect.segment import open_segmenter
         from dissect.units import Units, parse_rule
 
@@ -95,7 +96,7 @@ def effect(
         Edit(strength, "zero", threshold)  # refused before any work is done
         parse_rule(rule or "positive")
         units = None if units_file is None else Units.load(units_file)
-        place = resolve_device(device)
+        place = resolve_device(own_device(device))
         eyes = open_segmenter(segmenter, device=place)
         eyes.number(concept)
         generator = load(model, device=place)
@@ -127,14 +128,16 @@ def effect(
                 out=out,
                 output=output,
             )
-            units = next(iter(auto.values())).ranking
+            units = next(iter(auto.values())).intervention.units
         elif units is None:
             units = by_rule(rule or "positive", generator, layer, concept, probe, segmenter)
         units.check(fingerprint(generator), layer, len(probe.weight))
         z = fresh_latents(generator, n, seed, annotations)
         advance(1)
         elsewhere = mean_elsewhere(generator, seen, layer)
-        real = _real_features(eyes, eyes.source, annotations.size)
+        world = World.of_environment()
+        # Of several processes the first alone needs them; the others begin to measure.
+        real = _real_features(eyes, eyes.source, annotations.size) if world.writes else None
         advance(1)
     edits = {
         name: auto[name].intervention
@@ -148,7 +151,7 @@ def effect(
     filled = Intervention(every, probe, threshold, replacement=elsewhere)
     beside = {"filled": filled} if "probe" in edits else {}
     size = study_size(edits, n, beside=beside, controls=random_sets, few=random_n)
-    with progress_bar("measuring", size) as advance:
+    with joined(world) as world, progress_bar("measuring", size) as advance:
         study = study_effect(
             generator,
             edits,
@@ -159,8 +162,11 @@ def effect(
             controls=random_sets,
             few=random_n,
             seed=seed,
+            world=world,
             watch=advance,
         )
+    if not world.writes:
+        return
     with progress_bar("summing up", 2) as advance:
         from dissect.effect_report import report
         from dissect.figures import effect_figure, effect_sheet

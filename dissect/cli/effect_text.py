@@ -45,7 +45,8 @@ def _made(edits: Mapping[str, "Intervention"]) -> str:
     """The edits, each by its number of units and strength; once where they are alike."""
     units = next(iter(edits.values())).units
     said = {
-        name: f"{len(edit.units)} units of {units.layer}, strength {edit.strength:g}"
+        name: f"{len(edit.units)} units of {units.layer}, "
+        + (f"strength {edit.strength:g}" if edit.doses is None else "each by its own strength")
         for name, edit in edits.items()
     }
     if len(set(said.values())) > 1:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dissect.voice import is_first
+
 __all__ = ["Output"]
 
 
@@ -13,16 +15,14 @@ class Output:
     """Where a command's words go.
 
     Progress and remarks go to stderr. The result goes to stdout: as text, or with `--json` as one
-    JSON object and nothing else, in which `files` lists what was written.
+    JSON object and nothing else, in which `files` lists what was written. Of several processes
+    that do one thing, the first alone says anything.
     """
 
-    def __init__(self, *, as_json: bool, quiet: bool = False) -> None:
-        """Print results as one JSON object if `as_json`, else as text.
-
-        With `quiet` nothing is said: of several processes that do one thing, one speaks.
-        """
+    def __init__(self, *, as_json: bool) -> None:
+        """Print results as one JSON object if `as_json`, else as text."""
         self.as_json = as_json
-        self.quiet = quiet
+        self.quiet = not is_first()
         self.files: list[str] = []
 
     def note(self, text: str) -> None:

@@ -90,7 +90,7 @@ def rules(
         study = _open(model, concept, layer, boxes, labels, label_samples, segmenter, device)
         advance(1)
         from dissect.comparison import fresh_latents
-        from dissect.selection.curves import advantages, curve_sizes, measure_rules
+        from dissect.selection.curves import advantages, at_sizes, measure_rules
         from dissect.selection.rules import Scorer, scoring_steps
 
         generator, probe = study.generator, study.probe
@@ -107,20 +107,16 @@ def rules(
             generator, layer, concept, probe, lambda: eyes, choose_n, lambda k, w: advance(k, w)
         )
         rankings = {name: scorer.ranking(name) for name in _RANKED}
-    edits: dict[tuple[str, str], Intervention] = {}
+    edits: dict[tuple[str, str], Intervention | Sequence[Intervention]] = {}
     own: dict[tuple[str, str], int] = {}
     for where, gate in (("everywhere", None), ("probe", probe)):
-        choice = choices[where]
-        edits["auto", where] = _widened(choice.intervention, choice.ranking)
-        own["auto", where] = len(choice.intervention.units)
+        edit = choices[where].intervention
+        edits["auto", where] = [*choices[where].fewer, edit]
+        own["auto", where] = len(edit.units)
         edits |= _edits(rankings, where, gate)
         own["positive", where] = len(rankings["positive"])
-        # Random units under the gate, the strength and the replacement of auto.
-        edits[_RANDOM, where] = _widened(choice.intervention, _shuffled(choice.ranking, seed))
-    trials = sum(
-        len(curve_sizes(len(edit.units), [own.get(name, len(edit.units))]))
-        for name, edit in edits.items()
-    )
+        edits[_RANDOM, where] = _shuffled(edit, seed)
+    trials = sum(len(at_sizes(edit, own.get(name))) for name, edit in edits.items())
     with progress_bar("measuring", n * (1 + trials)) as advance:
         curves = measure_rules(generator, edits, own, z, eyes, concept, watch=advance)
     with progress_bar("summing up", 2) as advance:
@@ -188,17 +184,15 @@ def _edits(
     return {(name, where): Intervention(units, gate) for name, units in rankings.items()}
 
 
-def _widened(edit: "Intervention", ranking: Any) -> "Intervention":
+def _shuffled(edit: "Intervention", seed: int) -> "Intervention":
+    """The edit of all units of the layer in a random order; its doses come round again."""
     from dataclasses import replace
-
-    return replace(edit, units=ranking)
-
-
-def _shuffled(ranking: Any, seed: int) -> Any:
-    """All units of the layer in a random order."""
-    from dataclasses import replace
+    from itertools import cycle, islice
 
     import numpy as np
 
-    order: Sequence[int] = np.random.default_rng(seed).permutation(ranking.total).tolist()
-    return replace(ranking, indices=tuple(order), scores=(), rule=_RANDOM)
+    total = edit.units.total
+    order: Sequence[int] = np.random.default_rng(seed).permutation(total).tolist()
+    units = replace(edit.units, indices=tuple(order), scores=(), rule=_RANDOM)
+    doses = None if edit.doses is None else tuple(islice(cycle(edit.doses), total))
+    return replace(edit, units=units, doses=doses)

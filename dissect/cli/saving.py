@@ -57,6 +57,7 @@ def save_edited(
     *,
     about: Mapping[str, Any],
     excised: bool = False,
+    exact: bool = True,
     force: bool = False,
 ) -> dict[str, Any]:
     """Write the edited generator to `path`, and read it back to see that it draws what it should.
@@ -69,6 +70,7 @@ def save_edited(
         z: latents to compare images on.
         about: what else the checkpoint says of the edit.
         excised: cut the units out.
+        exact: False prefers plain weights to a module where rounding may differ (see `bake`).
         force: replace a file.
 
     Returns:
@@ -81,7 +83,10 @@ def save_edited(
     from dissect.models import fingerprint, load, save_checkpoint
     from dissect.surgery import ablated, bake, excise
 
-    edited = excise(generator, units) if excised else bake(generator, units, **arguments)
+    if excised:
+        edited = excise(generator, units)
+    else:
+        edited = bake(generator, units, **arguments, exact=exact)
     card = {
         "model": fingerprint(generator),
         "layer": units.layer,

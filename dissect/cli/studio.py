@@ -1,5 +1,6 @@
 """`dissect annotate` and `dissect studio`: pages to draw boxes on, and to see what units do."""
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,12 +18,14 @@ from dissect.errors import DissectError
 
 if TYPE_CHECKING:
     from dissect.annotations import Annotations
+    from dissect.intervention import Intervention
     from dissect.latent_space import Direction
+    from dissect.probe import Probe
     from dissect.segment import Segmenter
     from dissect.studio import Drawing, Painter, Place, Workspace
     from dissect.studio.pictures import Pictures
 
-__all__ = ["annotate", "studio"]
+__all__ = ["annotate", "chosen_by_auto", "studio"]
 
 _MOST = 10_000
 
@@ -161,7 +164,8 @@ def studio(
     for name, painter in zip(names, painters, strict=True):
         first = painter is painters[0]
         known = _known(painter, drawing if first else None, (boxes or []) if first else [])
-        explorers[name] = Explorer(painter, known, eyes, out, along)
+        chosen = partial(chosen_by_auto, painter, out)
+        explorers[name] = Explorer(painter, known, eyes, out, along, chosen)
     workspace = Workspace(", ".join(names), drawing, explorers)
     if as_json:
         # A program needs the address now, and nothing more once the page is closed.
@@ -230,6 +234,25 @@ def _known(
         assert drawing is not None
         known[f"{concept} (drawn here)"] = drawing.file(concept).annotations
     return known
+
+
+def chosen_by_auto(painter: "Painter", out: Path, probe: "Probe") -> "Intervention":
+    """The gated edit that rule `auto` chose for the layer and the concept of a probe.
+
+    Raises:
+        DissectError: it chose none, or where it did the file is damaged.
+    """
+    from dissect.cli.choosing import known_choices
+
+    layer, concept = probe.layer, probe.concept
+    choices = known_choices(painter.model, painter.name, layer, concept, probe, out)
+    if "probe" not in choices:
+        words = ["--model", painter.name, "--concept", concept, "--layer", layer, "--out", str(out)]
+        raise DissectError(
+            f"rule auto has chosen nothing for {concept} in {layer} of this model; "
+            f"dissect choose {shlex.join(words)} does"
+        )
+    return choices["probe"].intervention
 
 
 def _directions(paths: list[Path], painters: "list[Painter]") -> "dict[str, Direction]":

@@ -1,6 +1,5 @@
 """`dissect train`: a DCGAN on a source of images."""
 
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from dissect.errors import DissectError
 
 if TYPE_CHECKING:
     from dissect.data import ImageSource
-    from dissect.training import FrechetMeter, Report, TrainState, World
+    from dissect.processes import World
+    from dissect.training import FrechetMeter, Report, TrainState
 
 __all__ = ["train"]
 
@@ -70,6 +70,12 @@ def train(
             "colour,translation,cutout or some of them."
         ),
     ] = "",
+    rotations: Annotated[
+        float,
+        typer.Option(
+            help="Weight of an auxiliary task of D: by how many quarters a real image was turned."
+        ),
+    ] = 0.0,
     sync_batch_norm: Annotated[
         bool,
         typer.Option(
@@ -129,7 +135,8 @@ def train(
     import torch
 
     from dissect.models import resolve_device
-    from dissect.training import TrainConfig, World, joined, to_toml
+    from dissect.processes import World, joined, own_device
+    from dissect.training import TrainConfig, to_toml
 
     output = Output(as_json=as_json)
     if threads is not None:
@@ -168,16 +175,9 @@ def train(
         config = TrainConfig.from_dict(asked)
         print(to_toml(config, f"dissect train --config FILE\n{_about(preset)}".strip()), end="")
         return
-    place, world = resolve_device(_mine(device)), World.of_environment()
-    if not world.writes:
-        output = Output(as_json=False, quiet=True)
+    place, world = resolve_device(own_device(device)), World.of_environment()
     state = resumed(out, place, asked, output) if resume else begun(out, place, asked)
-    try:
-        world.share_of(state.config.batch_size)
-    except DissectError:
-        if world.writes:
-            raise
-        raise typer.Exit(2) from None  # one of them says it
+    world.share_of(state.config.batch_size)
     with joined(world, place):
         _Run(state, out, world, output).go(
             sample_every=sample_every,
@@ -203,16 +203,6 @@ def _about(preset: str | None) -> str:
     from dissect.training import PRESETS
 
     return "" if preset is None else PRESETS[preset][0]
-
-
-def _mine(device: str) -> str:
-    """The device of this process: where torchrun starts several, each has a GPU of its own."""
-    rank = os.environ.get("LOCAL_RANK")
-    if rank is None or device not in ("auto", "cuda"):
-        return device
-    import torch
-
-    return f"cuda:{rank}" if torch.cuda.is_available() else device
 
 
 @dataclass(frozen=True)
@@ -246,8 +236,7 @@ class _Run:
             output.note(f"skipped {name}: {reason}")
         meter = _meter(opened, frechet, state) if frechet and writes else None
         started_at, started = state.step, time.perf_counter()
-        show = None if writes else False
-        with progress_bar("training", config.steps, show, done=state.step) as advance:
+        with progress_bar("training", config.steps, done=state.step) as advance:
             shown = state.step
 
             def show_report(report: "Report") -> None:
@@ -289,7 +278,9 @@ class _Run:
             output.wrote(path)
         rate = round(images_seen / elapsed, 1) if images_seen else 0.0
         newest = f"{out}/step-{state.step:07d}.safetensors"
-        output.wrote(f"{out}/samples-{state.step:07d}.png")
+        # Resumed with no step left, the run has drawn none.
+        if state.step > started_at:
+            output.wrote(f"{out}/samples-{state.step:07d}.png")
         summary = watcher.summary(state, len(opened))
         output.result(
             {"steps": state.step, "images_per_s": rate, "checkpoint": newest, **summary},

@@ -57,18 +57,20 @@ def units(
     from dissect.files import write_bytes
     from dissect.hooks import activations
     from dissect.models import latents_for, load, resolve_device
+    from dissect.processes import World, joined, own_device
     from dissect.progress import progress_bar
     from dissect.segment import open_segmenter
 
     output = Output(as_json=as_json)
-    place = resolve_device(device)
+    place = resolve_device(own_device(device))
     generator = load(model, device=place)
     eyes = open_segmenter(segmenter, device=place)
     layers = grid_layers(generator) if layer == "all" else [layer]
     one = latents_for(generator, 1)
     total = sum(activations(generator, name, one).shape[1] for name in layers)
     measured = effect_n if effect else 0
-    with progress_bar("dissecting", steps(n, total, measured)) as advance:
+    size = steps(n, total, measured)
+    with joined(World.of_environment()) as world, progress_bar("dissecting", size) as advance:
         found = dissect_units(
             generator,
             layers,
@@ -79,8 +81,11 @@ def units(
             effect_n=measured,
             top=top,
             seed=seed,
+            world=world,
             watch=advance,
         )
+    if not world.writes:
+        return
     output.wrote(found.save(out / "dissection.json"))
     title = f"{model}, {'all layers' if layer == 'all' else layer}"
     page = units_page(found, strongest_samples(generator, found), title=title)

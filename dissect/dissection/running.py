@@ -31,6 +31,10 @@ _LEAST, _MOST = -20, 20
 _FIRST = (127 + _LEAST) << _MANTISSA
 _BINS_PER_SIGN = (_MOST - _LEAST) << _MANTISSA
 
+# What the digits of a sum count, the first of them all that is above.
+_PLACES = (2.0**32, 1.0, 2.0**-32, 2.0**-64, 2.0**-96)
+_LARGEST = 2.0**94
+
 
 class RunningQuantile:
     """Quantiles of every column, from counts in bins of a fixed relative width.
@@ -188,7 +192,9 @@ class RunningTopK:
 class RunningMoments:
     """Mean and standard deviation of every column, from sums in float64.
 
-    Merging, and the sizes of the parts, change a result by no more than the rounding of a sum.
+    What each `add` comes to is kept in whole multiples of 2 to the -96th: these add up without
+    rounding, so that neither the order nor merging changes a result by a bit. The sizes of the
+    parts change it by no more than the rounding of a sum.
 
     Args:
         columns: how many streams.
@@ -197,26 +203,34 @@ class RunningMoments:
 
     def __init__(self, columns: int, device: torch.device | str = "cpu") -> None:
         self._count = 0
-        self._sums = torch.zeros(2, columns, dtype=torch.float64, device=device)
+        # Of the values and of their squares, digits in the base 2 to the 32nd.
+        self._sums = torch.zeros(len(_PLACES), 2, columns, dtype=torch.int64, device=device)
 
     def add(self, values: Tensor) -> None:
         """Sum values (columns, n).
 
         Raises:
-            DissectError: another number of columns.
+            DissectError: another number of columns, or a value that is not finite or so large that
+                the squares come to more than 2 to the 94th.
         """
-        _check_columns(values, self._sums.shape[1])
+        _check_columns(values, self._sums.shape[2])
+        exact = values.double()
+        rest = torch.stack([exact.sum(1), exact.square().sum(1)])
+        if not bool((rest.abs() < _LARGEST).all()):
+            raise DissectError("a value is not finite, or too large: no moments are kept of such")
         self._count += values.shape[1]
-        self._sums[0] += values.double().sum(1)
-        self._sums[1] += values.double().square().sum(1)
+        for digits, place in zip(self._sums, _PLACES, strict=True):
+            digit = (rest / place).trunc()  # not floor: what is left would be rounded
+            digits += digit.long()
+            rest -= digit * place
 
     def merge(self, other: "RunningMoments") -> None:
-        """Take in what `other` saw.
+        """Take in what `other` saw; exact.
 
         Raises:
             DissectError: another number of columns.
         """
-        _check_columns(other._sums.T, self._sums.shape[1])
+        _check_columns(other._sums[0].T, self._sums.shape[2])
         self._count += other._count
         self._sums += other._sums.to(self._sums.device)
 
@@ -228,7 +242,10 @@ class RunningMoments:
         """
         if not self._count:
             raise DissectError("nothing was added, and nothing has no mean")
-        mean, square = self._sums / self._count
+        sums = torch.zeros_like(self._sums[0], dtype=torch.float64)
+        for digits, place in zip(self._sums, _PLACES, strict=True):
+            sums += digits.double() * place
+        mean, square = sums / self._count
         return mean, (square - mean.square()).clamp(min=0).sqrt()
 
     def state(self) -> State:

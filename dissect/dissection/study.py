@@ -6,10 +6,11 @@
 
 In two passes over latents, and in memory that does not grow with their number. The first, which
 ends with the last of the layers, chooses each unit's threshold; the second, on other latents,
-counts. Both can be split over machines: each pass is a sum of what its parts give (`merge`).
+counts. Both can be split over processes: each pass is a sum of what its parts give, and no bit of
+it depends on how it was split, as long as the parts are the same batches of latents.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +22,9 @@ from dissect.dissection.result import Dissection, LayerUnits
 from dissect.dissection.running import RunningMoments, RunningQuantile, RunningTopK
 from dissect.dissection.upsampling import Upsampling
 from dissect.errors import DissectError
-from dissect.hooks import record, resolve_layer
+from dissect.hooks import record
 from dissect.models import fingerprint, generate, latents_for
+from dissect.processes import World
 from dissect.progress import Advance
 from dissect.segment import Segmenter
 from dissect.selection import UnitEffects, unit_effects
@@ -61,11 +63,14 @@ class LayerLevels:
             large = torch.stack([self.upsampling(maps) for maps in part], 1)
             self.pixels.add(large.flatten(1))
 
-    def merge(self, other: "LayerLevels") -> None:
-        """Take in what `other` looked at."""
-        self.pixels.merge(other.pixels)
-        self.cells.merge(other.cells)
-        self.moments.merge(other.moments)
+    def of_all(self, world: World) -> "LayerLevels":
+        """What all processes looked at."""
+        return LayerLevels(
+            world.merged(self.pixels),
+            world.merged(self.cells),
+            world.merged(self.moments),
+            self.upsampling,
+        )
 
     def cuts(self, quantile: float) -> Cuts:
         """Thresholds at this quantile of the upsampled activation, and the edges for the AUC."""
@@ -79,10 +84,9 @@ class LayerCounts:
     concepts: ConceptCounts
     top: RunningTopK
 
-    def merge(self, other: "LayerCounts") -> None:
-        """Take in what `other` counted; exact."""
-        self.concepts.merge(other.concepts)
-        self.top.merge(other.top)
+    def of_all(self, world: World) -> "LayerCounts":
+        """What all processes counted."""
+        return LayerCounts(world.merged(self.concepts), world.merged(self.top))
 
 
 def dissect_units(
@@ -96,6 +100,7 @@ def dissect_units(
     effect_n: int = 0,
     top: int = 5,
     seed: int = 0,
+    world: World | None = None,
     watch: Advance | None = None,
 ) -> Dissection:
     """Every unit of the layers against every concept (Bau et al. 2019, sections 3.1 and 4.1).
@@ -112,7 +117,9 @@ def dissect_units(
             0 leaves that out. It takes units times effect_n images.
         top: how many of each unit's strongest samples are kept.
         seed: of the latents.
-        watch: called with what was done since the last call; all of it is `steps(...)`.
+        world: the processes that share out the work, all of which call this and get the result.
+        watch: called with what was done since the last call, by any process; all of it is
+            `steps(...)`.
 
     Raises:
         DissectError: no layers, no such layer or one without a grid, an unknown concept, or a
@@ -121,9 +128,9 @@ def dissect_units(
     names = tuple(dict.fromkeys(concepts)) or segmenter.classes
     numbers = [segmenter.number(name) for name in names]
     _check(n, quantile, effect_n, top)
-    levels = unit_levels(model, layers, n, seed, start=n, watch=watch)
+    levels = unit_levels(model, layers, n, seed, start=n, world=world, watch=watch)
     cuts = {layer: found.cuts(quantile) for layer, found in levels.items()}
-    counts = count_units(model, cuts, segmenter, n, seed, top=top, watch=watch)
+    counts = count_units(model, cuts, segmenter, n, seed, top=top, world=world, watch=watch)
 
     def watch_effect(units: int) -> None:
         if watch is not None:
@@ -132,7 +139,7 @@ def dissect_units(
     effects: dict[str, UnitEffects] = {}
     for layer in layers if effect_n else ():
         z = latents_for(model, effect_n, seed, start=2 * n)
-        effects[layer] = unit_effects(model, layer, z, segmenter, watch=watch_effect)
+        effects[layer] = unit_effects(model, layer, z, segmenter, world=world, watch=watch_effect)
     shown = counts[layers[0]].concepts.shown().cpu().numpy()[numbers]
     found = tuple(
         _layer_units(layer, levels[layer], counts[layer], effects.get(layer), numbers)
@@ -153,6 +160,7 @@ def unit_levels(
     seed: int = 0,
     *,
     start: int = 0,
+    world: World | None = None,
     watch: Advance | None = None,
 ) -> dict[str, LayerLevels]:
     """The levels of all units of the layers on `n` latents from `start` on: the first pass.
@@ -162,21 +170,17 @@ def unit_levels(
     """
     if not layers:
         raise DissectError("name at least one layer to dissect")
-    for layer in layers:
-        resolve_layer(model, layer)
-    size = _image_size(model)
-    levels: dict[str, LayerLevels] = {}
-    for first in range(start, start + n, _BATCH):
-        z = latents_for(model, min(_BATCH, start + n - first), seed, start=first)
+    world = world or World()
+    with record(model, *layers) as acts:
+        size = _image_size(model)
+    levels = {layer: _levels(layer, acts[layer], size) for layer in layers}
+    for first, count in _shared_batches(start, n, world, watch, "thresholds"):
+        z = latents_for(model, count, seed, start=first)
         with torch.inference_mode(), record(model, *layers, stop=True) as acts:
             model(z)
-        for layer in layers:
-            if layer not in levels:
-                levels[layer] = _levels(layer, acts[layer], size)
-            levels[layer].add(acts[layer].float())
-        if watch is not None:
-            watch(len(z), "thresholds")
-    return levels
+        for layer, found in levels.items():
+            found.add(acts[layer].float())
+    return {layer: found.of_all(world) for layer, found in levels.items()}
 
 
 def count_units(
@@ -188,6 +192,7 @@ def count_units(
     *,
     start: int = 0,
     top: int = 5,
+    world: World | None = None,
     watch: Advance | None = None,
 ) -> dict[str, LayerCounts]:
     """All units against all concepts on `n` latents from `start` on: the second pass.
@@ -201,8 +206,10 @@ def count_units(
         segmenter: images to concepts.
         n, seed, start: which latents.
         top: how many of each unit's strongest samples are kept.
-        watch: called with how many samples were counted.
+        world: the processes that share out the work.
+        watch: called with how many samples were counted, by any process.
     """
+    world = world or World()
     counts: dict[str, LayerCounts] = {}
     for layer, cut in cuts.items():
         device = cut.edges.device
@@ -211,8 +218,7 @@ def count_units(
             RunningTopK(len(cut.threshold), top, device),
         )
     upsampling: dict[str, Upsampling] = {}
-    for first in range(start, start + n, _BATCH):
-        count = min(_BATCH, start + n - first)
+    for first, count in _shared_batches(start, n, world, watch, "counting"):
         z = latents_for(model, count + 1, seed, start=first)
         with torch.inference_mode(), record(model, *cuts) as acts:
             labels = segmenter.labels(model(z))
@@ -223,9 +229,23 @@ def count_units(
                 upsampling[layer] = _upsampling(values, (labels.shape[1], labels.shape[2]))
             found.concepts.add(values, labels[:count], labels[1:], upsampling[layer])
             found.top.add(values.amax((2, 3)).T, keys)
-        if watch is not None:
-            watch(count, "counting")
-    return counts
+    return {layer: found.of_all(world) for layer, found in counts.items()}
+
+
+def _shared_batches(
+    start: int, n: int, world: World, watch: Advance | None, note: str
+) -> Iterator[tuple[int, int]]:
+    """First index and size of each batch that is this process's; `watch` is told of all."""
+    end = start + n
+    batches = [(first, min(_BATCH, end - first)) for first in range(start, end, _BATCH)]
+
+    def done(batches: Sequence[tuple[int, int]]) -> None:
+        if watch is not None and batches:
+            watch(sum(count for _, count in batches), note)
+
+    for batch in world.shared(batches, others=done):
+        yield batch
+        done([batch])
 
 
 def _layer_units(

@@ -163,7 +163,9 @@ def _check_size(name: str, value: object) -> None:
 def _check_edit(edit: Mapping[str, Any]) -> None:
     if not isinstance(edit["layer"], str) or not isinstance(edit["probe"], bool):
         raise ValueError("edits")
-    if not all(isinstance(edit[name], int | float) for name in ("threshold", "strength")):
+    if not isinstance(edit["threshold"], int | float):
+        raise ValueError("edits")
+    if not isinstance(edit["strength"], int | float | None):
         raise ValueError("edits")
     if edit["grid"] is not None:
         height, width = edit["grid"]

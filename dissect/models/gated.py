@@ -25,11 +25,13 @@ class GatedEdit(nn.Module):
         probe: whether a probe opens the gate; without one, the region alone does.
         grid: (H, W), where the edit keeps to a region of the grid; None is no region.
         threshold: in [0, 1), what the probability times the region must be above.
-        strength: from 0 (no edit) through 1 (the values themselves) to 2.
+        strength: from 0 (no edit) through 1 (the values themselves) to 2; None is a strength of
+            its own for each unit.
 
     Attributes:
         edited: (C,) bool, which units are edited.
         values: (C,) what stands in the place of an edited unit: 0 removes it.
+        strengths: (C,) in [0, 2]; None where there is one strength.
         region: (H, W) in [0, 1], by which the probability is multiplied; None without a grid.
         probe: the 1x1 convolution to the logit; None where there is no probe.
 
@@ -39,6 +41,7 @@ class GatedEdit(nn.Module):
 
     edited: Tensor
     values: Tensor
+    strengths: Tensor | None
     region: Tensor | None
 
     def __init__(
@@ -48,18 +51,20 @@ class GatedEdit(nn.Module):
         probe: bool = True,
         grid: tuple[int, int] | None = None,
         threshold: float = 0.5,
-        strength: float = 1.0,
+        strength: float | None = 1.0,
     ) -> None:
         super().__init__()
-        if not 0 <= strength <= 2:
+        if strength is not None and not 0 <= strength <= 2:
             raise DissectError(f"strength must be from 0 to 2, not {strength:g}")
         if not 0 <= threshold < 1:
             raise DissectError(f"threshold must be at least 0 and below 1, not {threshold:g}")
         if units < 1 or (grid is not None and min(grid) < 1):
             raise DissectError("an edit needs a layer of at least 1 unit, on a grid of such cells")
-        self.threshold, self.strength = float(threshold), float(strength)
+        self.threshold = float(threshold)
+        self.strength = None if strength is None else float(strength)
         self.register_buffer("edited", torch.zeros(units, dtype=torch.bool))
         self.register_buffer("values", torch.zeros(units))
+        self.register_buffer("strengths", torch.ones(units) if strength is None else None)
         self.register_buffer("region", None if grid is None else torch.ones(*grid))
         # It is the probe's, not the network's to train.
         self.probe = nn.Conv2d(units, 1, 1).requires_grad_(False) if probe else None
@@ -83,7 +88,13 @@ class GatedEdit(nn.Module):
             )
         shape = (1, units, *([1] * (activation.ndim - 2)))
         values = self.values.to(activation.dtype).reshape(shape)
-        after = values if self.strength == 1 else activation - self.strength * (activation - values)
+        amount: float | Tensor
+        if self.strengths is None:
+            assert self.strength is not None
+            amount = self.strength
+        else:
+            amount = self.strengths.to(activation.dtype).reshape(shape)
+        after = values if self.strength == 1 else activation - amount * (activation - values)
         chosen = self.edited.reshape(shape)
         if self.probe is not None or self.region is not None:
             chosen = chosen & self._open(activation.detach()).unsqueeze(1)
@@ -91,7 +102,8 @@ class GatedEdit(nn.Module):
 
     def extra_repr(self) -> str:
         """What `print` says of it beside the convolution."""
-        return f"threshold={self.threshold:g}, strength={self.strength:g}"
+        strength = "of each unit" if self.strength is None else f"{self.strength:g}"
+        return f"threshold={self.threshold:g}, strength={strength}"
 
     def _open(self, activation: Tensor) -> Tensor:
         """The cells where the edit acts, (N, H, W) or (1, H, W), bool."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 __all__ = ["HUNG", "hung_classes", "one_class_each"]
@@ -13,7 +12,7 @@ HUNG = ("window", "picture", "mirror")
 
 # Pixels that touch by a side hang together, within an image.
 _TOUCHING = np.zeros((3, 3, 3), bool)
-_TOUCHING[1] = ndimage.generate_binary_structure(2, 1)
+_TOUCHING[1] = [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
 
 
 def hung_classes(classes: Sequence[str]) -> Tensor:
@@ -34,6 +33,8 @@ def one_class_each(labels: Tensor, probability: Tensor, things: Tensor) -> Tenso
     """
     if not len(things):
         return labels
+    from scipy import ndimage
+
     mask = torch.isin(labels, things.to(labels.device)).cpu().numpy()
     regions, count = ndimage.label(mask, _TOUCHING)
     if not count:

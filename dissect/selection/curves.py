@@ -20,7 +20,15 @@ from dissect.errors import DissectError
 from dissect.intervention import Intervention
 from dissect.segment import Segmenter
 
-__all__ = ["LEVELS", "Advantage", "RuleCurve", "advantages", "curve_sizes", "measure_rules"]
+__all__ = [
+    "LEVELS",
+    "Advantage",
+    "RuleCurve",
+    "advantages",
+    "at_sizes",
+    "curve_sizes",
+    "measure_rules",
+]
 
 _Floats = NDArray[np.float64]
 _Key = tuple[str, str, float]
@@ -70,7 +78,7 @@ def curve_sizes(total: int, own: Sequence[int] = ()) -> list[int]:
 
 def measure_rules(
     model: nn.Module,
-    edits: Mapping[tuple[str, str], Intervention],
+    edits: Mapping[tuple[str, str], Intervention | Sequence[Intervention]],
     own: Mapping[tuple[str, str], int],
     z: Tensor,
     segmenter: Segmenter,
@@ -82,7 +90,8 @@ def measure_rules(
 
     Args:
         model: the generator, in eval mode.
-        edits: of all the units that a rule may take, best first.
+        edits: of all the units that a rule may take, best first; or one edit for each number of
+            units.
         own: how many of them the rule takes by itself, where it says.
         z: latents on which no rule chose.
         segmenter: the eyes.
@@ -93,21 +102,32 @@ def measure_rules(
     Raises:
         DissectError: what `measure_each` raises.
     """
-    trials: dict[_Key, Trial] = {}
-    for name, edit in edits.items():
-        for size in _sizes(edit, own.get(name)):
-            trials[(*name, size)] = Trial(edit.strongest(size), len(z), with_features=False)
+    sized = {name: at_sizes(edit, own.get(name)) for name, edit in edits.items()}
+    trials: dict[_Key, Trial] = {
+        (*name, size): Trial(edit, len(z), with_features=False)
+        for name, mine in sized.items()
+        for size, edit in mine.items()
+    }
     effects, _ = measure_each(model, trials, z, segmenter, concept, watch=watch)
-    curves = []
-    for name, edit in edits.items():
-        sizes = _sizes(edit, own.get(name))
-        found = tuple(effects[(*name, size)] for size in sizes)
-        curves.append(RuleCurve(*name, tuple(sizes), found, own.get(name)))
-    return curves
+    return [
+        RuleCurve(*name, tuple(mine), tuple(effects[(*name, size)] for size in mine), own.get(name))
+        for name, mine in sized.items()
+    ]
 
 
-def _sizes(edit: Intervention, own: int | None) -> list[int]:
-    return curve_sizes(len(edit.units), [len(edit.units)] if own is None else [own])
+def at_sizes(
+    edit: Intervention | Sequence[Intervention], own: int | None
+) -> dict[int, Intervention]:
+    """The edits at which a rule is read, by their number of units, few first.
+
+    Args:
+        edit: of all its units, best first; or one for each number of units.
+        own: how many of them the rule takes by itself, where it says.
+    """
+    if not isinstance(edit, Intervention):
+        return {len(one.units): one for one in sorted(edit, key=lambda one: len(one.units))}
+    total = len(edit.units)
+    return {k: edit.strongest(k) for k in curve_sizes(total, [total if own is None else own])}
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """How much of each unit to take away, learned by gradient.
 
 GAN Dissection's ACE (Bau et al. 2019, section 3.2, equations 5 to 7) learns a dose in [0, 1] for
-every unit of a layer at once, and ranks the units by it. `learned_doses` is that, for any gate,
-strength and replacement, with a price on what changes elsewhere.
+every unit of a layer at once, and ranks the units by it. `learned_doses` is that, for any gate
+and for doses up to 2, with a price on what changes elsewhere.
 """
 
 from collections.abc import Callable
@@ -25,25 +25,29 @@ class Lesson:
     """What is minimised, and how. The defaults are those of ACE.
 
     The sum of: what is left of the concept; `elsewhere` times the mean absolute change outside
-    the concept's region, on the [-1, 1] scale; `square` times the sum of the squared doses;
-    `few` times their mean; and, growing over the second half, `decided` times the mean of
-    dose * (1 - dose), for in the end a unit is edited or not.
+    the concept's region, on the [-1, 1] scale; `outlines` times the share of the pixels there by
+    which the classes of `keep` moved; `square` times the sum of the squared doses; and `few` times
+    their mean.
 
     Attributes:
+        keep: classes of the segmenter whose outlines are to stay.
         log: what is left is measured by -log(1 - probability), which still pulls where the
             segmenter is sure; otherwise by the probability, as in ACE.
         beyond: it is summed over all pixels, so that concepts that come up anew count, and half
             of each batch are samples without the concept; otherwise over the concept's pixels.
+        most: the largest dose: 1 removes a unit, 2 turns its sign.
         steps, batch, rate: of Adam.
         seed: of the batches.
     """
 
     elsewhere: float = 0.0
+    outlines: float = 0.0
+    keep: tuple[str, ...] = ()
     square: float = 0.005
     few: float = 0.0
-    decided: float = 0.0
     log: bool = False
     beyond: bool = False
+    most: float = 1.0
     steps: int = 250
     batch: int = 24
     rate: float = 0.02
@@ -55,42 +59,37 @@ def learned_doses(
     lesson: Lesson,
     *,
     start: Tensor | float = 0.5,
+    among: Tensor | None = None,
     open_cells: Tensor | None = None,
-    strength: float = 1.0,
-    replacement: Tensor | None = None,
     watch: Callable[[int], None] = lambda _: None,
 ) -> Tensor:
-    """The dose of every unit, (C,) in [0, 1], that removes the concept best.
+    """The dose of every unit, (C,) in [0, lesson.most], that removes the concept best.
 
     The mean over the second half of the steps, so that units at the end of the range have an order
-    too. At open cells the activation a of a unit becomes a - dose * strength * (a - replacement).
+    too. At open cells the activation a of a unit becomes a - dose * a.
 
     Args:
         samples: to learn on.
         lesson: what is minimised.
         start: the doses to start from, one or (C,).
+        among: (C,) bool, the units that may have a dose above 0; None is all.
         open_cells: (N, h, w) bool, where the edit acts; None is everywhere.
-        strength: of a dose of 1.
-        replacement: (C,), what stands in a unit's place; None is zero.
         watch: called with 1 after each step.
 
     Raises:
-        DissectError: a segmenter without probabilities, or no sample with the concept at an open
-            cell.
+        DissectError: a segmenter without probabilities or without a class of `lesson.keep`, or no
+            sample with the concept at an open cell.
     """
     probability = samples.segmenter.probability
     if probability is None:
         raise DissectError("this rule follows gradients, and the segmenter gives no probabilities")
     units, device = samples.acts.shape[1], samples.acts.device
     mask, outside = samples.mask, ~samples.region
+    kept = [samples.segmenter.number(name) for name in lesson.keep]
     with_it, without = _pools(samples, open_cells)
-    target = torch.zeros(units, device=device) if replacement is None else replacement.to(device)
-    target = target.reshape(1, -1, 1, 1)
-    doses = torch.full((units,), 0.5, device=device)
-    doses = (doses.fill_(start) if isinstance(start, float) else start.to(doses).clone()).clamp(
-        0, 1
-    )
-    doses.requires_grad_()
+    allowed = torch.ones(units, device=device) if among is None else among.to(device).float()
+    doses = torch.full((units,), start) if isinstance(start, float) else start.float().clone()
+    doses = (doses.to(device) * allowed).clamp(0, lesson.most).requires_grad_()
     optimizer = torch.optim.Adam([doses], lesson.rate)
     random = torch.Generator().manual_seed(lesson.seed)
     late, counted = torch.zeros(units), 0
@@ -99,35 +98,41 @@ def learned_doses(
         for group in optimizer.param_groups:
             group["lr"] = lesson.rate * min(1.0, 2 * left)
         rows, weight = _batch(lesson, with_it, without, random)
-        amount = strength * doses.reshape(1, -1, 1, 1)
+        amount = doses.reshape(1, -1, 1, 1)
         if open_cells is not None:
             amount = amount * open_cells[rows].unsqueeze(1).to(device)
 
         def change(activation: Tensor, amount: Tensor = amount) -> Tensor:
-            return activation - amount * (activation - target)
+            return activation - amount * activation
 
         with quickly(device):
             with edit(samples.rest, {samples.layer: change}, copy=False):
                 images = samples.rest(samples.inputs[rows.to(device)])
-            chance = probability(images)[:, samples.number]
-        chance, images = chance.float().cpu(), images.float().cpu()
+            chances = probability(images)
+        chances, images = chances.float().cpu(), images.float().cpu()
         weight = weight.reshape(-1, 1, 1)
-        loss = _left(chance, mask[rows], weight, lesson)
+        apart = weight * outside[rows]
+        loss = _left(chances[:, samples.number], mask[rows], weight, lesson)
         if lesson.elsewhere:
             moved = (images - samples.seen.images[rows]).abs().mean(1)
-            apart = weight * outside[rows]
-            loss = loss + lesson.elsewhere * (moved * apart).sum() / apart.sum().clamp_min(1)
+            loss = loss + lesson.elsewhere * _mean(moved, apart)
+        for number in kept:
+            was = (samples.seen.labels[rows] == number).float()
+            loss = loss + lesson.outlines * _mean((chances[:, number] - was).abs(), apart)
         loss = loss.to(device) + lesson.square * doses.square().sum() + lesson.few * doses.mean()
-        loss = loss + lesson.decided * max(0.0, 1 - 2 * left) * (doses * (1 - doses)).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         with torch.no_grad():
-            doses.clamp_(0, 1)
+            doses.mul_(allowed).clamp_(0, lesson.most)
             if 2 * (step + 1) > lesson.steps:
                 late, counted = late + doses.cpu(), counted + 1
         watch(1)
     return late / counted
+
+
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
+    return (values * weight).sum() / weight.sum().clamp_min(1)
 
 
 def _left(chance: Tensor, mask: Tensor, weight: Tensor, lesson: Lesson) -> Tensor:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 from dissect.effect import Effect
 from dissect.intervention import Intervention
-from dissect.units import Units
 
 __all__ = ["Goal", "Outcome", "Trial"]
 
@@ -18,6 +17,8 @@ class Outcome:
         removed: share of the concept's pixels that are gone.
         shown: share of the images that show the concept still.
         kept_mean: mean over the other classes of their IoU before and after.
+        kept: that IoU of the class of which least was kept, of those that the goal names; 1 where
+            it names none.
         outside_change: mean absolute change outside the concept's region, on the [-1, 1] scale.
         n: on how many samples.
     """
@@ -25,14 +26,20 @@ class Outcome:
     removed: float
     shown: float
     kept_mean: float
+    kept: float
     outside_change: float
     n: int
 
     @classmethod
-    def of(cls, effect: Effect) -> "Outcome":
-        """The figures of a measured effect."""
+    def of(cls, effect: Effect, keep: Sequence[str] = ()) -> "Outcome":
+        """The figures of a measured effect; `keep` are the classes that the goal names."""
         return cls(
-            effect.removed(), effect.shown()[1], effect.kept_mean(), effect.change(), len(effect)
+            effect.removed(),
+            effect.shown()[1],
+            effect.kept_mean(),
+            min((effect.kept(name) for name in keep), default=1.0),
+            effect.change(),
+            len(effect),
         )
 
 
@@ -44,46 +51,56 @@ class Trial:
         where: the name of its gate.
         edit: the edit.
         outcome: what it did to the samples that it was tried on.
-        ranking: every unit, in the order in which the edit's units were taken.
     """
 
     where: str
     edit: Intervention
     outcome: Outcome
-    ranking: Units
-
-    @property
-    def kind(self) -> tuple[str, int]:
-        """The same for trials that differ by size and threshold alone."""
-        return self.where, id(self.ranking)
 
 
 @dataclass(frozen=True)
 class Goal:
     """What is enough, and how the best of the edits that are enough is told.
 
-    An edit is enough if at least `removed` of the concept's pixels are gone and at most `shown` of
-    the images show the concept. Of those that are, the best changes least outside the concept's
-    region; among all whose change is within `slack` of the least, it has the fewest units. Where
-    none is enough, the best falls short by the least, in shares of pixels and images together.
+    An edit is enough if at least `removed` of the concept's pixels are gone, at most `shown` of
+    the images show the concept, and every class of `keep` has kept its outline. Of those that are,
+    the best changes least outside the concept's region; among all whose change is within `slack`
+    of the least, it has the fewest units. Where none is enough, the best falls short by the least,
+    in shares of pixels and images together.
 
     Attributes:
         removed: share of the concept's pixels.
         shown: share of all images.
+        keep: classes of the segmenter.
+        kept: IoU before and after, which each of them must have at least.
         slack: a factor above 1.
     """
 
     removed: float = 0.98
     shown: float = 0.01
+    keep: tuple[str, ...] = ()
+    kept: float = 0.0
     slack: float = 1.1
 
     def stricter(self) -> "Goal":
-        """What is asked where an edit is chosen, on latents that flatter it: twice as much."""
-        return replace(self, removed=1 - 0.5 * (1 - self.removed), shown=0.5 * self.shown)
+        """What is asked where an edit is chosen, on latents that flatter it: a quarter more.
+
+        Of outlines, which cover many more pixels and so vary less, hardly more.
+        """
+        return replace(
+            self,
+            removed=1 - 0.75 * (1 - self.removed),
+            shown=0.75 * self.shown,
+            kept=1 - 0.98 * (1 - self.kept),
+        )
 
     def shortfall(self, found: Outcome) -> float:
         """By how much an outcome is not enough; 0 where it is."""
-        return max(0.0, self.removed - found.removed) + max(0.0, found.shown - self.shown)
+        return (
+            max(0.0, self.removed - found.removed)
+            + max(0.0, found.shown - self.shown)
+            + max(0.0, self.kept - found.kept)
+        )
 
     def sorted(self, trials: Sequence[Trial]) -> list[Trial]:
         """The trials, the best first."""

@@ -72,18 +72,11 @@ class Samples:
         side = 2 * MARGIN + 1
         return max_pool2d(self.mask.float().unsqueeze(1), side, 1, MARGIN).squeeze(1) > 0
 
-    def elsewhere(self) -> Tensor:
-        """(C,) what each unit is, on average, where the concept could be and is not.
-
-        The mean at each cell of the grid over the samples without the concept there, weighted by
-        how often the concept covers that cell: windows hang on walls, and what is under a bed
-        says nothing of them.
-        """
-        coverage = self.coverage
-        free = (coverage == 0).float().to(self.acts.device)
-        often = coverage.mean(0).to(self.acts.device) * (free.sum(0) > 0)
-        mean = torch.einsum("nchw,nhw->chw", self.acts.float(), free) / free.sum(0).clamp_min(1)
-        return (mean * often).sum((1, 2)) / often.sum().clamp_min(1e-12)
+    def inside(self) -> Tensor:
+        """(C,) what each unit is, on average, where the concept is, on the CPU."""
+        coverage = self.coverage.to(self.acts.device)
+        total = torch.einsum("nchw,nhw->c", self.acts.float(), coverage)
+        return (total / coverage.sum()).cpu()
 
     def showing(self, least: int = 1) -> Tensor:
         """The samples with at least so many pixels of the concept, as row numbers."""

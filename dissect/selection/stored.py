@@ -14,11 +14,12 @@ from dissect.probe import Probe
 from dissect.records import Record, read_record, write_record
 from dissect.selection.auto import Choice
 from dissect.selection.goal import Outcome
+from dissect.surgery import Gate
 from dissect.units import Units
 
 __all__ = ["load_choices", "save_choices", "suits"]
 
-_KIND, _VERSION = "choices", 1
+_KIND, _VERSION = "choices", 2
 
 
 def save_choices(path: str | Path, choices: Mapping[str, Choice]) -> Path:
@@ -63,40 +64,52 @@ def suits(choice: Choice, model: str, layer: str, concept: str, probe: Probe) ->
 
 
 def _fields(choice: Choice) -> dict[str, Any]:
-    edit = choice.intervention
-    if not (edit.gate is None or isinstance(edit.gate, Probe)):
-        raise DissectError("a choice is saved with a probe for its gate, or with none")
     return {
         "where": choice.where,
         "enough": choice.enough,
-        "strength": edit.strength,
-        "threshold": edit.threshold,
         "tried": asdict(choice.tried),
         "tested": asdict(choice.tested),
+        "edit": _edit_fields(choice.intervention),
+        "fewer": [_edit_fields(one) for one in choice.fewer],
+        "gate": _gate_fields(choice.intervention.gate),
+    }
+
+
+def _gate_fields(gate: Gate | None) -> dict[str, Any] | None:
+    if not (gate is None or isinstance(gate, Probe)):
+        raise DissectError("a choice is saved with a probe for its gate, or with none")
+    return None if gate is None else gate.fields()
+
+
+def _edit_fields(edit: Intervention) -> dict[str, Any]:
+    """An edit but for its gate, which is the same for all of a choice."""
+    if isinstance(edit.replacement, Tensor):
+        raise DissectError("a choice is saved with units that are removed, not replaced")
+    return {
+        "strength": edit.strength,
+        "threshold": edit.threshold,
         "units": asdict(edit.units),
-        "ranking": asdict(choice.ranking),
-        "replacement": edit.replacement.tolist() if isinstance(edit.replacement, Tensor) else None,
-        "gate": None if edit.gate is None else edit.gate.fields(),
+        "doses": None if edit.doses is None else list(edit.doses),
     }
 
 
 def _choice(record: Record) -> Choice:
-    units, ranking = _units(record.record("units")), _units(record.record("ranking"))
-    replacement: Any = "zero"
-    if record.has("replacement"):
-        replacement = torch.tensor(record.numbers("replacement", ranking.total))
     gate = Probe.of(record.record("gate")) if record.has("gate") else None
-    edit = Intervention(
-        units, gate, record.number("threshold"), record.number("strength"), replacement
-    )
     return Choice(
         record.text("where"),
-        edit,
-        ranking,
+        _edit(record.record("edit"), gate),
+        tuple(_edit(one, gate) for one in record.records("fewer")),
         _outcome(record.record("tried")),
         _outcome(record.record("tested")),
         record.fields.get("enough") is True,
     )
+
+
+def _edit(record: Record, gate: Probe | None) -> Intervention:
+    units = _units(record.record("units"))
+    doses = record.numbers("doses", len(units)) if record.has("doses") else None
+    threshold, strength = record.number("threshold"), record.number("strength")
+    return Intervention(units, gate, threshold, strength, doses=doses)
 
 
 def _units(record: Record) -> Units:

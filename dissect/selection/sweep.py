@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from dissect.errors import DissectError
 from dissect.hooks import activations
 from dissect.partial import rest_of
+from dissect.processes import World
 from dissect.segment import Segmenter
 from dissect.selection.folding import folded
 from dissect.surgery import ablated
@@ -75,7 +76,8 @@ def unit_effects(
     *,
     units: Iterable[int] | None = None,
     fast: bool = True,
-    watch: Callable[[int], None] | None = None,
+    world: World | None = None,
+    watch: Callable[[int], None] = lambda _: None,
 ) -> UnitEffects:
     """The effect of zeroing every unit of `layer`, one at a time, at all positions.
 
@@ -88,7 +90,8 @@ def unit_effects(
         fast: go on from the layer where what follows it can be told (see `dissect.partial`) and
             begins with a convolution; off, and for any other model, each unit costs a full forward
             pass. The numbers are the same within rounding.
-        watch: called with 1 after each unit.
+        world: the processes that share out the units, all of which call this and get the result.
+        watch: called with the number of units that were done since, by any process.
 
     Raises:
         DissectError: no such layer, or one without a grid.
@@ -102,12 +105,14 @@ def unit_effects(
     classes = len(segmenter.classes)
     total = acts.shape[1]
     before = _counts(labels, classes)
+    # What a unit adds to the pixels before; what other processes work on adds nothing here.
     after, both = np.zeros((2, total, classes), np.int64)
-    after[:], both[:] = before, before
     change, silent = np.zeros((2, total))
     tail = Tail.of(model, layer, acts) if fast else None
     active = acts.abs().amax((2, 3)) > 0
-    for unit in range(total) if units is None else units:
+    world = world or World()
+    wanted = range(total) if units is None else list(units)
+    for unit in world.shared(wanted, others=lambda units: watch(len(units)) if units else None):
         rows = active[:, unit].nonzero().squeeze(1)
         if tail is None:
             rows = torch.arange(len(z))
@@ -126,10 +131,18 @@ def unit_effects(
             both[unit] += np.diag(table) - table.sum(1)
             change[unit] += float((edited - images[place]).abs().mean((1, 2, 3)).sum())
         silent[unit] = 1 - float(active[:, unit].float().mean())
-        if watch is not None:
-            watch(1)
+        watch(1)
+    after, both, change, silent = (
+        world.sum(torch.from_numpy(values)).numpy() for values in (after, both, change, silent)
+    )
     return UnitEffects(
-        layer, segmenter.classes, before, after, both, change / max(len(z), 1), silent
+        layer,
+        segmenter.classes,
+        before,
+        before + after,
+        before + both,
+        change / max(len(z), 1),
+        silent,
     )
 
 

@@ -1,90 +1,51 @@
 """A generator taken apart: units of a layer by their part in a concept, and edits seen at once."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dissect.annotated import annotated_latents, fit_from_boxes, grid_layers
+from dissect.annotated import grid_layers
 from dissect.annotations import Annotations
 from dissect.comparison import fresh_latents
 from dissect.data import to_images
 from dissect.effect import Effect, measure, observe
 from dissect.errors import DissectError
 from dissect.hooks import activations
+from dissect.intervention import Intervention
 from dissect.latent_space import Direction
 from dissect.probe import Probe
 from dissect.records import near_names
 from dissect.segment import Segmenter
+from dissect.studio.edits import Edit, Step, steps
 from dissect.studio.painter import Painter, Pixels
 from dissect.studio.ranking import Kind, Progress, Ranker
 from dissect.studio.saving import SavedGenerator, Saver
+from dissect.studio.study import Study, make_study
 from dissect.studio.walking import fitting
 from dissect.surgery import ablated
 from dissect.units import Units
 
-__all__ = ["Edit", "Edited", "Explorer", "Measured", "Study"]
+__all__ = ["Choose", "Edited", "Explorer", "Measured"]
 
 _STUDIES_KEPT = 12
-_TOP_SAMPLES = 5
 _FRESH = 48
 # What the page opens with, where a generator has it.
 _FIRST_LAYER = "layer8x8"
 # Seconds without a picture asked for, after which the hand rests.
 _REST = 0.5
 
-Where = Literal["everywhere", "probe", "brush"]
-
-
-@dataclass(frozen=True)
-class Study:
-    """The units of one layer beside one concept.
-
-    Attributes:
-        probe: fitted to the concept's boxes, its score left out.
-        grid: rows and columns of the layer.
-        scores: by name, one number a unit, larger is more of the concept; further rankings are
-            further entries, and the page offers every one.
-        top: for each unit the samples on which it is strongest: (seed, index, cell).
-        ceiling: (C,), the largest activation of each unit on the annotated samples.
-        inside: (C,), the mean activation of each unit inside boxes: what insertion puts in.
-    """
-
-    probe: Probe
-    grid: tuple[int, int]
-    scores: Mapping[str, Sequence[float]]
-    top: Sequence[Sequence[tuple[int, int, int]]]
-    ceiling: Tensor
-    inside: Tensor
-
-
-@dataclass(frozen=True)
-class Edit:
-    """What is done to a sample.
-
-    Attributes:
-        units: of a layer, by number.
-        strength: from 0 (untouched) through 1 (gone) to 2 (sign turned).
-        where: everywhere (the paper), where the probe sees the concept, or in brushed cells.
-        threshold: of the probe.
-        remove: numbers of the cells, row by row, that were brushed to remove the units in.
-        insert: the same, to put in what the units do inside boxes.
-    """
-
-    units: tuple[int, ...]
-    strength: float = 1.0
-    where: Where = "everywhere"
-    threshold: float = 0.5
-    remove: tuple[int, ...] = ()
-    insert: tuple[int, ...] = ()
+Choose = Callable[[Probe], Intervention]
+"""What rule `auto` chose for the layer and the concept of a probe; a DissectError says why not."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +73,11 @@ class Measured:
     random_ci: tuple[float, float]
 
 
+def nothing_chosen(_: Probe) -> Intervention:
+    """For a generator for which rule `auto` was never asked."""
+    raise DissectError("rule auto has chosen nothing for this model")
+
+
 class Explorer:
     """One generator: its layers, what is known of its concepts, and its samples edited.
 
@@ -121,6 +87,7 @@ class Explorer:
         segmenter: what counts a concept's pixels; None leaves all of that out.
         out: the folder that units, pictures and checkpoints are saved in, and rankings kept.
         directions: to move samples along; those of other generators are left out.
+        chosen: what rule `auto` chose.
     """
 
     def __init__(
@@ -130,6 +97,7 @@ class Explorer:
         segmenter: Segmenter | None,
         out: Path,
         directions: Mapping[str, Direction] | None = None,
+        chosen: Choose = nothing_chosen,
     ) -> None:
         self.painter = painter
         self.segmenter = segmenter
@@ -138,6 +106,10 @@ class Explorer:
         self.directions = fitting(painter, directions or {})
         self._saver = Saver(out)
         self._studies: OrderedDict[object, Study] = OrderedDict()
+        self._making = threading.Lock()
+        self._chosen = chosen
+        # By study, or in words why there is none.
+        self._autos: WeakKeyDictionary[Study, Intervention | str] = WeakKeyDictionary()
         self._ranker: Ranker | None = None
         if segmenter is not None:
             self._ranker = Ranker(
@@ -163,9 +135,9 @@ class Explorer:
             )
         boxes = self._concepts[concept]()
         key = (layer, concept, boxes.images)
-        with self.painter.lock:
+        with self._making:
             if key not in self._studies:
-                self._studies[key] = _study(self.painter, boxes, layer)
+                self._studies[key] = make_study(self.painter, boxes, layer)
                 while len(self._studies) > _STUDIES_KEPT:
                     self._studies.popitem(last=False)
             self._studies.move_to_end(key)
@@ -177,6 +149,22 @@ class Explorer:
             layer = _FIRST_LAYER if _FIRST_LAYER in self.layers else self.layers[0]
             for concept in list(self.concepts())[:1]:
                 self.study(layer, concept)
+
+    def auto(self, study: Study, *, afresh: bool = False) -> Intervention:
+        """What rule `auto` chose for the study's layer and concept; `afresh` asks again.
+
+        Raises:
+            DissectError: it chose nothing, or where it did the file is damaged.
+        """
+        if afresh or study not in self._autos:
+            try:
+                self._autos[study] = self._chosen(study.probe)
+            except DissectError as error:
+                self._autos[study] = str(error)
+        found = self._autos[study]
+        if isinstance(found, str):
+            raise DissectError(found)
+        return found
 
     def units(self, study: Study, indices: Sequence[int], rule: str | None = None) -> Units:
         """Units of the study's layer by number, in their order of strength.
@@ -211,10 +199,10 @@ class Explorer:
         """A sample after an edit.
 
         Raises:
-            DissectError: units or cells that the layer does not have, or a value out of range.
+            DissectError: units or cells that the layer does not have, a value out of range, or
+                auto's edit where it chose none.
         """
-        units = self.units(study, edit.units)
-        with self.painter.lock, self._edited(study, units, edit):
+        with self.painter.lock, self._edited(study, edit):
             images = self.painter.draw(self.painter.latent(seed, index))
         return self._seen(images)
 
@@ -224,8 +212,7 @@ class Explorer:
         Raises:
             DissectError: as `after`.
         """
-        units = self.units(study, edit.units).random(draw)
-        with self.painter.lock, self._edited(study, units, edit):
+        with self.painter.lock, self._edited(study, edit, draw):
             images = self.painter.draw(self.painter.latent(seed, index))
         return self._seen(images)
 
@@ -242,7 +229,7 @@ class Explorer:
             raise DissectError(
                 "what was brushed is about one sample, and cannot be measured on many"
             )
-        model, units = self.painter.model, self.units(study, edit.units)
+        model = self.painter.model
         z = fresh_latents(model, _FRESH, seed, self._concepts[concept]())
         with self.painter.lock:
             before = observe(model, self.segmenter, z)
@@ -252,10 +239,10 @@ class Explorer:
                     self.segmenter,
                     z,
                     study.probe.concept,
-                    partial(self._edited, study, chosen, edit),
+                    partial(self._edited, study, edit, control),
                     before=before,
                 )
-                for chosen in (units, units.random(draw))
+                for control in (None, draw)
             ]
         of_edit, of_random = effects
         return Measured(
@@ -317,71 +304,31 @@ class Explorer:
             "rule": units.rule,
             "concept": units.concept,
             "where": edit.where,
-            "threshold": edit.threshold if edit.where == "probe" else None,
+            "threshold": edit.threshold if edit.where in ("probe", "auto") else None,
             "strength": edit.strength,
         }
         if edit.where == "brush":
             about |= {"remove": list(edit.remove), "insert": list(edit.insert)}
         z = self.painter.latent(seed, index)
         with self.painter.lock:
-            steps = self._steps(study, units, edit)
-            return self._saver.generator(self.painter.model, units, steps, {"edit": about}, z)
+            return self._saver.generator(
+                self.painter.model, self._steps(study, edit), {"edit": about}, z
+            )
 
     @contextmanager
-    def _edited(self, study: Study, units: Units, edit: Edit) -> Iterator[None]:
-        """The generator with an edit; whoever opens it holds the lock."""
+    def _edited(self, study: Study, edit: Edit, draw: int | None = None) -> Iterator[None]:
+        """The generator with an edit or its control; whoever opens it holds the lock."""
         with ExitStack() as edits:
-            for arguments in self._steps(study, units, edit):
+            for units, arguments in self._steps(study, edit, draw):
                 edits.enter_context(ablated(self.painter.model, units, **arguments))
             yield
 
-    def _steps(self, study: Study, units: Units, edit: Edit) -> list[dict[str, Any]]:
-        """What an edit is to `ablated` and to `bake`, one after the other."""
-        remove, insert = (_cells(cells, study.grid) for cells in (edit.remove, edit.insert))
-        common: dict[str, Any] = {"strength": edit.strength, "threshold": edit.threshold}
-        if edit.where != "brush":
-            return [{**common, "where": study.probe if edit.where == "probe" else None}]
-        steps = []
-        if edit.remove:
-            steps.append({**common, "where": remove})
-        if edit.insert:
-            typical = study.inside[list(units.indices)]
-            steps.append({**common, "where": insert, "replacement": typical})
-        return steps
+    def _steps(self, study: Study, edit: Edit, draw: int | None = None) -> list[Step]:
+        auto = self.auto(study) if edit.where == "auto" else None
+        return steps(study, auto, self.units(study, edit.units), edit, draw)
 
     def _seen(self, images: Tensor) -> Edited:
         labels = None
         if self.segmenter is not None:
             labels = self.segmenter.labels(images)[0].to(torch.uint8).cpu().numpy()
         return Edited(to_images(images)[0], labels)
-
-
-def _study(painter: Painter, boxes: Annotations, layer: str) -> Study:
-    probe = fit_from_boxes(painter.model, boxes, layer, scored=False)
-    acts = activations(painter.model, layer, annotated_latents(painter.model, boxes), to="cpu")
-    grid = (acts.shape[2], acts.shape[3])
-    flat = acts.flatten(2)
-    peak, cell = flat.max(2)
-    best = peak.topk(min(_TOP_SAMPLES, len(peak)), dim=0).indices.T.tolist()
-    rows = boxes.latent_rows
-    inside = boxes.coverage(grid) >= probe.settings.inside
-    return Study(
-        probe=probe,
-        grid=grid,
-        scores={"weight": (probe.weight * probe.scale).tolist()},
-        top=[
-            [(*rows[place], int(cell[place, unit])) for place in places]
-            for unit, places in enumerate(best)
-        ],
-        ceiling=peak.max(0).values,
-        inside=acts.permute(0, 2, 3, 1)[inside].mean(0),
-    )
-
-
-def _cells(numbers: Sequence[int], grid: tuple[int, int]) -> Tensor:
-    rows, columns = grid
-    if any(not 0 <= number < rows * columns for number in numbers):
-        raise DissectError(f"cells of the {rows}x{columns} grid are 0 to {rows * columns - 1}")
-    cells = torch.zeros(rows * columns, dtype=torch.bool)
-    cells[list(numbers)] = True
-    return cells.reshape(rows, columns)

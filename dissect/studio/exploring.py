@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, get_args
 
@@ -9,15 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.responses import Response
 from starlette.routing import Route
+from torch import Tensor
 
 from dissect.errors import DissectError
 from dissect.records import Record
-from dissect.studio.explorer import Edit, Edited, Explorer, Study, Where
+from dissect.studio.edits import Edit, Where
+from dissect.studio.explorer import Edited, Explorer
 from dissect.studio.messages import Asked, checked_whole, get, picture, post
 from dissect.studio.painter import png
 from dissect.studio.ranking import RANKINGS
+from dissect.studio.study import Study
 from dissect.studio.walking import Stop, walked
-from dissect.units import parse_rule
+from dissect.surgery import Gate
 
 __all__ = ["exploring_routes"]
 
@@ -41,7 +45,11 @@ def exploring_routes(explorers: Mapping[str, Explorer]) -> list[Route]:
             "height": height,
             "classes": None if segmenter is None else list(segmenter.classes),
             "directions": [
-                {"name": name, "attribute": one.attribute, "ends": list(one.end_names)}
+                {
+                    "name": name,
+                    "attribute": one.attribute,
+                    "ends": list(one.picked_ends or ("less", "more")),
+                }
                 for name, one in explorer.directions.items()
             ],
         }
@@ -59,12 +67,9 @@ def exploring_routes(explorers: Mapping[str, Explorer]) -> list[Route]:
             "grid": list(study.grid),
             "scores": {name: list(values) for name, values in study.scores.items()},
             "top": study.top,
+            "positive": list(study.probe.units("positive").indices),
+            "auto": _auto(explorer, study),
         }
-
-    def rule(asked: Asked) -> dict[str, Any]:
-        explorer = _explorer(explorers, asked.text("model"))
-        study = explorer.study(asked.text("layer"), asked.text("concept"))
-        return {"units": list(study.probe.units(str(parse_rule(asked.text("rule")))).indices)}
 
     def ranking(asked: Asked) -> dict[str, Any]:
         sent = asked.sent
@@ -93,12 +98,15 @@ def exploring_routes(explorers: Mapping[str, Explorer]) -> list[Route]:
         seed, index = asked.whole("seed"), asked.whole("index", _MOST_SAMPLES)
         acts = explorer.strengths(study.probe.layer, seed, index)
         share = acts / study.ceiling.clamp(min=1e-12).reshape(-1, 1, 1)
-        levels = (share.nan_to_num().clamp(0, 1) * _LEVELS).round().byte().numpy()
-        probability = study.probe.probability(acts.unsqueeze(0))[0].nan_to_num()
-        return {
-            "levels": _packed(levels),
-            "probability": _packed((probability * _LEVELS).round().byte().numpy()),
+        gates: dict[str, Gate | None] = {"probe": study.probe}
+        with suppress(DissectError):  # which the list of units told
+            gates["auto"] = explorer.auto(study).gate
+        open_at = {
+            name: _packed(_levels(gate.probability(acts.unsqueeze(0))[0]))
+            for name, gate in gates.items()
+            if gate is not None
         }
+        return {"levels": _packed(_levels(share)), "gates": open_at}
 
     def before(asked: Asked) -> dict[str, Any]:
         explorer = _explorer(explorers, asked.text("model"))
@@ -154,7 +162,6 @@ def exploring_routes(explorers: Mapping[str, Explorer]) -> list[Route]:
         get("/api/model", about),
         get("/api/sample/{model}/{seed}/{index}.png", sample),
         get("/api/units", units),
-        get("/api/rule", rule),
         post("/api/ranking", ranking),
         get("/api/strengths", strengths),
         get("/api/before", before),
@@ -193,6 +200,19 @@ def _stop(value: Any) -> Stop:
     return Stop(share, moved)
 
 
+def _auto(explorer: Explorer, study: Study) -> dict[str, Any]:
+    """The edit that rule `auto` chose, as the page sends one; or why there is none."""
+    try:
+        chosen = explorer.auto(study, afresh=True)
+    except DissectError as error:
+        return {"none": str(error)}
+    return {
+        "units": list(chosen.units.indices),
+        "strength": chosen.strength,
+        "threshold": chosen.threshold,
+    }
+
+
 def _wanted(sent: Record) -> Edit:
     where = sent.text("where")
     if where not in get_args(Where):
@@ -215,6 +235,12 @@ def _shown(edited: Edited) -> dict[str, Any]:
         "labels": None if labels is None else _packed(labels),
         "counts": counts,
     }
+
+
+def _levels(shares: Tensor) -> NDArray[np.uint8]:
+    """Shares in [0, 1] as bytes."""
+    levels: NDArray[np.uint8] = (shares.nan_to_num().clamp(0, 1) * _LEVELS).round().byte().numpy()
+    return levels
 
 
 def _packed(array: NDArray[np.uint8]) -> str:

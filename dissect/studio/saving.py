@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dissect.errors import DissectError
 from dissect.files import write_bytes
 from dissect.models import Generator, load, save_checkpoint
+from dissect.studio.edits import Step
 from dissect.studio.painter import Pixels, png
 from dissect.surgery import ablated, bake
 from dissect.units import Units
@@ -62,8 +63,7 @@ class Saver:
     def generator(
         self,
         model: nn.Module,
-        units: Units,
-        steps: Sequence[Mapping[str, Any]],
+        steps: Sequence[Step],
         card: Mapping[str, Any],
         z: Tensor,
     ) -> SavedGenerator:
@@ -71,8 +71,7 @@ class Saver:
 
         Args:
             model: before the edit.
-            units: which units are edited.
-            steps: arguments of `ablated` and `bake`, one after the other.
+            steps: of the edit, one after the other.
             card: what the checkpoint says of itself.
             z: latents to compare images on.
 
@@ -81,13 +80,13 @@ class Saver:
         """
         if not isinstance(model, Generator):
             raise DissectError("only generators of dissect can be saved; use bake() from Python")
-        if not steps or not len(units):
+        if not any(len(units) for units, _ in steps):
             raise DissectError("nothing is edited yet: tick units, and brush where they are to go")
         edited = model
-        for arguments in steps:
+        for units, arguments in steps:
             edited = bake(edited, units, **arguments)
         with torch.inference_mode(), ExitStack() as edits:
-            for arguments in steps:
+            for units, arguments in steps:
                 edits.enter_context(ablated(model, units, **arguments))
             wanted = model(z)
         with self._free("edited", "safetensors") as path:

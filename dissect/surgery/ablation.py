@@ -61,7 +61,7 @@ def ablated(
     *,
     where: "Gate | Tensor | Literal['everywhere'] | None" = None,
     threshold: float = 0.5,
-    strength: float = 1.0,
+    strength: "float | Tensor" = 1.0,
     replacement: "Literal['zero'] | Tensor" = "zero",
     allow_training: bool = False,
 ) -> AbstractContextManager[None]:
@@ -80,7 +80,7 @@ def ablated(
             `threshold`, or True; N is the batch.
         threshold: in [0, 1).
         strength: 0 leaves the units, 1 puts the replacement in their place, 2 turns the sign of
-            what the units had beyond it.
+            what the units had beyond it; or one such value a unit, (len(units),).
         replacement: `zero`, or one value a unit, (len(units),), such as `mean_activation`'s.
         allow_training: edit a model whose batch norm or dropout is in training mode.
 
@@ -92,20 +92,22 @@ def ablated(
 
     def remove(activation: Tensor) -> Tensor:
         _check_units(activation, units)
-        if not len(units) or strength == 0:
+        single = None if isinstance(strength, Tensor) else strength
+        if not len(units) or single == 0:
             return activation
         index = torch.tensor(units.indices, device=activation.device)
         everywhere = where is None or isinstance(where, str)
-        if everywhere and strength == 1 and isinstance(replacement, str):
+        if everywhere and single == 1 and isinstance(replacement, str):
             return activation.index_fill(1, index, 0.0)
         before = activation.index_select(1, index)
+        shape = (1, -1, *([1] * (activation.ndim - 2)))
         if isinstance(replacement, str):
             target = torch.zeros_like(before)
         else:
-            shape = (1, -1, *([1] * (activation.ndim - 2)))
             target = replacement.to(before).reshape(shape).expand_as(before)
+        amount = strength.to(before).reshape(shape) if isinstance(strength, Tensor) else strength
         # Strength 1 puts the target itself: a - 1 * (a - t) is not t to the last digit.
-        after = target if strength == 1 else before - strength * (before - target)
+        after = target if single == 1 else before - amount * (before - target)
         if where is not None and not isinstance(where, str):
             is_open = _open_cells(where, activation, threshold, units.layer)
             after = torch.where(is_open.unsqueeze(1), after, before)
@@ -137,14 +139,22 @@ def mean_activation(
 
 
 def check_edit(
-    units: Units, where: object, threshold: float, strength: float, replacement: object
+    units: Units, where: object, threshold: float, strength: "float | Tensor", replacement: object
 ) -> None:
     """Nothing, where these can be the arguments of `ablated` and `bake`.
 
     Raises:
         DissectError: one of them is unknown, out of its range, or for other units.
     """
-    if not 0 <= strength <= 2:
+    if isinstance(strength, Tensor):
+        if strength.shape != (len(units),):
+            raise DissectError(
+                f"strength needs one value for each of the {len(units)} units, not the shape "
+                f"{tuple(strength.shape)}"
+            )
+        if not bool(((strength >= 0) & (strength <= 2)).all()):
+            raise DissectError("every unit's strength must be from 0 to 2")
+    elif not 0 <= strength <= 2:
         raise DissectError(f"strength must be from 0 to 2, not {strength:g}")
     if not 0 <= threshold < 1:
         raise DissectError(f"threshold must be at least 0 and below 1, not {threshold:g}")

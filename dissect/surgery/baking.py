@@ -4,7 +4,8 @@
     edited = bake(G, units, where=probe)     # removed where the probe sees the concept: a module
     dissect.save("edited.safetensors", edited)
 
-Both are plain modules without hooks, and give bit for bit the images of `ablated`.
+Both are plain modules without hooks, and give bit for bit the images of `ablated`. A strength other
+than 1 goes into plain weights, too, where rounding may differ (`exact=False`).
 """
 
 from collections import OrderedDict
@@ -22,6 +23,7 @@ from dissect.models.gated import GatedEdit
 from dissect.probe import Probe
 from dissect.surgery.ablation import Gate, Within, check_edit
 from dissect.surgery.graph import norm_that_ends
+from dissect.surgery.scaling import scale_units
 from dissect.units import Units
 
 __all__ = ["bake"]
@@ -35,8 +37,9 @@ def bake(
     *,
     where: "Gate | Tensor | Literal['everywhere'] | None" = None,
     threshold: float = 0.5,
-    strength: float = 1.0,
+    strength: "float | Tensor" = 1.0,
     replacement: "Literal['zero'] | Tensor" = "zero",
+    exact: bool = True,
 ) -> _Model:
     """A copy of `model` in which the units are edited for good; no hooks are left.
 
@@ -61,6 +64,10 @@ def bake(
         where: None or `everywhere`; a `Probe`, alone or `Within` a region; or a region of the
             grid, (H, W).
         threshold, strength, replacement: as `ablated` takes them.
+        exact: bit for bit. False writes a removal everywhere of another strength, or of one a
+            unit, into the weights of the convolutions that read the units, rather than into a
+            module: names and shapes stay as they are, and images are those of `ablated` within
+            rounding (1e-5).
 
     Raises:
         DissectError: no such layer, units of a layer of another size, a layer for which nothing
@@ -70,9 +77,15 @@ def bake(
     check_edit(units, where, threshold, strength, replacement)
     edited = plain_copy(model)
     layer = resolve_layer(edited, units.layer)
-    if strength == 0 or not len(units):
+    single = None if isinstance(strength, Tensor) else strength
+    if single == 0 or not len(units):
         return edited
-    if (where is None or isinstance(where, str)) and strength == 1:
+    everywhere = where is None or isinstance(where, str)
+    if everywhere and single != 1 and isinstance(replacement, str) and not exact:
+        amount = strength if isinstance(strength, Tensor) else torch.full((len(units),), strength)
+        scale_units(edited, units, 1 - amount)
+        return edited
+    if everywhere and single == 1:
         if isinstance(replacement, str):
             _write(edited, units, torch.zeros(len(units)), keep="zero")
             return edited
@@ -113,7 +126,7 @@ def _edit(
     units: Units,
     where: "Gate | Tensor | str | None",
     threshold: float,
-    strength: float,
+    strength: "float | Tensor",
     replacement: "str | Tensor",
 ) -> GatedEdit:
     """The module that does to a layer's output what `ablated` does."""
@@ -140,7 +153,7 @@ def _edit(
         probe=isinstance(gate, Probe),
         grid=None if region is None else (region.shape[0], region.shape[1]),
         threshold=threshold,
-        strength=strength,
+        strength=None if isinstance(strength, Tensor) else strength,
     )
     weight = next(model.parameters(), torch.empty(0))
     made.to(weight.device, torch.promote_types(weight.dtype, torch.float32))
@@ -149,6 +162,8 @@ def _edit(
         made.edited[index] = True
         if isinstance(replacement, Tensor):
             made.values[index] = replacement.to(made.values)
+        if isinstance(strength, Tensor) and made.strengths is not None:
+            made.strengths[index] = strength.to(made.strengths)
         if region is not None and made.region is not None:
             made.region.copy_(region)
         if isinstance(gate, Probe) and made.probe is not None and made.probe.bias is not None:

@@ -12,17 +12,12 @@ from torch.nn.utils import parametrize
 from dissect.errors import DissectError
 from dissect.hooks import plain_copy
 from dissect.layers import resolve_layer
-from dissect.models.gated import GatedEdit
-from dissect.surgery.graph import keeps
+from dissect.surgery.graph import CONVS, TRANSPOSED_CONVS, keeps, traced_end
 from dissect.units import Units
 
 __all__ = ["excise"]
 
 _Model = TypeVar("_Model", bound=nn.Module)
-
-_FORWARD_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_TRANSPOSED_CONVS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_CONVS = (*_FORWARD_CONVS, *_TRANSPOSED_CONVS)
 
 # Beside what keeps zero: these treat every channel alone, too, and may come before the units.
 _CHANNELWISE_MODULES = (
@@ -85,7 +80,7 @@ class _Cuts:
 
     def __init__(self, model: nn.Module, layer: nn.Module, units: Units) -> None:
         self.model, self.units = model, units
-        graph, end = _trace(model, layer, units.layer)
+        graph, end = traced_end(model, layer, self._uncertain)
         modules = dict(model.named_modules(remove_duplicate=False))
         self.called = {
             node: modules[str(node.target)] for node in graph.nodes if node.op == "call_module"
@@ -107,7 +102,7 @@ class _Cuts:
         """From the layer's end to the convolution that makes the units."""
         while True:
             module = self.called.get(node)
-            if isinstance(module, _CONVS):
+            if isinstance(module, CONVS):
                 if module.groups != 1:
                     raise self._uncertain("the convolution that makes them is in groups")
                 self._check_size(module.out_channels)
@@ -141,7 +136,7 @@ class _Cuts:
                 raise self._uncertain("they are what the model gives")
             if len(reader.all_input_nodes) != 1:
                 raise self._uncertain(f"{_called(reader, module)} joins them with other values")
-            if isinstance(module, _CONVS) and not flat:
+            if isinstance(module, CONVS) and not flat:
                 if module.groups != 1:
                     raise self._uncertain("a convolution that reads them is in groups")
                 self._check_size(module.in_channels)
@@ -189,44 +184,6 @@ class _Cuts:
         )
 
 
-class _Tracer(fx.Tracer):
-    """Looks into everything but torch's own modules, and notes where the layer ends."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-        self.ends: list[Any] = []
-
-    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        output = super().call_module(m, forward, args, kwargs)
-        if m is self.layer:
-            self.ends.append(output)
-        return output
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, GatedEdit) or super().is_leaf_module(m, module_qualified_name)
-
-
-def _trace(model: nn.Module, layer: nn.Module, name: str) -> tuple[fx.Graph, fx.Node]:
-    """The model's graph, and its node that gives what the layer gives."""
-    tracer = _Tracer(layer)
-    refused = f"units of {name!r} cannot be cut out with certainty: "
-    try:
-        graph = tracer.trace(model)
-    except Exception as error:
-        # Whatever the model's code does with a stand-in for a tensor may fail in any way.
-        raise DissectError(
-            f"{refused}the forward code of {type(model).__name__} cannot be followed; "
-            "use 'bake' or 'ablated'"
-        ) from error
-    if len(tracer.ends) != 1 or not isinstance(tracer.ends[0], fx.Proxy):
-        raise DissectError(
-            f"{refused}the layer runs {len(tracer.ends)} times, or gives no tensor; "
-            "use 'bake' or 'ablated'"
-        )
-    return graph, tracer.ends[0].node
-
-
 def _is(
     node: fx.Node, module: nn.Module | None, modules: tuple[Any, ...], functions: tuple[Any, ...]
 ) -> bool:
@@ -266,13 +223,13 @@ def _put(module: nn.Module, name: str, dim: int, kept: list[int]) -> None:
 
 
 def _cut_outputs(module: Any, kept: list[int]) -> None:
-    _put(module, "weight", 1 if isinstance(module, _TRANSPOSED_CONVS) else 0, kept)
+    _put(module, "weight", 1 if isinstance(module, TRANSPOSED_CONVS) else 0, kept)
     _put(module, "bias", 0, kept)
     module.out_channels = len(kept)
 
 
 def _cut_inputs(module: Any, kept: list[int]) -> None:
-    _put(module, "weight", 0 if isinstance(module, _TRANSPOSED_CONVS) else 1, kept)
+    _put(module, "weight", 0 if isinstance(module, TRANSPOSED_CONVS) else 1, kept)
     module.in_channels = len(kept)
 
 

@@ -1,6 +1,7 @@
 """Which weights decide what a unit is, read from the forward code by `torch.fx`."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import fx, nn
@@ -12,7 +13,10 @@ from dissect.errors import DissectError
 from dissect.layers import named_modules, resolve_layer
 from dissect.models.gated import GatedEdit
 
-__all__ = ["keeps", "norm_that_ends"]
+__all__ = ["CONVS", "TRANSPOSED_CONVS", "keeps", "norm_that_ends", "traced_end"]
+
+TRANSPOSED_CONVS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED_CONVS)
 
 # Of 0 these give 0, to the bit, and of one unit's cell that cell alone (in evaluation mode).
 KEEP_ZERO_MODULES = (
@@ -156,21 +160,67 @@ def keeps(node: fx.Node, module: nn.Module | None, keep: Kept = "zero") -> bool:
     return node.op == "call_method" and node.target in methods
 
 
+def traced_end(
+    model: nn.Module, layer: nn.Module, refuse: Callable[[str], DissectError]
+) -> tuple[fx.Graph, fx.Node]:
+    """The model's graph, and its node that gives what the layer gives.
+
+    Args:
+        model: what has the layer.
+        layer: whose end is looked for.
+        refuse: makes the error of what stands in the way.
+
+    Raises:
+        DissectError: as `refuse` makes it, where the forward code cannot be followed or the layer
+            does not run just once.
+    """
+    tracer = _EndTracer(layer)
+    try:
+        graph = tracer.trace(model)
+    except Exception as error:
+        # Whatever the model's code does with a stand-in for a tensor may fail in any way.
+        raise refuse(f"the forward code of {type(model).__name__} cannot be followed") from error
+    if len(tracer.ends) != 1 or not isinstance(tracer.ends[0], fx.Proxy):
+        raise refuse(f"the layer runs {len(tracer.ends)} times, or gives no tensor")
+    return graph, tracer.ends[0].node
+
+
 class _Tracer(fx.Tracer):
-    """Looks into everything but torch's own modules, edits, and the layer."""
+    """Looks into everything but torch's own modules and edits."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, GatedEdit) or super().is_leaf_module(m, module_qualified_name)
+
+
+class _EndTracer(_Tracer):
+    """Notes where a layer ends."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+        self.ends: list[Any] = []
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        output = super().call_module(m, forward, args, kwargs)
+        if m is self.layer:
+            self.ends.append(output)
+        return output
+
+
+class _ScopeTracer(_Tracer):
+    """Does not look into a layer."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        alone = m is self.layer or isinstance(m, GatedEdit)
-        return alone or super().is_leaf_module(m, module_qualified_name)
+        return m is self.layer or super().is_leaf_module(m, module_qualified_name)
 
 
 def _graph(scope: nn.Module, layer: nn.Module, name: str) -> fx.Graph:
     try:
-        return _Tracer(layer).trace(scope)
+        return _ScopeTracer(layer).trace(scope)
     except Exception as error:
         # Whatever the model's code does with a stand-in for a tensor may fail in any way.
         raise _inexact(

@@ -1,7 +1,6 @@
 """Training a DCGAN as the paper does, so that nothing is lost."""
 
 from dissect.training.config import TrainConfig
-from dissect.training.distributed import World, joined
 from dissect.training.export import save_networks
 from dissect.training.loop import Report, sample_average, train
 from dissect.training.presets import PRESETS, read_config, to_toml
@@ -17,9 +16,7 @@ __all__ = [
     "TrainConfig",
     "TrainState",
     "Watcher",
-    "World",
     "checkpoints",
-    "joined",
     "load_state",
     "open_images",
     "preset_config",

@@ -38,6 +38,8 @@ class TrainConfig:
     # Differentiable augmentation of what the discriminator sees, such as "colour,cutout"; "" is
     # none (the paper).
     augment: str = ""
+    # The weight of the discriminator's auxiliary task on turned real images; 0 is none (the paper).
+    rotations: float = 0.0
     # Over several processes: batch norm over the whole batch, or over each process's share.
     sync_batch_norm: bool = True
 
@@ -65,6 +67,8 @@ class TrainConfig:
                 raise DissectError(f"{name} must be in [0, 1); got {getattr(self, name)}")
         if not 0 <= self.decay_from <= 1:
             raise DissectError(f"decay_from must be in [0, 1]; got {self.decay_from}")
+        if not 0 <= self.rotations < float("inf"):
+            raise DissectError(f"rotations must be at least 0; got {self.rotations}")
         augmentations(self.augment)
 
     def rate_at(self, step: int) -> float:

@@ -6,10 +6,8 @@ the seed and the step as ever: the world's size changes the results by rounding 
 takes its statistics over the whole batch.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,88 +15,12 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from dissect.errors import DissectError
+from dissect.processes import World
 from dissect.training.fast import fast_forward
 
-__all__ = ["Forward", "World", "joined", "shared_forward", "synchronized"]
+__all__ = ["Forward", "shared_forward", "synchronized"]
 
 Forward = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class World:
-    """The processes that train together, and which of them this one is."""
-
-    rank: int = 0
-    size: int = 1
-
-    @classmethod
-    def of_environment(cls) -> "World":
-        """The world that `torchrun` describes in the environment; without it, one process."""
-        rank, size = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
-        return cls(int(rank), int(size)) if rank.isdigit() and size.isdigit() else cls()
-
-    @property
-    def writes(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
-        return self.rank == 0
-
-    def share_of(self, batch_size: int) -> slice:
-        """Which rows of a batch are this process's.
-
-        Raises:
-            DissectError: the batch cannot be divided evenly.
-        """
-        if batch_size % self.size:
-            raise DissectError(
-                f"a batch of {batch_size} cannot be shared evenly by {self.size} processes; give "
-                f"a --batch-size that is a multiple of {self.size}"
-            )
-        rows = batch_size // self.size
-        return slice(self.rank * rows, (self.rank + 1) * rows)
-
-    def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether `flag` is set in any process: all get the same answer at the same step."""
-        if self.size == 1:
-            return flag
-        found = torch.tensor(float(flag), device=device)
-        dist.all_reduce(found, dist.ReduceOp.MAX)
-        return bool(found)
-
-    def is_broken_by(self, error: Exception) -> bool:
-        """Whether `error` says that another process does not answer any more."""
-        words = str(error).lower()
-        return self.size > 1 and ("gloo" in words or "nccl" in words or "connection" in words)
-
-    def mean(self, values: Tensor) -> Tensor:
-        """The mean of `values` over the processes."""
-        if self.size == 1:
-            return values
-        values = values.clone()
-        dist.all_reduce(values)
-        return values / self.size
-
-
-@contextmanager
-def joined(world: World, device: torch.device) -> Iterator[None]:
-    """In the block the processes of `world` can talk to one another.
-
-    Raises:
-        DissectError: they do not find one another.
-    """
-    if world.size == 1:
-        yield
-        return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    try:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    except (RuntimeError, ValueError) as error:
-        raise DissectError(f"the processes cannot join: {error}") from error
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
 
 
 def shared_forward(network: nn.Module, world: World) -> Forward:

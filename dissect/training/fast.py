@@ -25,6 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dissect.training.products import apply_in_bfloat16, halves
+
 __all__ = ["fast_forward"]
 
 _SLOTS = 6
@@ -35,7 +37,8 @@ _Shape = tuple[int, int, int]  # images, height, width
 def fast_forward(network: nn.Module, x: Tensor) -> Tensor:
     """What `network(x)` returns in training, faster on the CPU; its gradients too.
 
-    Equal to the module's own result within the rounding of float32, and the same bytes each time.
+    Equal to the module's own result within the rounding of float32, under autocast of bfloat16, and
+    the same bytes each time.
     Batch-norm statistics move as the modules move them. Hooks on the parts of a layer may not see
     the calls: this is for training alone.
 
@@ -43,14 +46,19 @@ def fast_forward(network: nn.Module, x: Tensor) -> Tensor:
         network: a `Generator` or `Discriminator`.
         x: what it takes.
     """
-    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+    reduced = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
+    if x.device.type == "cpu" and reduced == torch.bfloat16:
+        apply = apply_in_bfloat16
+    elif x.device.type == "cpu" and x.dtype == torch.float32 and not reduced:
+        apply = _apply
+    else:
         return cast(Tensor, network(x))
     generates = x.dim() == 2
     if generates:
         x = x.reshape(x.shape[0], -1, 1, 1)
     for layer in network.children():
         for part in layer.children():
-            x = _apply(part, x)
+            x = apply(part, x)
     return x if generates else x.squeeze(1)
 
 
@@ -60,11 +68,11 @@ def _apply(part: nn.Module, x: Tensor) -> Tensor:
         return functional.relu_(x)
     if isinstance(part, nn.LeakyReLU):
         return functional.leaky_relu_(x, part.negative_slope)
-    if isinstance(part, nn.Conv2d | nn.ConvTranspose2d) and _halves(part):
-        upward = isinstance(part, nn.ConvTranspose2d)
+    if isinstance(part, nn.Conv2d | nn.ConvTranspose2d) and halves(part):
+        upward, square = isinstance(part, nn.ConvTranspose2d), x.shape[2] == x.shape[3]
         small, large = part.weight.shape[:2]
         side = x.shape[2] if upward else x.shape[2] // 2
-        if x.shape[2] == x.shape[3] and (upward or x.shape[2] % 2 == 0):
+        if part.kernel_size == (4, 4) and square and (upward or x.shape[2] % 2 == 0):
             if side % 2 == 0 and part.bias is None and _worthwhile(small, large, side):
                 winograd: Any = _WinogradUp if upward else _WinogradDown
                 return cast(Tensor, winograd.apply(x, part.weight))
@@ -72,11 +80,6 @@ def _apply(part: nn.Module, x: Tensor) -> Tensor:
                 colour: Any = _ColourUp if upward else _ColourDown
                 return cast(Tensor, colour.apply(x, part.weight, part.bias))
     return cast(Tensor, part(x))
-
-
-def _halves(conv: nn.Conv2d | nn.ConvTranspose2d) -> bool:
-    shape = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
-    return shape == ((4, 4), (2, 2), (1, 1), (1, 1), 1) and conv.output_padding == (0, 0)
 
 
 def _worthwhile(small: int, large: int, side: int) -> bool:

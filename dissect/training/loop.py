@@ -22,9 +22,10 @@ from dissect.errors import DissectError
 from dissect.figures.grid import image_grid
 from dissect.files import save_image, write_bytes
 from dissect.latents import latents
+from dissect.processes import World
 from dissect.training.average import recalibrate
 from dissect.training.device import keep_freed_memory
-from dissect.training.distributed import World, synchronized
+from dissect.training.distributed import synchronized
 from dissect.training.state import TrainState, checkpoint_path, clear_litter, save_state
 from dissect.training.step import Players, train_step
 from dissect.training.stopping import stop_requests
@@ -94,6 +95,8 @@ def train(
     share = world.share_of(config.batch_size)
     if not config.sync_batch_norm and share.stop - share.start < 2:
         raise DissectError("batch norm needs two images a process; give a larger --batch-size")
+    if world.size > 1 and config.rotations:
+        raise DissectError("the auxiliary task (rotations) is for one process; leave it out")
     device = next(state.generator.parameters()).device
     if device.type == "cpu":
         keep_freed_memory()

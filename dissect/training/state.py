@@ -17,6 +17,7 @@ from dissect.files import write_bytes
 from dissect.models.dcgan import Discriminator, Generator
 from dissect.training.average import update_average
 from dissect.training.config import TrainConfig
+from dissect.training.rotations import RotationReader
 
 __all__ = [
     "TrainState",
@@ -48,6 +49,8 @@ class TrainState:
     discriminator_optimizer: torch.optim.Adam
     step: int = 0
     seconds: float = 0.0  # spent in steps, over all sessions of the run
+    rotations: RotationReader | None = None  # where the auxiliary task is on
+    rotations_optimizer: torch.optim.Adam | None = None  # of its head
 
     @classmethod
     def start(cls, config: TrainConfig, device: torch.device) -> "TrainState":
@@ -69,7 +72,7 @@ class TrainState:
         for network in networks:
             network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         average.requires_grad_(False).eval()
-        return cls(
+        state = cls(
             config,
             generator,
             discriminator,
@@ -77,22 +80,26 @@ class TrainState:
             _adam(generator, config, device),
             _adam(discriminator, config, device),
         )
+        if config.rotations:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(config.seed)
+                state.rotations = RotationReader(discriminator)
+            state.rotations.to(device=device)
+            state.rotations_optimizer = _adam(state.rotations.head, config, device)
+        return state
 
     def set_rate(self, rate: float) -> None:
         """Use the learning rate `rate` from here on."""
-        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
+        for _, _, optimizer in self._learners():
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the run by name, sharing memory with it."""
         found: dict[str, Tensor] = {}
-        for part in ("generator", "discriminator", "average"):
-            network: nn.Module = getattr(self, part)
+        for part, network in self._networks():
             found |= {f"{part}.{name}": value for name, value in network.state_dict().items()}
-        for part in ("generator", "discriminator"):
-            network = getattr(self, part)
-            optimizer: torch.optim.Adam = getattr(self, f"{part}_optimizer")
+        for part, network, optimizer in self._learners():
             for name, parameter in network.named_parameters():
                 for key, value in optimizer.state.get(parameter, {}).items():
                     found[f"{part}_optimizer.{name}.{key}"] = value
@@ -108,8 +115,7 @@ class TrainState:
         Raises:
             DissectError: a tensor is missing or has another shape.
         """
-        for part in ("generator", "discriminator", "average"):
-            network: nn.Module = getattr(self, part)
+        for part, network in self._networks():
             mine = network.state_dict()
             theirs = {
                 name: _fitting(tensors, f"{part}.{name}", value.shape)
@@ -118,9 +124,7 @@ class TrainState:
             network.load_state_dict(theirs)
         if self.step == 0:
             return
-        for part in ("generator", "discriminator"):
-            network = getattr(self, part)
-            optimizer: torch.optim.Adam = getattr(self, f"{part}_optimizer")
+        for part, network, optimizer in self._learners():
             for name, parameter in network.named_parameters():
                 prefix = f"{part}_optimizer.{name}"
                 # A float32 count of steps, kept where the kind of Adam in use keeps it.
@@ -131,6 +135,21 @@ class TrainState:
                     value = _fitting(tensors, f"{prefix}.{key}", parameter.shape)
                     state[key] = torch.empty_like(parameter).copy_(value)
                 optimizer.state[parameter] = state
+
+    def _learners(self) -> list[tuple[str, nn.Module, torch.optim.Adam]]:
+        """What learns, by its name in the checkpoint, each with its own optimiser."""
+        found: list[tuple[str, nn.Module, torch.optim.Adam]] = [
+            ("generator", self.generator, self.generator_optimizer),
+            ("discriminator", self.discriminator, self.discriminator_optimizer),
+        ]
+        if self.rotations is not None:
+            assert self.rotations_optimizer is not None
+            found.append(("rotations", self.rotations.head, self.rotations_optimizer))
+        return found
+
+    def _networks(self) -> list[tuple[str, nn.Module]]:
+        learners = [(name, network) for name, network, _ in self._learners()]
+        return [*learners, ("average", self.average)]
 
 
 def _fitting(tensors: dict[str, Tensor], name: str, shape: torch.Size) -> Tensor:

@@ -6,13 +6,15 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
+from torch.nn.functional import cross_entropy, softplus
 
+from dissect.processes import World
 from dissect.training.average import update_average
 from dissect.training.device import autocast_dtype
 from dissect.training.diffaugment import augment, augmentations
-from dissect.training.distributed import Forward, World, shared_forward
+from dissect.training.distributed import Forward, shared_forward
 from dissect.training.fast import fast_forward
+from dissect.training.rotations import turned
 from dissect.training.state import TrainState
 
 __all__ = ["Losses", "Players", "train_step"]
@@ -46,7 +48,8 @@ def train_step(
 
     The discriminator learns on `real` and on G(z), in two batches because batch norm sees them
     apart, then the generator learns against the new discriminator with the non-saturating loss
-    (Goodfellow et al. 2014, section 3; Radford et al. 2015, section 4).
+    (Goodfellow et al. 2014, section 3; Radford et al. 2015, section 4). Where the run has an
+    auxiliary task, the discriminator does it on the real images, turned, in a third batch.
 
     Args:
         state: the run, changed in place.
@@ -73,9 +76,17 @@ def train_step(
         fake = players.generate(z)
         real_logits = players.judge(seen(real, 0))
         fake_logits = players.judge(seen(fake.detach(), 1))
+        learnt = [state.discriminator_optimizer]
+        if state.rotations is not None and state.rotations_optimizer is not None:
+            learnt.append(state.rotations_optimizer)
+            pictures, quarters = turned(real, (config.seed, state.step, 3))
+            guesses = fast_forward(state.rotations, seen(pictures, 3))
     # -log sigmoid(x) is softplus(-x), and -log(1 - sigmoid(x)) is softplus(x).
     discriminator_loss = (softplus(-real_logits.float()) + softplus(fake_logits.float())).mean()
-    _descend(state.discriminator_optimizer, discriminator_loss)
+    loss = discriminator_loss
+    if state.rotations is not None:
+        loss = loss + config.rotations * cross_entropy(guesses.float(), quarters)
+    _descend(loss, *learnt)
 
     with (
         _frozen(state.discriminator),
@@ -83,7 +94,7 @@ def train_step(
     ):
         logits = fast_forward(state.discriminator, seen(fake, 2))
     generator_loss = softplus(-logits.float()).mean()
-    _descend(state.generator_optimizer, generator_loss)
+    _descend(generator_loss, state.generator_optimizer)
 
     state.step += 1
     # A young average would remember the first weights for long: it follows closely at first.
@@ -92,10 +103,12 @@ def train_step(
     return Losses(discriminator_loss.detach(), generator_loss.detach())
 
 
-def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
+def _descend(loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    optimizer.step()
+    for optimizer in optimizers:
+        optimizer.step()
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 // The room in which boxes are drawn.
 
 import { get, Gone, latest, post, Refused } from "./api.js";
-import { $, dismiss, element, notice, saved, text } from "./dom.js";
+import { $, boxesTold, dismiss, element, notice, saved, text } from "./dom.js";
 import { History } from "./history.js";
 import { ANNOTATE } from "./keys.js";
 import { makeSheet } from "./sheet.js";
@@ -107,21 +107,38 @@ export function annotateRoom(about, remember) {
     refresh();
   }
 
-  async function travel(step, boxes) {
+  function travel(step, boxes) {
     if (!step) return;
     concept = step.name;
     pass = step.which;
     $("second").checked = pass === "second";
     stage.pick(-1);
-    await go(step.at);
+    go(step.at);
     change(boxes(step), { step: false });
   }
 
-  async function go(to) {
+  /** Turn to a pass, once its boxes are here. */
+  async function turn(which) {
+    for (const name of about.concepts) await load(name, which);
+    pass = which;
+    stage.pick(-1);
+  }
+
+  async function choosePass(which) {
+    try {
+      await turn(which);
+    } catch (error) {
+      notice(error.message, { id: "pass" });
+    }
+    $("second").checked = pass === "second";
+    go(place);
+    agree();
+  }
+
+  function go(to) {
     const moved = Math.min(Math.max(to, 0), count - 1);
     if (moved !== place) stage.pick(-1);
     place = moved;
-    for (const name of about.concepts) await load(name, pass);
     refresh();
     new Image().src = source(Math.min(place + 1, count - 1));
   }
@@ -141,14 +158,15 @@ export function annotateRoom(about, remember) {
     const total = kept.boxes.reduce((sum, one) => sum + (one?.length ?? 0), 0);
     $("done").max = count;
     $("done").value = done;
-    $("progress").textContent = `${done} of ${count} looked at, ${total} boxes of ${concept}`;
+    $("progress").textContent = `${done} of ${count} looked at, ${boxesTold(total)} of ${concept}`;
     $("place").value = place + 1;
     $("place").max = count;
     $("of").textContent = `of ${count}`;
     $("previous").disabled = place === 0;
     $("next").disabled = place === count - 1;
     $("name").textContent = about.names[place];
-    $("file").textContent = kept.file;
+    // A long path is broken after its slashes.
+    $("file").replaceChildren(...kept.file.split(/(?<=[/\\])/).flatMap((part) => [part, element("wbr")]));
     $("unmark").disabled = boxes === null;
     $("mark").textContent = boxes === null ? "Not looked at yet."
       : boxes.length ? "" : `Looked at: no ${concept} here.`;
@@ -234,10 +252,10 @@ export function annotateRoom(about, remember) {
     if (place < count - 1) go(place + 1);
   }
 
-  async function choose(name) {
+  function choose(name) {
     concept = name;
     stage.pick(-1);
-    await go(place);
+    go(place);
     agree();
   }
 
@@ -255,12 +273,7 @@ export function annotateRoom(about, remember) {
     $("grid").append(element("option", { value: grid.name, textContent }));
   }
   $("grid").addEventListener("change", refresh);
-  $("second").addEventListener("change", async (event) => {
-    pass = event.target.checked ? "second" : "first";
-    stage.pick(-1);
-    await go(place);
-    agree();
-  });
+  $("second").addEventListener("change", (event) => choosePass(event.target.checked ? "second" : "first"));
   $("previous").addEventListener("click", () => go(place - 1));
   $("next").addEventListener("click", () => go(place + 1));
   $("place").addEventListener("change", (event) => go((Number(event.target.value) || 1) - 1));
@@ -326,12 +339,15 @@ export function annotateRoom(about, remember) {
       return Boolean(act);
     },
     async enter(words) {
-      if (about.concepts.includes(words.get("concept"))) concept = words.get("concept");
-      pass = words.get("pass") === "second" ? "second" : "first";
-      $("second").checked = pass === "second";
+      const asked = words.get("concept");
+      if (about.concepts.includes(asked)) concept = asked;
+      else if (asked) notice(`There is no concept “${asked}” to draw; ${concept} is shown.`, { id: "concept" });
+      // Without its boxes there is nothing to show; the second pass may be missing.
+      await turn(words.size ? "first" : pass);
+      if (words.get("pass") === "second") await choosePass("second");
       if (words.has("grid")) $("grid").value = words.get("grid");
       $("grid").closest("section").hidden = !about.grids.length;
-      await go((Number(words.get("place")) || place + 1) - 1);
+      go((Number(words.get("place")) || place + 1) - 1);
       showSheet(words.get("view") === "sheet");
       if (!sheetShown) stage.fit();
       if (!queue.length) saved("saved");

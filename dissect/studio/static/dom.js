@@ -14,6 +14,9 @@ export function text(className, textContent) {
   return element("span", { className, textContent });
 }
 
+/** So many boxes, in words. */
+export const boxesTold = (count) => `${count} ${count === 1 ? "box" : "boxes"}`;
+
 /** Fill a select with pairs of a value and what is shown for it. */
 export function options(select, pairs) {
   select.replaceChildren(

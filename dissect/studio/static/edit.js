@@ -67,10 +67,13 @@ export function editBody(edit) {
   };
 }
 
+/** Whether a probe says where the edit acts, with a threshold. */
+export const gated = ({ where }) => where === "probe" || where === "auto";
+
 /** The edit as words of the address. */
 export function editWords(edit) {
   const words = { units: packed(edit.units), where: edit.where, strength: edit.strength };
-  if (edit.where === "probe") words.threshold = edit.threshold;
+  if (gated(edit)) words.threshold = edit.threshold;
   for (const kind of ["remove", "insert"]) {
     const cells = cellsOf(edit, kind);
     if (cells.length) words[kind] = packed(cells);
@@ -78,15 +81,16 @@ export function editWords(edit) {
   return words;
 }
 
-/** The edit that words of the address tell, of a layer with so many units and cells. */
-export function editFrom(words, units, cells) {
+/** The edit that words of the address tell, of the units of a study; without any, the paper's. */
+export function editFrom(words, { top, grid, positive, auto }) {
   const edit = freshEdit();
-  edit.units = new Set(unpacked(words.get("units"), units));
-  edit.where = ["everywhere", "probe", "brush"].find((one) => one === words.get("where")) ?? "everywhere";
+  edit.units = new Set(words.has("units") ? unpacked(words.get("units"), top.length) : positive);
+  const places = ["everywhere", "probe", "brush", ...(auto.units ? ["auto"] : [])];
+  edit.where = places.find((one) => one === words.get("where")) ?? "everywhere";
   edit.strength = within(words.get("strength"), 1, 0, 2);
   edit.threshold = within(words.get("threshold"), 0.5, 0, 0.99);
   for (const kind of ["remove", "insert"]) {
-    for (const at of unpacked(words.get(kind), cells)) edit.cells.set(at, kind);
+    for (const at of unpacked(words.get(kind), grid[0] * grid[1])) edit.cells.set(at, kind);
   }
   return edit;
 }

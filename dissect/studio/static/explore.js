@@ -1,33 +1,25 @@
 // The room in which units are switched off, and brushed with.
 
-import { get, latest, post } from "./api.js";
-import { $, bytes, notice, onSlide, opened, options, saved } from "./dom.js";
-import {
-  brushCells, copyEdit, editBody, editFrom, editWords, freshEdit, nearestSample, steppedCell,
-} from "./edit.js";
+import { get } from "./api.js";
+import { $, boxesTold, notice, onSlide, options, saved } from "./dom.js";
+import { makeBrushing } from "./brushing.js";
+import { makeComparison } from "./comparison.js";
+import { copyEdit, editBody, editFrom, editWords, freshEdit, nearestSample } from "./edit.js";
 import { showFields } from "./fields.js";
 import { History } from "./history.js";
 import { EXPLORE } from "./keys.js";
-import { makeMask } from "./masks.js";
-import { forgetMeasure, makeMeasure, showMeters } from "./meters.js";
-import { makePane } from "./pane.js";
+import { forgetMeasure, makeMeasure } from "./meters.js";
 import { makeRanking, RANKINGS, sortName } from "./ranking.js";
 import { makeSaving } from "./saving.js";
 import { nextThatShows } from "./samples.js";
+import { makeTaking } from "./taking.js";
 import { makeUnitList } from "./units.js";
 
 export function exploreRoom(models, remember) {
   let model = models[0];
   let about = null; // the model's layers, concepts and size
   let study = null; // the layer's units beside the concept
-  let strengths = null; // what every unit does on this sample
   let sample = { seed: 1, index: 0 };
-  let before = null;
-  let after = null;
-  let control = null; // the same edit of random units, where it is shown
-  let cursor = null;
-  let hovered = null;
-  let gesture = null; // when the hand did what the next picture shows
   let edit = freshEdit();
 
   const history = new History(() => {
@@ -36,16 +28,15 @@ export function exploreRoom(models, remember) {
   });
   const list = makeUnitList($("units"), {
     tick: (unit, on) => change(({ units }) => (on ? units.add(unit) : units.delete(unit))),
-    hover,
+    hover: (unit) => pictures.hover(unit),
   });
-  const handlers = { brush, key: pressPane };
-  const panes = {
-    before: makePane("Before", handlers),
-    after: makePane("After", handlers),
-    control: makePane("Random units", handlers),
-  };
-  $("panes").append(...Object.values(panes).map(({ node }) => node));
-  const mask = makeMask(() => { overlay(); keep(); });
+  const brushing = makeBrushing({
+    grid: () => (study && edit.where === "brush" ? study.grid : null), change, moved: showEdit,
+  });
+  const taking = makeTaking({ study: () => study, first: list.first, change });
+  const pictures = makeComparison(look, {
+    drawn: keep, masked: keep, brush: brushing.brush, key: brushing.key,
+  });
   const ranking = makeRanking(context, (by, values) => {
     study.scores[by] = values;
     if ($("sort").value === by) sortUnits({ byItself: true });
@@ -55,21 +46,34 @@ export function exploreRoom(models, remember) {
   const number = () => about?.classes?.indexOf(short()) ?? -1;
   const thumbnail = (seed, index) => `api/sample/${models.indexOf(model)}/${seed}/${index}.png`;
 
+  function context() {
+    return { model, layer: $("layer").value, concept: $("concept").value };
+  }
+
+  const body = () => ({ ...context(), ...sample, ...editBody(edit) });
+
+  /** What the pictures are of. */
+  function look() {
+    return {
+      about, study, sample, edit, context: context(), body: body(), at: number(), concept: short(),
+    };
+  }
+
   /** Change the edit by a step that can be undone; strokes and slides of one hand are one step. */
   function change(alter, event, { joined = false } = {}) {
-    gesture = event?.timeStamp ?? performance.now();
+    if (!study) return;
     const past = copyEdit(edit);
     alter(edit);
     if (!joined) history.push({ past });
     showEdit();
-    draw();
+    pictures.draw(event?.timeStamp ?? performance.now());
   }
 
   function restore(state) {
     if (!state) return;
     edit = copyEdit(state);
     showEdit();
-    draw();
+    pictures.draw();
   }
 
   function undo() {
@@ -83,152 +87,40 @@ export function exploreRoom(models, remember) {
     restore(history.redo()?.later);
   }
 
-  function context() {
-    return { model, layer: $("layer").value, concept: $("concept").value };
-  }
-
-  const body = () => ({ ...context(), ...sample, ...editBody(edit) });
-
-  const draw = latest(async () => {
-    if (!study) return;
-    const began = gesture;
-    try {
-      after = opened(await post("edit", body()));
-      panes.after.show(after.pixels, about.width, about.height);
-      control = null;
-      if ($("control").checked) {
-        control = opened(await post("edit", { ...body(), control: Number($("control").dataset.draw) }));
-        panes.control.show(control.pixels, about.width, about.height);
-      }
-      showMeters({ before, after, control, at: number(), concept: short() });
-      panes.after.describe(`After the edit of ${edit.units.size} units ${edit.where}`);
-      overlay();
-      // How long a hand waits for the picture; the tests read it, and so may anybody.
-      if (began !== null) performance.measure("edit", { start: began, end: performance.now() });
-      gesture = gesture === began ? null : gesture;
-      keep();
-    } catch (error) {
-      notice(error.message, { id: "edit" });
-    }
-  });
-
-  const look = latest(async () => {
-    if (!about) return;
-    try {
-      before = opened(await get("before", { model, ...sample }));
-      panes.before.show(before.pixels, about.width, about.height);
-      $("seed").value = sample.seed;
-      $("index").value = sample.index;
-      panes.before.describe(`Before: the sample of seed ${sample.seed}, index ${sample.index}`);
-      if (!study) return;
-      const answer = await get("strengths", { ...context(), ...sample });
-      strengths = { levels: bytes(answer.levels), probability: bytes(answer.probability) };
-      await draw();
-    } catch (error) {
-      notice(error.message, { id: "look" });
-    }
-  });
-
-  function overlay() {
-    for (const pane of Object.values(panes)) pane.clear();
-    if (hovered !== null && strengths) {
-      const cells = study.grid[0] * study.grid[1];
-      panes.before.heat(strengths.levels.subarray(hovered * cells, (hovered + 1) * cells));
-      panes.before.caption(`unit ${hovered}`);
-      return;
-    }
-    panes.before.caption("");
-    const masked = mask.chosen() && before?.labels;
-    const size = [about.width, about.height];
-    mask.legend(masked && [...before.labels, ...(after?.labels ?? [])]);
-    if ($("see").checked && strengths) {
-      panes.before.heat(strengths.probability);
-      panes.before.caption("what the probe sees");
-    } else if (masked) mask.over(panes.before, before.labels, ...size);
-    if (masked && after) mask.over(panes.after, after.labels, ...size);
-    if (masked && control && $("control").checked) mask.over(panes.control, control.labels, ...size);
-  }
-
   function showEdit() {
     showFields(edit, study);
-    panes.after.node.hidden = !study;
     list.tick(edit.units);
-    const brushing = edit.where === "brush";
-    $("panes").classList.toggle("brushing", brushing);
-    for (const pane of [panes.before, panes.after]) {
-      pane.brushed(brushing ? edit.cells : new Map(), brushing ? cursor : null);
-    }
-    panes.control.node.hidden = !$("control").checked;
-    forgetMeasure(number() >= 0 && !brushing);
+    pictures.show(study, edit, brushing.cursor());
+    forgetMeasure(number() >= 0 && edit.where !== "brush");
   }
 
+  /** Keep the view in the address. */
   function keep() {
     const sort = $("sort").value;
+    const mask = pictures.mask.chosen();
     remember("explore", {
       ...context(), ...sample, ...editWords(edit), ...(sort !== "weight" && { sort }),
-      ...(mask.chosen() && { mask: mask.chosen() }), ...($("see").checked && { see: 1 }),
+      ...(mask && { mask }), ...($("see").checked && { see: 1 }),
       ...($("control").checked && { control: $("control").dataset.draw }),
     });
   }
 
-  function hover(unit) {
-    hovered = unit;
-    if (before) overlay();
-  }
-
-  function brush(at, first, event) {
-    if (edit.where !== "brush" || !study) return false;
-    const kind = $("brushes").querySelector("input:checked").value;
-    const width = Math.max(1, Number($("width").value) || 1);
-    change((now) => brushCells(now, at, study.grid, kind, width), event, { joined: !first });
-    return true;
-  }
-
-  function pressPane(event) {
-    if (edit.where !== "brush" || !study) return false;
-    const next = steppedCell(cursor, event.key, study.grid);
-    if (next !== null) {
-      event.stopPropagation();
-      cursor = next;
-      showEdit();
-      saved(`row ${Math.floor(cursor / study.grid[1]) + 1}, column ${(cursor % study.grid[1]) + 1}`);
-      return true;
-    }
-    if (event.key === " " && cursor !== null) return brush(cursor, true, event);
-    return false;
-  }
-
-  async function take(rule) {
-    if (!study) return;
-    const began = performance.now();
-    try {
-      const { units } = await get("rule", { ...context(), rule });
-      change((now) => { now.units = new Set(units); }, { timeStamp: began });
-    } catch (error) {
-      notice(error.message, { id: "rule" });
-    }
-  }
-
   function go(seed, index) {
     sample = nearestSample(seed, index);
-    look();
+    $("seed").value = sample.seed;
+    $("index").value = sample.index;
+    pictures.look();
   }
 
-  /** Take the first units of the list, whatever it is sorted by. */
-  function takeTop(event) {
-    const wanted = Math.min(Math.max(1, Math.floor(Number($("top").value)) || 1), study.top.length);
-    $("top").value = wanted;
-    change((now) => { now.units = new Set(list.first(wanted)); }, event);
-  }
-
-  function sortUnits(options) {
+  function sortUnits(how) {
     const by = $("sort").value;
     $("head").textContent = sortName(by in study.scores ? by : "weight");
-    list.sort(study, by, options);
+    list.sort(study, by, how);
   }
 
   /** Sort as the select says; what is not known yet is measured now. */
   function chooseSort() {
+    if (!study) return;
     const by = $("sort").value;
     if (RANKINGS.includes(by)) ranking.follow(by);
     else ranking.stop();
@@ -243,6 +135,7 @@ export function exploreRoom(models, remember) {
     const wanted = [words.get("layer"), "layer8x8", about.layers[0]];
     $("layer").value = wanted.find((name) => about.layers.includes(name));
     if (words.get("concept") in about.concepts) $("concept").value = words.get("concept");
+    tellAbsent(words);
     nameConcept();
     const none = !Object.keys(about.concepts).length;
     const advice = "draw some under Annotate, which shows the first model’s samples.";
@@ -250,9 +143,19 @@ export function exploreRoom(models, remember) {
     return !none;
   }
 
+  /** Say what the address asks for and is not here. */
+  function tellAbsent(words) {
+    const here = { model: models, layer: about.layers, concept: Object.keys(about.concepts) };
+    for (const [what, names] of Object.entries(here)) {
+      const asked = words.get(what);
+      if (asked === null || names.includes(asked) || !names.length) continue;
+      notice(`There is no ${what} “${asked}” here; ${$(what).value} is shown.`, { id: what });
+    }
+  }
+
   function listConcepts() {
     const counted = Object.entries(about.concepts);
-    options($("concept"), counted.map(([name, boxes]) => [name, `${name}: ${boxes} boxes`]));
+    options($("concept"), counted.map(([name, boxes]) => [name, `${name}: ${boxesTold(boxes)}`]));
   }
 
   /** Boxes may have been drawn since the room was left. */
@@ -268,13 +171,16 @@ export function exploreRoom(models, remember) {
 
   /** What needs the segmenter, and speaks of the concept, is there only where the two meet. */
   function nameConcept() {
-    mask.offer(about.classes, short());
+    pictures.mask.offer(about.classes, short());
     $("with-concept").hidden = number() < 0;
     $("with-concept").textContent = `Next ${short()}`;
   }
 
   /** The units of the layer beside the concept; `words` of the address may bring an edit. */
   async function openStudy(words) {
+    study = null;
+    ranking.stop();
+    $("units").replaceChildren();
     saved("fitting the probe…");
     study = await get("units", context());
     saved("");
@@ -283,40 +189,36 @@ export function exploreRoom(models, remember) {
     const sort = words.get("sort") ?? $("sort").value;
     options($("sort"), names.map((name) => [name, sortName(name)]));
     $("sort").value = names.includes(sort) ? sort : "weight";
-    list.show(study, $("sort").value, thumbnail);
-    chooseSort();
-    for (const pane of Object.values(panes)) pane.grid(...study.grid);
-    cursor = null;
-    edit = editFrom(words, study.top.length, study.grid[0] * study.grid[1]);
-    if (!words.has("units")) {
-      edit.units = new Set((await get("rule", { ...context(), rule: "positive" })).units);
-    }
-    $("top").max = study.top.length;
+    taking.offer(study);
+    pictures.regrid(study.grid);
+    brushing.forget();
+    edit = editFrom(words, study);
     if (words.has("units")) {
-      mask.choose(words.get("mask"));
+      pictures.mask.choose(words.get("mask"));
       $("see").checked = words.has("see");
       $("control").checked = words.has("control");
       $("control").dataset.draw = nearestSample(0, words.get("control")).index;
     }
     history.forget(() => true);
     showEdit();
-    await look();
+    // The list brings hundreds of small pictures, which can wait for the large ones.
+    await pictures.compare();
+    list.show(study, $("sort").value, thumbnail);
+    chooseSort();
+    list.tick(edit.units);
   }
 
   async function reopen(words = new URLSearchParams()) {
     try {
       study = null;
-      ranking.stop();
-      $("units").replaceChildren();
       $("meters").replaceChildren();
-      if (await openModel(words)) await openStudy(words);
-      else {
-        showEdit();
-        await look();
-      }
+      const units = await openModel(words);
+      if (!units) showEdit();
+      const seen = pictures.look();
+      if (units) await openStudy(words);
+      await seen;
     } catch (error) {
-      saved("");
-      notice(error.message, { id: "open" });
+      fail(error);
     }
   }
 
@@ -325,9 +227,14 @@ export function exploreRoom(models, remember) {
       nameConcept();
       await openStudy(new URLSearchParams());
     } catch (error) {
-      saved("");
-      notice(error.message, { id: "open" });
+      fail(error);
     }
+  }
+
+  function fail(error) {
+    saved("");
+    showEdit();
+    notice(error.message, { id: "open" });
   }
 
   options($("model"), models.map((name) => [name, name]));
@@ -336,10 +243,6 @@ export function exploreRoom(models, remember) {
   $("layer").addEventListener("change", restudy);
   $("concept").addEventListener("change", restudy);
   $("sort").addEventListener("change", chooseSort);
-  $("positive").addEventListener("click", () => take("positive"));
-  $("take-top").addEventListener("click", takeTop);
-  $("none").addEventListener("click", (event) => change(({ units }) => units.clear(), event));
-  $("clear").addEventListener("click", (event) => change(({ cells }) => cells.clear(), event));
   $("where").addEventListener("change", (event) => {
     change((now) => { now.where = event.target.value; }, event);
   });
@@ -355,12 +258,12 @@ export function exploreRoom(models, remember) {
   });
   $("undo-edit").addEventListener("click", undo);
   $("redo-edit").addEventListener("click", redo);
-  $("see").addEventListener("change", () => { overlay(); keep(); });
+  $("see").addEventListener("change", () => { pictures.overlay(); keep(); });
   $("control").dataset.draw = 0;
-  $("control").addEventListener("change", () => { showEdit(); draw(); });
+  $("control").addEventListener("change", () => { showEdit(); pictures.draw(); });
   $("redraw").addEventListener("click", () => {
     $("control").dataset.draw = Number($("control").dataset.draw) + 1;
-    draw();
+    pictures.draw();
   });
   makeSaving(body);
   makeMeasure(body, short);
@@ -369,13 +272,15 @@ export function exploreRoom(models, remember) {
   }
   history.changed();
 
+  const act = (where) => () => change((now) => { now.where = where; });
   const actions = {
     ArrowLeft: () => go(sample.seed, sample.index - 1),
     ArrowRight: () => go(sample.seed, sample.index + 1),
-    e: () => change((now) => { now.where = "everywhere"; }),
-    p: () => change((now) => { now.where = "probe"; }),
-    b: () => change((now) => { now.where = "brush"; }),
-    m: () => mask.toggle(short()),
+    a: () => ($("auto").disabled ? notice($("auto").title, { id: "auto" }) : $("auto").click()),
+    e: act("everywhere"),
+    p: act("probe"),
+    b: act("brush"),
+    m: () => pictures.mask.toggle(short()),
     c: () => $("control").click(),
   };
 
@@ -385,9 +290,9 @@ export function exploreRoom(models, remember) {
     redo,
     press(event) {
       if (event.target instanceof HTMLInputElement && event.target.type !== "checkbox") return false;
-      const act = actions[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-      if (!act || !about) return false;
-      act();
+      const action = actions[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+      if (!action || !about) return false;
+      action();
       return true;
     },
     async enter(words) {
@@ -395,9 +300,9 @@ export function exploreRoom(models, remember) {
       const seen = about && !words.size && asked === model && study;
       model = asked;
       $("model").value = model;
-      if (words.has("index")) {
-        sample = nearestSample(words.get("seed"), words.get("index"));
-      }
+      if (words.has("index")) sample = nearestSample(words.get("seed"), words.get("index"));
+      $("seed").value = sample.seed;
+      $("index").value = sample.index;
       if (seen) await comeBack();
       else await reopen(words);
     },

@@ -25,7 +25,9 @@ export const ANNOTATE = [
 
 export const EXPLORE = [
   ["Samples", [["← →", "previous, next"]]],
+  ["Units, in the list", [["↑ ↓", "the next one, and where it is active"], ["Space", "switch it"]]],
   ["Edit", [
+    ["A", "what rule auto chose"],
     ["E", "everywhere"],
     ["P", "where the probe sees the concept"],
     ["B", "where I brush"],

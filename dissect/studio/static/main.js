@@ -43,8 +43,9 @@ async function enter(name, words = new URLSearchParams()) {
   }
 }
 
-function addRoom(name, title, room) {
-  const tab = element("button", { type: "button", textContent: title });
+/** A room; of its title, `more` is left out where there is little room. */
+function addRoom(name, title, room, more = "") {
+  const tab = element("button", { type: "button" }, title, element("span", { className: "long", textContent: more }));
   tab.addEventListener("click", () => {
     history.replaceState(null, "", `#${name}`);
     enter(name);
@@ -54,14 +55,14 @@ function addRoom(name, title, room) {
 }
 
 function showKeys() {
-  $("key-list").replaceChildren();
-  for (const [title, keys] of [...EVERYWHERE, ...rooms.get(current).keys]) {
-    $("key-list").append(element("h3", { textContent: title }));
-    for (const [key, meaning] of keys) {
+  $("key-list").replaceChildren(...[...EVERYWHERE, ...rooms.get(current).keys].map(([title, keys]) => {
+    const rows = keys.map(([key, meaning]) => {
       const words = key.split(" ").map((one) => element("kbd", { textContent: one }));
-      $("key-list").append(element("span", {}, ...words.flatMap((word) => [word, " "])), meaning);
-    }
-  }
+      const named = element("dt", {}, ...words.flatMap((word) => [word, " "]));
+      return element("div", {}, named, element("dd", { textContent: meaning }));
+    });
+    return element("section", {}, element("h3", { textContent: title }), element("dl", {}, ...rows));
+  }));
   $("keys").showModal();
 }
 
@@ -109,7 +110,7 @@ async function start() {
   if (about.drawing) addRoom("annotate", "Annotate", annotateRoom(about.drawing, remember));
   if (about.models.length) {
     addRoom("explore", "Explore", exploreRoom(about.models, remember));
-    addRoom("walk", "Walk and turn", walkRoom(about.models, remember));
+    addRoom("walk", "Walk", walkRoom(about.models, remember), " and turn");
   }
   $("tabs").hidden = rooms.size < 2;
   $("help").addEventListener("click", showKeys);

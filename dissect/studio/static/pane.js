@@ -10,7 +10,7 @@ export function makePane(title, { brush, key }) {
   const over = element("canvas");
   const svg = shape("svg", { preserveAspectRatio: "none", "aria-hidden": true });
   const named = { role: "img", "aria-label": title };
-  const view = element("div", { className: "view", tabIndex: 0, ...named }, canvas, over, svg);
+  const view = element("div", { className: "view", ...named }, canvas, over, svg);
   const side = element("span", { className: "quiet" });
   const heading = element("figcaption", {}, element("b", { textContent: title }), side);
   const node = element("figure", { className: "pane" }, heading, view);
@@ -94,6 +94,12 @@ export function makePane(title, { brush, key }) {
     grid(rows, columns) {
       grid = [rows, columns];
       svg.setAttribute("viewBox", `0 0 ${columns} ${rows}`);
+    },
+    /** Whether keys are for the brush: only then does Tab lead here. */
+    brushing(on) {
+      view.setAttribute("role", on ? "application" : "img");
+      if (on) view.tabIndex = 0;
+      else view.removeAttribute("tabindex");
     },
     brushed(cells, cursor) {
       const rect = (at, name) => shape("rect", {

@@ -2,13 +2,15 @@
 
 import { post } from "./api.js";
 import { $, notice } from "./dom.js";
+import { gated } from "./edit.js";
 
 const NAMES = { units: "the units", picture: "the picture", checkpoint: "the edited generator" };
 
 /** How an edit is written into a generator, for whoever is about to save it. */
-export function bakedAs({ where, strength }) {
+export function bakedAs(edit) {
+  const { where, strength } = edit;
   if (where === "brush") return "The brushed cells are edited in every sample that the file draws";
-  if (where === "probe") return "With the probe inside: every sample is edited where it sees the concept";
+  if (gated(edit)) return "With the probe inside: every sample is edited where it sees the concept";
   return strength === 1 ? "The units become 0 in the weights" : "With the edit as a part of its own";
 }
 

@@ -8,6 +8,7 @@ const SHARES = new Set(["effect"]); // told in percent
 export function makeUnitList(host, { tick, hover }) {
   let rows = new Map();
   let order = [];
+  let entry = null; // the unit that Tab leads to; arrows lead on from there
   let waiting = null; // an order that would move the list under the hand
 
   const touched = () => host.matches(":hover, :focus-within");
@@ -20,19 +21,35 @@ export function makeUnitList(host, { tick, hover }) {
   host.addEventListener("mouseleave", () => setTimeout(settle));
   host.addEventListener("focusout", () => setTimeout(settle));
 
+  host.addEventListener("keydown", (event) => {
+    const at = order.indexOf(entry);
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: order.length - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    rows.get(order[to])?.box.focus();
+  });
+
+  /** Let Tab lead to a unit, and to no other. */
+  function lead(unit) {
+    if (rows.has(entry)) rows.get(entry).box.tabIndex = -1;
+    entry = unit;
+    rows.get(unit).box.tabIndex = 0;
+  }
+
   function top(source, [seed, index, at], [height, width]) {
     const spot = element("i");
     spot.style.left = `${((at % width) / width) * 100}%`;
     spot.style.top = `${(Math.floor(at / width) / height) * 100}%`;
     spot.style.width = `${100 / width}%`;
     spot.style.height = `${100 / height}%`;
-    const image = element("img", { loading: "lazy", alt: "", className: "pixels", src: source(seed, index) });
+    const image = element("img", { loading: "lazy", fetchPriority: "low", alt: "", className: "pixels" });
+    image.src = source(seed, index);
     image.title = `seed ${seed}, index ${index}`;
     return element("span", { className: "top" }, image, spot);
   }
 
   function row(unit, study, source) {
-    const box = element("input", { type: "checkbox" });
+    const box = element("input", { type: "checkbox", tabIndex: -1 });
     box.addEventListener("change", () => tick(unit, box.checked));
     const bar = element("i");
     const meter = element("span", { className: "meter" }, bar);
@@ -43,7 +60,10 @@ export function makeUnitList(host, { tick, hover }) {
     const label = element("label", { className: "unit" }, box, text("number", unit), score, tops);
     label.addEventListener("mouseenter", () => hover(unit));
     label.addEventListener("mouseleave", () => hover(null));
-    label.addEventListener("focusin", () => hover(unit));
+    label.addEventListener("focusin", () => {
+      lead(unit);
+      hover(unit);
+    });
     label.addEventListener("focusout", () => hover(null));
     rows.set(unit, { item: element("li", {}, label), box, bar, meter, value });
   }
@@ -63,6 +83,7 @@ export function makeUnitList(host, { tick, hover }) {
       value.textContent = told;
     }
     host.replaceChildren(...order.map((unit) => rows.get(unit).item));
+    lead(order[0]);
     return name;
   }
 

@@ -157,7 +157,8 @@ export function walkRoom(models, remember) {
     });
     const rest = text("quiet", name.slice(attribute.length).replace(/^, /, " "));
     const label = element("label", { htmlFor: input.id, title: name }, attribute, rest);
-    const track = element("span", { className: "track" }, text("quiet", less), input, text("quiet", more));
+    const [low, high] = [less, more].map((end) => element("span", { className: "quiet", title: end, textContent: end }));
+    const track = element("span", { className: "track" }, low, input, high);
     $("turns").append(element("div", { className: "slider" }, label, output, track, zero));
     return slider;
   }
@@ -186,7 +187,9 @@ export function walkRoom(models, remember) {
       return true;
     },
     async enter(words) {
-      const asked = models.includes(words.get("model")) ? words.get("model") : model;
+      const named = words.get("model");
+      const asked = models.includes(named) ? named : model;
+      if (named && named !== asked) notice(`There is no model “${named}” here; ${asked} is shown.`, { id: "model" });
       if (!about || asked !== model) {
         model = asked;
         select.value = model;

@@ -1,0 +1,136 @@
+// The sample before and after the edit, and beside random units edited alike, with what lies over it.
+
+import { get, latest, post } from "./api.js";
+import { $, bytes, notice, opened } from "./dom.js";
+import { makeMask } from "./masks.js";
+import { showMeters } from "./meters.js";
+import { makePane } from "./pane.js";
+
+const PLACES = {
+  everywhere: "everywhere", probe: "where the probe sees it", auto: "where auto’s probe does",
+  brush: "where it was brushed",
+};
+
+/**
+ * The panes. `room()` tells what is looked at: the model (`about` it: its size), the layer's units
+ * (`study`), the `sample`, the `edit`, the concept's name (`concept`) and number (`at`), and what
+ * requests name them by (`context`, and `body` with the edit). `drawn()` is told of new pictures,
+ * `masked()` of another mask; `brush` and `key` go to the panes.
+ */
+export function makeComparison(room, { drawn, masked, brush, key }) {
+  let before = null;
+  let after = null;
+  let control = null; // the same edit of random units, where it is shown
+  let strengths = null; // what every unit does on this sample, and where gates are open
+  let hovered = null; // the unit that is looked at
+  let gesture = null; // when the hand did what the next picture shows
+
+  const panes = {
+    before: makePane("Before", { brush, key }),
+    after: makePane("After", { brush, key }),
+    control: makePane("Random units", { brush, key }),
+  };
+  $("panes").append(...Object.values(panes).map(({ node }) => node));
+  const mask = makeMask(() => { overlay(); masked(); });
+
+  const edited = latest(async () => {
+    const { about, edit, body, at, concept } = room();
+    const began = gesture;
+    const size = [about.width, about.height];
+    try {
+      after = opened(await post("edit", body));
+      panes.after.show(after.pixels, ...size);
+      control = null;
+      if ($("control").checked) {
+        control = opened(await post("edit", { ...body, control: Number($("control").dataset.draw) }));
+        panes.control.show(control.pixels, ...size);
+      }
+      showMeters({ before, after, control, at, concept });
+      panes.after.describe(`After the edit of ${edit.units.size} units ${PLACES[edit.where]}`);
+      overlay();
+      // How long a hand waits for the picture; the tests read it, and so may anybody.
+      if (began !== null) performance.measure("edit", { start: began, end: performance.now() });
+      gesture = gesture === began ? null : gesture;
+      drawn();
+    } catch (error) {
+      notice(error.message, { id: "edit" });
+    }
+  });
+
+  const looked = latest(async () => {
+    const { about, context, sample } = room();
+    try {
+      before = opened(await get("before", { model: context.model, ...sample }));
+      panes.before.show(before.pixels, about.width, about.height);
+      panes.before.describe(`Before: the sample of seed ${sample.seed}, index ${sample.index}`);
+      await compare();
+    } catch (error) {
+      notice(error.message, { id: "look" });
+    }
+  });
+
+  /** What the units do on the sample, and the sample after the edit. */
+  async function compare() {
+    const { study, context, sample } = room();
+    if (!study || !before) return;
+    const answer = await get("strengths", { ...context, ...sample });
+    const gates = Object.entries(answer.gates).map(([name, cells]) => [name, bytes(cells)]);
+    strengths = { levels: bytes(answer.levels), gates: Object.fromEntries(gates) };
+    await edited();
+  }
+
+  function overlay() {
+    const { about, study, edit } = room();
+    for (const pane of Object.values(panes)) pane.clear();
+    if (hovered !== null && strengths && study) {
+      const cells = study.grid[0] * study.grid[1];
+      panes.before.heat(strengths.levels.subarray(hovered * cells, (hovered + 1) * cells));
+      panes.before.caption(`unit ${hovered}`);
+      return;
+    }
+    panes.before.caption("");
+    const shown = mask.chosen() && before?.labels;
+    const size = [about.width, about.height];
+    mask.legend(shown && [...before.labels, ...(after?.labels ?? [])]);
+    if ($("see").checked && strengths) {
+      panes.before.heat(strengths.gates[edit.where] ?? strengths.gates.probe);
+      panes.before.caption(edit.where === "auto" ? "what auto’s probe sees" : "what the probe sees");
+    } else if (shown) mask.over(panes.before, before.labels, ...size);
+    if (shown && after) mask.over(panes.after, after.labels, ...size);
+    if (shown && control && $("control").checked) mask.over(panes.control, control.labels, ...size);
+  }
+
+  return {
+    mask,
+    overlay,
+    /** Draw the sample of the room, and what the edit makes of it. */
+    look: () => looked(),
+    compare,
+    /** Draw what the edit makes of the sample; `since` is when the hand did it. */
+    draw(since = gesture) {
+      gesture = since;
+      return room().study ? edited() : null;
+    },
+    hover(unit) {
+      hovered = unit;
+      if (before) overlay();
+    },
+    /** Lay the layer's grid over the panes; units of another layer are not known yet. */
+    regrid(grid) {
+      strengths = null;
+      hovered = null;
+      for (const pane of Object.values(panes)) pane.grid(...grid);
+    },
+    /** Show which panes there are, and the cells that are brushed. */
+    show(study, { where, cells }, cursor) {
+      const brushing = where === "brush";
+      panes.after.node.hidden = !study;
+      panes.control.node.hidden = !$("control").checked;
+      $("panes").classList.toggle("brushing", brushing);
+      for (const pane of [panes.before, panes.after]) {
+        pane.brushing(brushing);
+        pane.brushed(brushing ? cells : new Map(), brushing ? cursor : null);
+      }
+    },
+  };
+}
