@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format bench figures clean
+.PHONY: demo test lint format bench figures figures-foreign clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dissect probe --concept window
@@ -65,13 +65,25 @@ figures: $(VENV)/.installed
 	$(BIN)/dissect ablate --swap picture --labels segmenter --among 300 --out out/figures
 	$(BIN)/dissect sample --n 64 --out out/figures
 	$(BIN)/dissect sample --model faces64 --n 64 --out out/figures/faces64
-	$(BIN)/dissect turn --out out/figures/turn
+	$(BIN)/dissect turn --method exemplars --out out/figures/turn
+	$(BIN)/dissect turn --method steered --out out/figures/turn
 	$(BIN)/dissect arithmetic "smiling woman - neutral woman + neutral man" --name "smiling man" \
 		--find "smiling woman=smile>0.8,hair_length>0.7,yaw>-20,yaw<20" \
 		--find "neutral woman=smile<0.2,hair_length>0.7,yaw>-20,yaw<20" \
 		--find "neutral man=smile<0.2,hair_length<0.3,yaw>-20,yaw<20" --out out/figures
 	$(BIN)/dissect walk --model faces64 --rows 12 --columns 9 --out out/figures/walk
+	$(BIN)/dissect arithmetic "bedroom with window - bedroom without + red bed" --name "red bed, with window" \
+		--model bedrooms64 --exemplars annotations/bedrooms64/concepts.json --out out/figures/bedrooms
+	$(BIN)/dissect turn window_side --model bedrooms64 --only "window>0.03" \
+		--exemplars annotations/bedrooms64/turn.json --out out/figures/bedrooms
+	$(BIN)/dissect turn window_side --model bedrooms64 --only "window>0.03" --method steered --measured 60 \
+		--out out/figures/bedrooms
+	$(BIN)/dissect walk --rows 6 --columns 9 --concept window --concept bed --concept lamp --out out/figures/bedrooms
 	mkdir -p docs
+	cp out/figures/bedrooms/arithmetic.png docs/arithmetic-bedrooms.png
+	cp out/figures/bedrooms/turn-window_side-exemplars.png docs/turn-bedrooms.png
+	cp out/figures/bedrooms/turn-window_side-steered.png docs/turn-bedrooms-steered.png
+	cp out/figures/bedrooms/walk.png docs/walk-bedrooms.png
 	cp out/figures/walk/walk.png docs/walk.png
 	cp out/figures/arithmetic.png docs/
 	cp out/figures/turn/turn-yaw-steered.png docs/turn-steered.png
@@ -83,6 +95,16 @@ figures: $(VENV)/.installed
 	cp out/figures/auto/effect.png docs/effect-auto.png
 	cp out/figures/layers/layers.png docs/layers.png
 	cp out/figures/samples.png dissect/models/weights/bedrooms64/samples.png
+
+# Those of a generator of others; its weights are looked for where examples/foreign/face_dcgan.py says.
+FOREIGN := --model examples/foreign/face_dcgan.py:generator
+figures-foreign: $(VENV)/.installed
+	$(BIN)/dissect arithmetic "man with glasses - man without glasses + woman without glasses" \
+		--name "woman with glasses" $(FOREIGN) --exemplars annotations/face-dcgan-32/concepts.json --out out/figures/foreign
+	$(BIN)/dissect turn "where it looks" $(FOREIGN) --exemplars annotations/face-dcgan-32/turn.json --out out/figures/foreign
+	mkdir -p docs
+	cp out/figures/foreign/arithmetic.png docs/arithmetic-face-dcgan.png
+	cp "out/figures/foreign/turn-where it looks-exemplars.png" docs/turn-face-dcgan.png
 
 clean:
 	rm -rf $(VENV) out dist

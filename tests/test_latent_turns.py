@@ -113,11 +113,11 @@ def test_the_ends_of_a_direction_are_as_long_as_ordinary_latents():
     ordinary = torch.tensor([[3.0, -4], [0, 10]])
     # 7.5 long; what leaves the range of ordinary components, -4 to 10, is drawn back into it.
     assert torch.allclose(direction.ends(ordinary), torch.tensor([[-4.0, -4], [4.5, 6]]))
-    assert direction.end_names == ("less yaw", "more yaw")
+    assert direction.picked_ends is None
     named = Direction(direction.vector, "yaw", "x", about={"ends": {"left": [1], "right": [2]}})
-    assert named.end_names == ("left", "right")
+    assert named.picked_ends == ("left", "right")
     found = Direction(direction.vector, "yaw", "x", about={"ends": {"low": [1], "high": [2]}})
-    assert found.end_names == direction.end_names
+    assert found.picked_ends is None
 
 
 def test_a_direction_of_no_length_is_refused():
@@ -193,7 +193,7 @@ def test_a_direction_between_two_ends_picked_by_eye():
     direction = listed_direction(picked, model, "turn")
     z = latents_for(model, 9, 3)
     assert torch.allclose(direction.vector, (z[5] - (z[1] + z[2]) / 2) / 2)
-    assert direction.end_names == ("left", "right")
+    assert direction.picked_ends == ("left", "right")
     direction.check(fingerprint(model))
     with pytest.raises(DissectError, match="must list two concepts"):
         listed_direction(Exemplars({"left": (1,)}), model, "turn")

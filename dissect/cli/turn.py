@@ -231,13 +231,14 @@ def _picture(
     from dissect.latent_space import draw
 
     first, last = to_images(draw(generator, found.ends(ordinary)))
+    names = found.picked_ends or (f"less {found.attribute}", f"more {found.attribute}")
     images = to_images(draw(generator, paths.flatten(0, 1)))
     return turn_figure(
         first,
         last,
         images.reshape(*paths.shape[:2], *images.shape[1:]),
-        first_name=found.end_names[0],
-        last_name=found.end_names[1],
+        first_name=names[0],
+        last_name=names[1],
     )
 
 

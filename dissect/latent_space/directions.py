@@ -56,13 +56,13 @@ class Direction:
         return float(self.vector.norm())
 
     @property
-    def end_names(self) -> tuple[str, str]:
-        """What lies at the two ends of the axis: the concepts picked by eye, where there are."""
+    def picked_ends(self) -> tuple[str, str] | None:
+        """The names of the two concepts picked by eye that it leads between; None without any."""
         ends = self.about.get("ends")
-        if isinstance(ends, Mapping) and len(ends) == 2 and set(ends) != {"low", "high"}:
-            first, last = (str(name) for name in ends)
-            return first, last
-        return f"less {self.attribute}", f"more {self.attribute}"
+        if not isinstance(ends, Mapping) or len(ends) != 2 or set(ends) == {"low", "high"}:
+            return None
+        first, last = (str(name) for name in ends)
+        return first, last
 
     def ends(self, ordinary: Tensor) -> Tensor:
         """Latents (2, D) at the two ends of the axis, as long as ordinary ones (N, D).

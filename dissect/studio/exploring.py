@@ -45,7 +45,11 @@ def exploring_routes(explorers: Mapping[str, Explorer]) -> list[Route]:
             "height": height,
             "classes": None if segmenter is None else list(segmenter.classes),
             "directions": [
-                {"name": name, "attribute": one.attribute, "ends": list(one.end_names)}
+                {
+                    "name": name,
+                    "attribute": one.attribute,
+                    "ends": list(one.picked_ends or ("less", "more")),
+                }
                 for name, one in explorer.directions.items()
             ],
         }
