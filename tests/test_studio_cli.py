@@ -107,3 +107,17 @@ def test_annotate_draws_on_a_folder_and_ends_at_once_at_ctrl_c(tmp_path):
     assert result["files"] == [str(tmp_path / "boxes" / "dog.json")]
     read = Annotations.load(tmp_path / "boxes" / "dog.json")
     assert (read.images[0].file_name, read.boxes) == ("1.png", ((Box(2, 3, 4, 5),),))
+
+
+def test_ctrl_c_ends_a_measurement_at_once(tmp_path):
+    process, url = started("studio", "--out", str(tmp_path))
+    sent = {"model": "bedrooms64", "layer": "layer8x8", "concept": "window (bundled)", "by": "iou"}
+    end = time.monotonic() + 120
+    while not Client(url).post("api/ranking", sent)[1]["done"]:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert time.monotonic() - began < 5
+    assert process.returncode == 0, err

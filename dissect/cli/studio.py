@@ -1,5 +1,6 @@
 """`dissect annotate` and `dissect studio`: pages to draw boxes on, and to see what units do."""
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -7,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -105,6 +106,7 @@ def annotate(
             output.wrote(drawing.file(name).path)
     told = ", ".join(f"{boxes[name]} boxes of {name}" for name in drawing.concepts)
     output.result({"boxes": boxes, "url": place.url}, told)
+    _leave()
 
 
 def studio(
@@ -172,6 +174,7 @@ def studio(
         output.result({"url": place.url}, "")
         sys.stdout.flush()
     _serve(place, workspace, output, browser=browser)
+    _leave()
 
 
 def _serve(place: "Place", workspace: "Workspace", output: Output, *, browser: bool) -> None:
@@ -184,6 +187,17 @@ def _serve(place: "Place", workspace: "Workspace", output: Output, *, browser: b
         )
     output.note(f"{place.url}\nopen this address; Ctrl-C ends it")
     serve(place, workspace, browser=browser, note=output.note)
+
+
+def _leave() -> NoReturn:
+    """End the process now.
+
+    A thread that still draws or measures for nobody could only be waited for; Python would stop it
+    in the middle of torch, which aborts.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _need_extra() -> None:

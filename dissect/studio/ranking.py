@@ -130,7 +130,7 @@ class Ranker:
         with self._changed:
             self._changed.notify()
         if self._thread is not None:
-            self._thread.join(5)
+            self._thread.join(1)
 
     def _begin(self) -> None:
         if self._thread is not None:

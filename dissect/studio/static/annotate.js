@@ -11,6 +11,7 @@ const RETRY = 1500; // milliseconds until a change is sent again to a server tha
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 const wait = (time) => new Promise((resolve) => setTimeout(resolve, time));
+const boxesIn = (kept) => kept?.boxes.reduce((sum, one) => sum + (one?.length ?? 0), 0) ?? 0;
 const source = (place) => `api/picture/${place}.png`;
 
 export function annotateRoom(about, remember) {
@@ -155,10 +156,9 @@ export function annotateRoom(about, remember) {
       src: source(place), alt: about.names[place], mine: boxes ?? [], rest, name: concept, hue: hue(concept),
     });
     const done = kept.boxes.filter((one) => one !== null).length;
-    const total = kept.boxes.reduce((sum, one) => sum + (one?.length ?? 0), 0);
     $("done").max = count;
     $("done").value = done;
-    $("progress").textContent = `${done} of ${count} looked at, ${boxesTold(total)} of ${concept}`;
+    $("progress").textContent = `${done} of ${count} looked at, ${boxesTold(boxesIn(kept))} of ${concept}`;
     $("place").value = place + 1;
     $("place").max = count;
     $("of").textContent = `of ${count}`;
@@ -171,10 +171,11 @@ export function annotateRoom(about, remember) {
     $("mark").textContent = boxes === null ? "Not looked at yet."
       : boxes.length ? "" : `Looked at: no ${concept} here.`;
     for (const label of $("concepts").querySelectorAll("label")) {
-      const counted = drawn.get(key(label.dataset.concept, pass));
-      label.querySelector(".count").textContent = counted
-        ? counted.boxes.reduce((sum, one) => sum + (one?.length ?? 0), 0) : "";
-      label.querySelector("input").checked = label.dataset.concept === concept;
+      const total = boxesIn(drawn.get(key(label.dataset.concept, pass)));
+      label.querySelector(".count").textContent = total;
+      const radio = label.querySelector("input");
+      radio.setAttribute("aria-label", `${label.dataset.concept}, ${boxesTold(total)}`);
+      radio.checked = label.dataset.concept === concept;
     }
     listBoxes(stage.chosen);
     if (sheetShown) sheet.show(kept.boxes, place, hue(concept));
@@ -227,10 +228,11 @@ export function annotateRoom(about, remember) {
     try {
       const found = await get("agreement", { concept });
       const single = found.only_first + found.only_second;
+      const both = `Pictures in both passes: ${found.images}.`;
       $("agreement").textContent = found.paired || single
-        ? `On ${found.images} pictures in both passes: ${found.paired} boxes pair, mean IoU `
-          + `${found.mean_iou.toFixed(3)}; ${single} have no partner.`
-        : `${found.images} pictures are in both passes so far.`;
+        ? `${both} Boxes that pair: ${found.paired}, mean IoU ${found.mean_iou.toFixed(3)}; `
+          + `without a partner: ${single}.`
+        : both;
     } catch (error) {
       notice(error.message, { id: "agree" });
     }

@@ -1,7 +1,7 @@
 // The room in which units are switched off, and brushed with.
 
 import { get } from "./api.js";
-import { $, boxesTold, notice, onSlide, options, saved } from "./dom.js";
+import { $, boxesTold, dismiss, notice, onSlide, options, saved } from "./dom.js";
 import { makeBrushing } from "./brushing.js";
 import { makeComparison } from "./comparison.js";
 import { copyEdit, editBody, editFrom, editWords, freshEdit, nearestSample } from "./edit.js";
@@ -139,6 +139,7 @@ export function exploreRoom(models, remember) {
     nameConcept();
     const none = !Object.keys(about.concepts).length;
     const advice = "draw some under Annotate, which shows the first model’s samples.";
+    for (const id of ["concept", "sort"]) $(id).disabled = none;
     if (none) notice(`No boxes are known on samples of this model: ${advice}`, { id: "none" });
     return !none;
   }
@@ -209,6 +210,7 @@ export function exploreRoom(models, remember) {
   }
 
   async function reopen(words = new URLSearchParams()) {
+    for (const id of ["none", "open"]) dismiss(id);
     try {
       study = null;
       $("meters").replaceChildren();

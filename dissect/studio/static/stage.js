@@ -170,7 +170,8 @@ export function makeStage(host, size, { commit, choose }) {
 
   svg.addEventListener("pointerup", () => drag && release(true));
   svg.addEventListener("pointercancel", () => drag && release(false));
-  svg.addEventListener("focusin", (event) => {
+  // Listened to by the host: an SVG that listens to focus would be a stop of the Tab key itself.
+  host.addEventListener("focusin", (event) => {
     const number = event.target.dataset?.number;
     if (number !== undefined && Number(number) !== chosen && !drag) pick(Number(number), true);
   });

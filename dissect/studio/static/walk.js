@@ -18,7 +18,8 @@ export function walkRoom(models, remember) {
   const fields = {};
 
   function field(end, name, title, value) {
-    const input = element("input", { type: "number", min: 0, value });
+    const named = { "aria-label": `${end === "start" ? "From" : "To"} ${name}` };
+    const input = element("input", { type: "number", min: 0, value, ...named });
     input.addEventListener("change", () => all());
     fields[`${end} ${name}`] = input;
     return element("label", { className: "inline" }, title, input);
