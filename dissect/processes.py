@@ -113,7 +113,8 @@ class World:
         seen = 0
         while True:
             place = self._store.add(key, 1) - 1
-            others(items[seen:place])
+            if theirs := items[seen:place]:
+                others(theirs)
             if place >= len(items):
                 return
             yield items[place]

@@ -240,7 +240,7 @@ def _shared_batches(
     batches = [(first, min(_BATCH, end - first)) for first in range(start, end, _BATCH)]
 
     def done(batches: Sequence[tuple[int, int]]) -> None:
-        if watch is not None and batches:
+        if watch is not None:
             watch(sum(count for _, count in batches), note)
 
     for batch in world.shared(batches, others=done):

@@ -3,9 +3,11 @@
 Four things make it fast. The part before the layer runs once. A unit that is silent on a sample
 changes nothing there, so that sample is passed over. The first convolution after the edit is
 linear: its output without a unit is the output with it less the unit's own share, a convolution
-of one channel. And what follows has its batch norms folded into its convolutions.
+of one channel. And what follows has its batch norms folded into its convolutions. Units are
+worked on side by side, each on a core of its own.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -22,6 +24,7 @@ from dissect.processes import World
 from dissect.segment import Segmenter
 from dissect.selection.folding import folded
 from dissect.surgery import ablated
+from dissect.threads import one_a_core
 from dissect.units import Units
 
 __all__ = ["UnitEffects", "unit_effects"]
@@ -91,7 +94,8 @@ def unit_effects(
             begins with a convolution; off, and for any other model, each unit costs a full forward
             pass. The numbers are the same within rounding.
         world: the processes that share out the units, all of which call this and get the result.
-        watch: called with the number of units that were done since, by any process.
+        watch: called with the number of units that were done since, by any process; from several
+            threads, as the segmenter is.
 
     Raises:
         DissectError: no such layer, or one without a grid.
@@ -110,9 +114,8 @@ def unit_effects(
     change, silent = np.zeros((2, total))
     tail = Tail.of(model, layer, acts) if fast else None
     active = acts.abs().amax((2, 3)) > 0
-    world = world or World()
-    wanted = range(total) if units is None else list(units)
-    for unit in world.shared(wanted, others=lambda units: watch(len(units)) if units else None):
+
+    def measured(unit: int, _: threading.Event) -> None:
         rows = active[:, unit].nonzero().squeeze(1)
         if tail is None:
             rows = torch.arange(len(z))
@@ -132,6 +135,15 @@ def unit_effects(
             change[unit] += float((edited - images[place]).abs().mean((1, 2, 3)).sum())
         silent[unit] = 1 - float(active[:, unit].float().mean())
         watch(1)
+
+    world = world or World()
+    wanted = range(total) if units is None else list(units)
+    mine = world.shared(wanted, others=lambda taken: watch(len(taken)))
+    if tail is None or z.device.type != "cpu":
+        for unit in mine:
+            measured(unit, threading.Event())
+    else:
+        one_a_core(measured, mine)
     after, both, change, silent = (
         world.sum(torch.from_numpy(values)).numpy() for values in (after, both, change, silent)
     )
