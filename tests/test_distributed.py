@@ -16,9 +16,10 @@ from torch import nn
 
 from dissect.cli import main
 from dissect.errors import DissectError
+from dissect.models.dcgan import Discriminator
 from dissect.processes import World
 from dissect.training import TrainState, load_state, train
-from dissect.training.distributed import synchronized
+from dissect.training.distributed import shared_forward, synchronized
 from dissect.training.state import checkpoints
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -121,6 +122,16 @@ def test_the_synchronized_norm_is_the_batch_norm_in_a_world_of_one(world_of_one)
         torch.testing.assert_close(mine, theirs, msg=name)
     for mine, theirs in zip(norm.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_matrix_products_learn_under_distributed_data_parallel_as_without_it(world_of_one):
+    network, x = Discriminator(64, 16, kernel=4), torch.randn(8, 3, 16, 16)
+    twin = copy.deepcopy(network)
+    with torch.autocast("cpu", torch.bfloat16):
+        shared_forward(network, World(0, 2))(x).sum().backward()
+        shared_forward(twin, World())(x).sum().backward()
+    for (name, mine), theirs in zip(network.named_parameters(), twin.parameters(), strict=True):
+        assert torch.equal(mine.grad, theirs.grad), name
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -6,6 +6,7 @@ F(2x2, 2x2): Lavin and Gray 2015, "Fast algorithms for convolutional neural netw
 transforms only add and subtract, so the result is that of the plain convolution within the
 rounding of float32. The products become batched matrix products over the channels, which pay
 where channels are many; the other layers, other kernels and other devices keep their modules.
+Under autocast to bfloat16 it is `dissect.training.products` that makes the layers.
 
 One layer is a product of three: the activation on the small grid `x` (N, H, W, C), the one on the
 large grid `y` (N, 2H, 2W, D) and the kernel `w` (C, D, 4, 4). A transposed convolution makes y

@@ -23,10 +23,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# So many products of channels for each place of the small grid make `_fold` the fastest way up.
-_FOLDED = 2048
-
 __all__ = ["apply_in_bfloat16", "halves"]
+
+# Measured: the more channels for the places of the grid, the more a product gains over oneDNN's
+# convolutions. Channels of the one grid times those of the other, for a place of the small grid:
+_LEAST = 512  # from here on the kernel's gradient is faster as a product
+_FOLDED = 2048  # and from here on the way to the large grid, too
 
 
 def apply_in_bfloat16(part: nn.Module, x: Tensor) -> Tensor:
@@ -77,9 +79,7 @@ def _projects(conv: nn.Conv2d | nn.ConvTranspose2d) -> bool:
 
 
 def _worthwhile(w: Tensor, side: int) -> bool:
-    # Measured: the more channels for the places of the grid, the more a product gains; and least
-    # of all where the kernel does not learn.
-    return w.shape[0] * w.shape[1] >= (512 if w.requires_grad else _FOLDED) * side**2
+    return w.shape[0] * w.shape[1] >= (_LEAST if w.requires_grad else _FOLDED) * side**2
 
 
 class _Up(torch.autograd.Function):
