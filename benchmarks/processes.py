@@ -58,7 +58,7 @@ class Exchange:
         self.seconds = 0.0
         for name in ("all_reduce", "broadcast", "send", "recv"):
             setattr(dist, name, self._timed(getattr(dist, name)))
-        dissect.training.distributed.DistributedDataParallel = _OneByOne  # type: ignore[misc]
+        vars(dissect.training.distributed)["DistributedDataParallel"] = _OneByOne
 
     def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -78,7 +78,7 @@ class _OneByOne(DistributedDataParallel):
         self.register_comm_hook(None, _average)
 
 
-def _average(_: None, bucket: dist.GradBucket) -> Future[Tensor]:
+def _average(_: None, bucket: Any) -> Future[Tensor]:
     gradients = bucket.buffer().div_(dist.get_world_size())
     dist.all_reduce(gradients)
     done: Future[Tensor] = Future()
