@@ -46,6 +46,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/dedup.py bedrooms
 	$(BIN)/python benchmarks/dedup.py --codes 1000000
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/processes.py
 	$(BIN)/python benchmarks/excise.py
 	$(BIN)/python benchmarks/features.py
 

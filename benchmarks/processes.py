@@ -1,0 +1,213 @@
+"""What a second process is worth: `python benchmarks/processes.py`.
+
+Training, `dissect units` and `dissect effect`, each in one process and in two that share the work,
+one thread a process. They take turns, so that what else the machine does meets them all alike;
+medians. Beside the time that passed stands the processor's: what would be gained where both
+processes have a core of their own. Communication is the share of the time that a process spends
+sending, receiving and waiting for the other.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+from torch.futures import Future
+from torch.nn.parallel import DistributedDataParallel
+
+import dissect.training.distributed
+from dissect.dissection import dissect_units
+from dissect.effect_study import study_effect
+from dissect.intervention import Intervention
+from dissect.models import latents_for, load
+from dissect.processes import World, joined
+from dissect.segment import open_segmenter
+from dissect.training.config import TrainConfig
+from dissect.training.device import keep_freed_memory
+from dissect.training.distributed import synchronized
+from dissect.training.state import TrainState
+from dissect.training.step import Players, train_step
+from dissect.units import Units
+
+ROOT = Path(__file__).resolve().parents[1]
+LAYER = "layer8x8"
+BATCH = 64
+
+
+class Run(NamedTuple):
+    """One measurement; of two processes the longer time, and the mean of the shares."""
+
+    seconds: float
+    processor: float
+    communication: float
+
+
+class Exchange:
+    """The seconds spent in functions of `torch.distributed`, which it takes the place of."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        for name in ("all_reduce", "broadcast", "send", "recv"):
+            setattr(dist, name, self._timed(getattr(dist, name)))
+        vars(dissect.training.distributed)["DistributedDataParallel"] = _OneByOne
+
+    def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            began = time.perf_counter()
+            result = function(*args, **kwargs)
+            self.seconds += time.perf_counter() - began
+            return result
+
+        return call
+
+
+class _OneByOne(DistributedDataParallel):
+    """Averages gradients where their time can be taken: as they come, waiting for each."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__(network)
+        self.register_comm_hook(None, _average)
+
+
+def _average(_: None, bucket: Any) -> Future[Tensor]:
+    gradients = bucket.buffer().div_(dist.get_world_size())
+    dist.all_reduce(gradients)
+    done: Future[Tensor] = Future()
+    done.set_result(gradients)
+    return done
+
+
+def training(world: World, steps: int) -> Callable[[], None]:
+    """So many steps of 64 images, networks of width 64 and 32."""
+    keep_freed_memory()
+    config = TrainConfig(generator_width=64, discriminator_width=32, kernel=4, batch_size=BATCH)
+    state = TrainState.start(config, torch.device("cpu"))
+    rows = BATCH // world.size
+    real = (torch.rand(rows, 3, 64, 64) * 2 - 1).contiguous(memory_format=torch.channels_last)
+    z = torch.rand(rows, 100) * 2 - 1
+
+    def work(steps: int = steps) -> None:
+        with synchronized(state.generator, state.discriminator, world=world):
+            players = Players.of(state, world)
+            for _ in range(steps):
+                train_step(state, real, z, players)
+
+    work(1)
+    return work
+
+
+def units(world: World, n: int) -> Callable[[], None]:
+    """A dissection of the default layer on so many samples, and its units removed on 8."""
+    model, eyes = load("bedrooms64"), open_segmenter(None)
+
+    def work() -> None:
+        dissect_units(model, [LAYER], eyes, n=n, effect_n=8, world=world)
+
+    return work
+
+
+def effect(world: World, n: int) -> Callable[[], None]:
+    """An edit of 24 units on so many latents, with 8 controls on all of them."""
+    model, eyes = load("bedrooms64"), open_segmenter(None)
+    edit = Intervention(Units(LAYER, tuple(range(24)), 256))
+    z = latents_for(model, n, 2)
+
+    def work() -> None:
+        edits = {"everywhere": edit}
+        study_effect(model, edits, z, eyes, "window", controls=8, few=n, world=world)
+
+    return work
+
+
+WORK: dict[str, Callable[[World, int], Callable[[], None]]] = {
+    "training": training,
+    "units": units,
+    "effect": effect,
+}
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="Two processes beside one.")
+    parser.add_argument("--steps", type=int, default=20, help="of training")
+    parser.add_argument("--n", type=int, default=1_000, help="samples of units and effect")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        _work(options.worker[0], int(options.worker[1]))
+        return
+    sizes = {"training": options.steps, "units": options.n, "effect": options.n}
+    runs: dict[str, dict[int, list[Run]]] = {name: {1: [], 2: []} for name in WORK}
+    for _ in range(options.repeats):
+        for name, size in sizes.items():
+            for processes, made in runs[name].items():
+                made.append(measured(name, size, processes))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    print(f"{cores} cores, {load_average:.1f} programs wanted one; {options.repeats} runs of each")
+    print(
+        f"{'':<10}{'one process':>18}{'two':>18}{'ratio':>8}{'in processor time':>20}"
+        f"{'communication':>16}"
+    )
+    for name, found in runs.items():
+        one, two = _median(found[1]), _median(found[2])
+        images = sizes[name] * (BATCH if name == "training" else 1)
+        unit = "images/s" if name == "training" else "samples/s"
+        print(
+            f"{name:<10}{f'{images / one.seconds:.1f} {unit}':>18}"
+            f"{f'{images / two.seconds:.1f} {unit}':>18}{one.seconds / two.seconds:>8.2f}"
+            f"{one.processor / two.processor:>20.2f}{two.communication:>16.1%}"
+        )
+
+
+def measured(name: str, size: int, processes: int) -> Run:
+    """One run in so many processes of their own."""
+    start = [sys.executable]
+    if processes > 1:
+        start += ["-m", "torch.distributed.run", "--standalone"]
+        start += ["--nproc-per-node", str(processes), "--"]
+    path = os.pathsep.join([str(ROOT), *sys.path])
+    ended = subprocess.run(
+        [*start, __file__, "--worker", name, str(size)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+    )
+    if ended.returncode:
+        raise SystemExit(f"{name} in {processes} processes failed:\n{ended.stderr}")
+    return Run(*json.loads(ended.stdout))
+
+
+def _work(name: str, size: int) -> None:
+    exchange = Exchange()
+    with joined(World.of_environment()) as world:
+        work = WORK[name](world, size)
+        world.sum(torch.zeros(1))  # they begin together
+        exchange.seconds, began, busy = 0.0, time.perf_counter(), time.process_time()
+        work()
+        seconds, busy = time.perf_counter() - began, time.process_time() - busy
+        mine = torch.tensor([seconds, busy, exchange.seconds / seconds])
+        others = world.gathered({str(world.rank): mine}).values()
+    if world.writes:
+        seconds, busy = (max(float(one[place]) for one in others) for place in (0, 1))
+        share = statistics.mean(float(one[2]) for one in others)
+        print(json.dumps(Run(seconds, busy, share)))
+
+
+def _median(runs: list[Run]) -> Run:
+    return Run(*(statistics.median(values) for values in zip(*runs, strict=True)))
+
+
+if __name__ == "__main__":
+    main()
