@@ -82,7 +82,9 @@ def effect_figure(report: "EffectReport", made: Mapping[str, "Intervention"]) ->
             title="Dose: number of units",
         )
         dose.set(
-            xlabel="strength (1: gone, 2: sign turned)",
+            xlabel="factor of each unit's own strength"
+            if any(edit.doses is not None for edit in made.values())
+            else "strength (1: gone, 2: sign turned)",
             ylabel=f"share of {concept} pixels removed",
             title=f"Dose: strength of all {_numbers(made)}",
         )
