@@ -74,9 +74,9 @@ figures: $(VENV)/.installed
 		--find "neutral man=smile<0.2,hair_length<0.3,yaw>-20,yaw<20" --out out/figures
 	$(BIN)/dissect walk --model faces64 --rows 12 --columns 9 --out out/figures/walk
 	$(BIN)/dissect arithmetic "bedroom with window - bedroom without + red bed" --name "red bed, with window" \
-		--model bedrooms64 --exemplars annotations/bedrooms64/concepts.json --out out/figures/bedrooms
+		--model bedrooms64 --exemplars annotations/bedrooms64/exemplars/concepts.json --out out/figures/bedrooms
 	$(BIN)/dissect turn window_side --model bedrooms64 --only "window>0.03" \
-		--exemplars annotations/bedrooms64/turn.json --out out/figures/bedrooms
+		--exemplars annotations/bedrooms64/exemplars/turn.json --out out/figures/bedrooms
 	$(BIN)/dissect turn window_side --model bedrooms64 --only "window>0.03" --method steered --measured 60 \
 		--out out/figures/bedrooms
 	$(BIN)/dissect walk --rows 6 --columns 9 --concept window --concept bed --concept lamp --out out/figures/bedrooms
@@ -101,8 +101,8 @@ figures: $(VENV)/.installed
 FOREIGN := --model examples/foreign/face_dcgan.py:generator
 figures-foreign: $(VENV)/.installed
 	$(BIN)/dissect arithmetic "man with glasses - man without glasses + woman without glasses" \
-		--name "woman with glasses" $(FOREIGN) --exemplars annotations/face-dcgan-32/concepts.json --out out/figures/foreign
-	$(BIN)/dissect turn "where it looks" $(FOREIGN) --exemplars annotations/face-dcgan-32/turn.json --out out/figures/foreign
+		--name "woman with glasses" $(FOREIGN) --exemplars annotations/face-dcgan-32/exemplars/concepts.json --out out/figures/foreign
+	$(BIN)/dissect turn "where it looks" $(FOREIGN) --exemplars annotations/face-dcgan-32/exemplars/turn.json --out out/figures/foreign
 	mkdir -p docs
 	cp out/figures/foreign/arithmetic.png docs/arithmetic-face-dcgan.png
 	cp "out/figures/foreign/turn-where it looks-exemplars.png" docs/turn-face-dcgan.png

@@ -140,7 +140,7 @@ class Units:
 
         They come from the layer's other units. Where those are hardly more than are drawn (fewer
         than 5 for 4), so that all controls would be alike, they come from the whole layer, and
-        overlap with the set.
+        overlap with the set; they are the set itself only where it is the whole layer.
         A function of the set and of `seed` alone.
 
         Raises:
@@ -151,10 +151,15 @@ class Units:
         pool = sorted(set(range(self.total)) - set(self.indices))
         if 4 * len(pool) < 5 * len(self):
             pool = list(range(self.total))
-        drawn = np.random.default_rng(seed).permutation(pool)[: len(self)]
+        own, rng = tuple(sorted(self.indices)), np.random.default_rng(seed)
+        drawn = own
+        while drawn == own:
+            drawn = tuple(sorted(rng.permutation(pool)[: len(self)].tolist()))
+            if len(self) in (0, self.total):  # there is no other
+                break
         return Units(
             layer=self.layer,
-            indices=tuple(sorted(drawn.tolist())),
+            indices=drawn,
             total=self.total,
             rule=f"random:{seed}",
             model=self.model,

@@ -21,7 +21,9 @@ from dissect.latent_space import (
 from dissect.models import fingerprint, latents_for, load
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS, FACES = ROOT / "annotations" / "bedrooms64", ROOT / "annotations" / "face-dcgan-32"
+ROOMS, FACES = (
+    ROOT / "annotations" / model / "exemplars" for model in ("bedrooms64", "face-dcgan-32")
+)
 FOREIGN = f"{ROOT / 'examples' / 'foreign' / 'face_dcgan.py'}:generator"
 
 

@@ -7,7 +7,8 @@ import torch
 from test_training import CPU, TINY, Stripes, same, weights
 
 from dissect.errors import DissectError
-from dissect.training import TrainState, World, load_state, train
+from dissect.processes import World
+from dissect.training import TrainState, load_state, train
 from dissect.training.rotations import RotationReader, turned
 from dissect.training.state import checkpoints
 

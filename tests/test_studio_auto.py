@@ -48,8 +48,8 @@ def test_a_unit_keeps_the_dose_that_auto_chose_for_it(studio):
     # Another order, and a unit beside them, which has the strength alone.
     edit = Edit((0, 3, 2), strength=0.8, where="auto", threshold=0.2)
     ((units, arguments),) = steps(study, chosen, explorer.units(study, edit.units), edit)
-    assert units.indices == (0, 3, 2)
-    assert arguments["strength"].tolist() == pytest.approx([0.96, 0.8, 0.4])
+    assert units.indices == (2, 0, 3)
+    assert arguments["strength"].tolist() == pytest.approx([0.4, 0.96, 0.8])
 
 
 def test_where_autos_gate_is_open_is_not_where_the_probe_sees_the_concept(studio):

@@ -163,6 +163,8 @@ def test_a_control_is_as_large_and_drawn_from_the_others(
     if 5 * len(units) <= 4 * (units.total - len(units)):
         assert not set(control.indices) & set(units.indices)
     assert control == units.random(seed)
+    if 0 < len(units) < total:
+        assert set(control.indices) != set(units.indices)
 
 
 def test_controls_of_other_seeds_differ() -> None:

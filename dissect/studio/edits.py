@@ -75,7 +75,13 @@ def steps(
 
 
 def _as_chosen(auto: Intervention, units: Units, edit: Edit) -> Intervention:
-    """What `auto` does, done to these units: its gate, and its dose of those that it chose."""
+    """What `auto` does, done to these units: its gate, and its dose of those that it chose.
+
+    Its own units come in its own order, by which a control gives the doses to random units.
+    """
+    own = [unit for unit in auto.units.indices if unit in units.indices]
+    others = [unit for unit in units.indices if unit not in auto.units.indices]
+    units = replace(units, indices=(*own, *others))
     doses = None
     if auto.doses is not None:
         known = dict(zip(auto.units.indices, auto.doses, strict=True))
