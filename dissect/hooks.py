@@ -242,7 +242,10 @@ class _Hook:
             # Compiled code that calls the layer is to call this, rather than look into it.
             self._run = torch.compiler.disable(self._act_and_stop)
         self.early = early
-        self._handle = layer.register_forward_hook(self, with_kwargs=True)
+        # What `register_forward_hook` does, without the handle: beside the forward pass of a small
+        # model, making one and giving it back tells.
+        layer._forward_hooks[id(self)] = self
+        layer._forward_hooks_with_kwargs[id(self)] = True
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | None:
         if module is not self._layer or self._run is None:
@@ -252,29 +255,34 @@ class _Hook:
     def _act_and_stop(self, layer: nn.Module, inputs: Inputs, output: Any) -> Tensor | None:
         assert self._act is not None
         result = self._act(layer, inputs, output)
-        ours = [hook for hook in layer._forward_hooks.values() if isinstance(hook, _Hook)]
-        # Not before the last of them has run: blocks within a block see the layer, too.
-        if ours[-1] is self:
-            for hook in ours:
-                if hook.early is not None and hook.early.is_over:
-                    raise _Stop(hook.early)
+        hooks = layer._forward_hooks.values()
+        for last in reversed(hooks):
+            if last is self:
+                break
+            # Not before the last of them has run: blocks within a block see the layer, too.
+            if isinstance(last, _Hook):
+                return result
+        for hook in hooks:
+            if isinstance(hook, _Hook) and hook.early is not None and hook.early.is_over:
+                raise _Stop(hook.early)
         return result
 
     def __deepcopy__(self, memo: Any) -> "_Hook":
         return self
 
     def remove(self) -> None:
-        self._handle.remove()
+        if self._layer is not None:
+            self._layer._forward_hooks.pop(id(self), None)
+            self._layer._forward_hooks_with_kwargs.pop(id(self), None)
         # A copy of the model may keep the hook for long; it is not to keep anything else.
         self._layer = self._act = self._run = self.early = None
 
 
 class _Stop(BaseException):
-    """Ends a forward pass; not an Exception, which the code of a model might catch."""
+    """Ends the forward pass of the `_EarlyStop` that it is made with.
 
-    def __init__(self, owner: "_EarlyStop") -> None:
-        super().__init__()
-        self.owner = owner
+    Not an Exception, which the code of a model might catch.
+    """
 
 
 class _EarlyStop:
@@ -306,7 +314,7 @@ class _EarlyStop:
         try:
             self._call(*args, **kwargs)
         except _Stop as stop:
-            if stop.owner is not self:
+            if stop.args[0] is not self:
                 raise
         finally:
             self._left, self.is_over = None, False
@@ -316,11 +324,12 @@ class _EarlyStop:
         """Count a run of the layer; whether the pass ends with it and no other hook follows."""
         if self._left is None:
             return False
-        self._left[layer] -= 1
-        if self._left[layer] == 0:
-            self.is_over = max(self._left.values()) <= 0
+        self._left[layer] = left = self._left[layer] - 1
+        if left > 0 or max(self._left.values()) > 0:
+            return False
+        self.is_over = True
         last = next(reversed(layer._forward_hooks.values()))
-        return self.is_over and isinstance(last, _Hook) and last.early is self
+        return isinstance(last, _Hook) and last.early is self
 
 
 class _Block(Generic[_Result]):

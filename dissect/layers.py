@@ -64,12 +64,13 @@ def resolve_layer(model: nn.Module, name: str) -> nn.Module:
     for part in name.split(".") if name else ():
         if part == _WRAPPED:
             continue
-        if isinstance(module, ScriptModule):
+        children = module._modules
+        if not isinstance(children, dict):
             raise DissectError(
                 f"layer {name!r} is out of reach inside TorchScript: "
                 "load the model as a plain module"
             )
-        child = module._modules.get(part)
+        child = children.get(part)
         if child is None:
             raise DissectError(_no_such_layer(model, name))
         module = unwrapped(child)
@@ -118,7 +119,7 @@ def studied_modules(model: nn.Module, *, allow_training: bool) -> tuple[list[nn.
         DissectError: batch norm or dropout is in training mode, and that is not allowed.
     """
     # Beside a small model's forward pass it tells that `model.modules()` takes many times as long.
-    found, seen, shared = [model], {model}, False
+    found, opened = [model], set()
     for module in found:
         if module.training and not allow_training and isinstance(module, _UNSTEADY_IN_TRAINING):
             names = (name for name, other in named_modules(model).items() if other is module)
@@ -127,13 +128,15 @@ def studied_modules(model: nn.Module, *, allow_training: bool) -> tuple[list[nn.
                 "where a sample's activations depend on its batch-mates or on chance: call "
                 "model.eval() first, or pass allow_training=True"
             )
-        for child in module._modules.values():
-            if child in seen:
-                shared = True
-            elif child is not None:
-                seen.add(child)
-                found.append(child)
-    return found, shared
+        children = module._modules
+        # Only a module with children can be inside itself, so others need not be looked up here.
+        if children and module not in opened:
+            opened.add(module)
+            found.extend([child for child in children.values() if child is not None])
+    distinct = set(found)
+    if len(distinct) < len(found):
+        return list(dict.fromkeys(found)), True
+    return found, False
 
 
 def compiled_places(modules: Iterable[nn.Module], layers: Iterable[nn.Module]) -> list[Place]:
@@ -185,15 +188,17 @@ def owns_memory(layer: nn.Module, inputs: Inputs, output: Tensor) -> bool:
         return False
     args, kwargs = inputs
     try:
-        start, size = output.data_ptr(), output.nbytes
+        start = output.data_ptr()
+        end = start + output.nbytes
         # In inference mode torch does not know what is a view.
-        if output.is_inference() and output.untyped_storage().nbytes() != size:
+        if output.is_inference() and output.untyped_storage().nbytes() != end - start:
             return False
         others = [*args, *kwargs.values(), *layer._parameters.values(), *layer._buffers.values()]
         for other in others:
             if isinstance(other, Tensor):
                 at = other.data_ptr()
-                if at < start + size and start < at + other.nbytes:
+                # Its size is asked for only where that may matter.
+                if at == start or (at < end and start < at + other.nbytes):
                     return False
             elif isinstance(other, list | tuple | dict):
                 return False
