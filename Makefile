@@ -79,7 +79,7 @@ figures: $(VENV)/.installed
 		--exemplars annotations/bedrooms64/exemplars/turn.json --out out/figures/bedrooms
 	$(BIN)/dissect turn window_side --model bedrooms64 --only "window>0.03" --method steered --measured 60 \
 		--out out/figures/bedrooms
-	$(BIN)/dissect walk --rows 6 --columns 9 --concept window --concept bed --concept lamp --out out/figures/bedrooms
+	$(BIN)/dissect walk --rows 6 --columns 9 --concept window --concept picture --concept bed --concept lamp --out out/figures/bedrooms
 	mkdir -p docs
 	cp out/figures/bedrooms/arithmetic.png docs/arithmetic-bedrooms.png
 	cp out/figures/bedrooms/turn-window_side-exemplars.png docs/turn-bedrooms.png

@@ -70,6 +70,12 @@ def test_walk_draws_rows_and_measures_them(capsys, model, tmp_path):
     assert Image.open(tmp_path / "bare" / "walk.png").size == ((3 * 65 - 1) * 2, (2 * 65 - 1) * 2)
 
 
+def test_more_curves_than_can_be_told_apart_are_refused(capsys, model, tmp_path):
+    many = [word for name in ("smile",) * 7 for word in ("--concept", name)]
+    words = ("walk", "--model", model, "--rows", "1", "--columns", "2", "--control", "0", *many)
+    assert "at most 6 curves" in refused(capsys, *words, "--out", str(tmp_path))
+
+
 def test_walk_is_the_same_from_the_same_seed(capsys, model, tmp_path):
     words = ("walk", "--model", model, "--rows", "1", "--columns", "3", "--control", "0")
     for place, seed in (("a", "4"), ("b", "4"), ("c", "5")):

@@ -26,7 +26,7 @@ Reader = Annotated[
         "none, or auto: by what the model was trained on."
     ),
 ]
-_SHOWN_CONCEPTS = 3
+_SHOWN_CONCEPTS, _MOST_CONCEPTS = 3, 6
 
 
 def walk(
@@ -40,7 +40,9 @@ def walk(
     reader: Reader = "auto",
     concept: Annotated[
         list[str] | None,
-        typer.Option("--concept", "-c", help="Draw its curve; by default those that vary most."),
+        typer.Option(
+            "--concept", "-c", help="Draw its curve, of up to six; by default three that vary most."
+        ),
     ] = None,
     control: Annotated[
         int,
@@ -166,7 +168,9 @@ def _chosen(
     if wanted:
         if reader is None:
             raise DissectError("--concept needs a reader of the model's images; see --reader")
-        return [reader.names[reader.number(name)] for name in wanted[:_SHOWN_CONCEPTS]]
+        if len(wanted) > _MOST_CONCEPTS:
+            raise DissectError(f"at most {_MOST_CONCEPTS} curves can be told apart beside a row")
+        return [reader.names[reader.number(name)] for name in wanted]
     shares = [name for name in curves if not name.endswith("_side") and name not in _SIGNED]
 
     def change(name: str) -> float:

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dissect.errors import DissectError
 from dissect.figures.grid import image_grid
-from dissect.figures.style import BLUE, GREY, ORANGE, house_style, rasterized
+from dissect.figures.style import LINES, house_style, rasterized
 
 __all__ = ["Column", "arithmetic_figure", "contact_sheet", "turn_figure", "walk_figure"]
 
@@ -160,7 +160,8 @@ def walk_figure(
 
     Args:
         rows: (N, P, H, W, 3).
-        curves: by concept, (N, M): its amount along each row; None draws the rows alone.
+        curves: by concept, (N, M): its amount along each row, at most `len(LINES)`; each is drawn
+            against its largest, which the legend tells. None draws the rows alone.
     """
     count, columns = rows.shape[:2]
     scale = 2
@@ -170,22 +171,31 @@ def walk_figure(
     from matplotlib.figure import Figure
 
     head, wide, dots = 64, 420, 120
+    styled = list(zip(curves.items(), LINES, strict=False))
     pitch = (rows.shape[2] + 1) * scale
     with house_style():
         figure = Figure(figsize=(wide / dots, (grid.height + head) / dots), dpi=dots)
         figure.set_layout_engine("none")  # places are given
-        tops = {name: max(float(values.max()), 1e-9) for name, values in curves.items()}
+        tops = {name: max(float(values.max()), 0.001) for name, values in curves.items()}
         whole = grid.height + head
         for row in range(count):
             bottom = grid.height - row * pitch - rows.shape[2] * scale
             place = (0.06, (bottom + 8) / whole, 0.92, (rows.shape[2] * scale - 16) / whole)
             axes = figure.add_axes(place)
-            for colour, (name, values) in zip((BLUE, ORANGE, GREY), curves.items(), strict=False):
-                x = np.linspace(0, 1, values.shape[1])
-                axes.plot(x, values[row] / tops[name], color=colour, label=name, linewidth=1.6)
+            for (name, values), colour in styled:
+                x, label = np.linspace(0, 1, values.shape[1]), f"{name}, to {tops[name]:.2g}"
+                axes.plot(x, values[row] / tops[name], color=colour, label=label, linewidth=1.6)
             axes.set(xlim=(0, 1), ylim=(-0.05, 1.1), xticks=[], yticks=[])
         lines, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(lines, labels, loc="upper center", ncols=len(labels), fontsize=9)
+        figure.legend(
+            lines,
+            labels,
+            loc="upper center",
+            ncols=2,
+            fontsize=8,
+            handlelength=1.2,
+            labelspacing=0.2,
+        )
         # Print resolution is finer than the grid's pixels; the panel must be as tall as the grid.
         panel = rasterized(figure).resize((wide, whole), Image.Resampling.LANCZOS)
     page = Image.new("RGB", (grid.width + panel.width, grid.height + head), PAPER)

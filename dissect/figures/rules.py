@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dissect.effect_summary import Estimate, summarize
-from dissect.figures.style import GREY, INK, ORANGE, house_style
+from dissect.figures.style import BLUE, GREEN, GREY, INK, OCHRE, ORANGE, PURPLE, house_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,10 +20,10 @@ __all__ = ["rules_figure"]
 _LOOKS = {
     "auto": (INK, "o"),
     "positive": (ORANGE, "s"),
-    "iou": ("#2a9d6e", "^"),
-    "ace": ("#8a4fb0", "v"),
-    "causal": ("#0b6aa2", "D"),
-    "gradient": ("#b8860b", "P"),
+    "iou": (GREEN, "^"),
+    "ace": (PURPLE, "v"),
+    "causal": (BLUE, "D"),
+    "gradient": (OCHRE, "P"),
     "random": (GREY, "x"),
 }
 _TITLES = {"everywhere": "Edited everywhere", "probe": "Edited where a probe sees it"}

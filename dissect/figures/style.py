@@ -10,10 +10,24 @@ from PIL import Image
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "GREY", "INK", "ORANGE", "house_style", "rasterized"]
+__all__ = [
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "INK",
+    "LINES",
+    "OCHRE",
+    "ORANGE",
+    "PURPLE",
+    "house_style",
+    "rasterized",
+]
 
 # Told apart by people who see few colours, and in grey print.
 BLUE, ORANGE, GREY, INK = "#0b6aa2", "#d1611b", "#8a8a8a", "#222222"
+GREEN, PURPLE, OCHRE = "#2a9d6e", "#8a4fb0", "#b8860b"
+# Of the lines of one plot, in turn.
+LINES = (BLUE, ORANGE, GREY, GREEN, PURPLE, OCHRE)
 
 _SETTINGS: Any = {
     "font.size": 10,
