@@ -33,6 +33,7 @@ from dissect.layers import (
     named_modules,
     not_one_tensor,
     owns_memory,
+    refuse_change,
     resolve_layer,
     studied_modules,
     unwrapped,
@@ -159,7 +160,7 @@ def edit(
             raise DissectError(not_one_tensor(name, layer, output))
         given = output if owns_memory(layer, inputs, output) else output.clone()
         new = edits[name](given)
-        _refuse_change(name, output, new)
+        refuse_change(name, output, new)
         return new.clone() if copy and new is not given else new
 
     return _Block(everything, dict.fromkeys(names, apply), None, to_run=waiting)
@@ -395,15 +396,3 @@ def _device(name: str) -> torch.device:
         return torch.device(name)
     except RuntimeError as error:
         raise DissectError(f"there is no device {name!r}: use 'cpu', 'cuda', ...") from error
-
-
-def _refuse_change(name: str, before: Tensor, after: Any) -> None:
-    if not isinstance(after, Tensor):
-        raise DissectError(
-            f"the edit of {name!r} returned {type(after).__name__}: return the new activation"
-        )
-    was, now = (
-        f"{t.dtype} {tuple(t.shape)} on {t.device}".removeprefix("torch.") for t in (before, after)
-    )
-    if now != was:
-        raise DissectError(f"the edit of {name!r} returned {now}: it must return {was}")

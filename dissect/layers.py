@@ -22,6 +22,7 @@ __all__ = [
     "named_modules",
     "not_one_tensor",
     "owns_memory",
+    "refuse_change",
     "resolve_layer",
     "studied_modules",
     "unwrapped",
@@ -213,3 +214,20 @@ def not_one_tensor(name: str, layer: nn.Module, output: object) -> str:
     inside = [f"{name}.{child}".lstrip(".") for child in layer_names(layer)]
     where = f"a layer inside it, such as {inside[0]!r}" if inside else "the layer that feeds it"
     return f"layer {name!r} gives {type(output).__name__}, not one tensor: name {where}"
+
+
+def refuse_change(name: str, before: Tensor, after: Any) -> None:
+    """Nothing, where an edit of a layer gave what may stand in its activation's place.
+
+    Raises:
+        DissectError: no tensor, or another shape, dtype or device.
+    """
+    if not isinstance(after, Tensor):
+        raise DissectError(
+            f"the edit of {name!r} returned {type(after).__name__}: return the new activation"
+        )
+    was, now = (
+        f"{t.dtype} {tuple(t.shape)} on {t.device}".removeprefix("torch.") for t in (before, after)
+    )
+    if now != was:
+        raise DissectError(f"the edit of {name!r} returned {now}: it must return {was}")
