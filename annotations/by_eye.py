@@ -7,7 +7,9 @@
 The 150 fresh samples stand in four states: before, every unit with a positive weight removed
 everywhere (the paper), the same units removed where the probe sees a window, and as many random
 units removed everywhere. All 600 images are shuffled together, so that whoever marks those that
-show a window cannot tell the states apart but by what is to be seen.
+show a window cannot tell the states apart but by what is to be seen. With `--rule auto` it is what
+that rule chose, everywhere and gated, and the gated edit of random units; marks in
+by_eye_auto.txt.
 """
 
 import argparse
@@ -19,29 +21,54 @@ import torch
 from dissect import Annotations, annotation_file, load
 from dissect.annotated import fit_from_boxes
 from dissect.comparison import compare, fresh_latents
+from dissect.data import to_images
 from dissect.figures import boxes_sheet
 from dissect.files import save_image
+from dissect.models import bundled_file
 from dissect.segment import open_segmenter
+from dissect.selection.stored import load_choices
 
 MODEL, CONCEPT, LAYER = "bedrooms64", "window", "layer8x8"
-SAMPLES, SEED, ORDER_SEED, PER_SHEET = 150, 1, 21, 100
+SAMPLES, SEED, PER_SHEET = 150, 1, 100
 SEEN_PIXELS = 20  # as in `dissect segment`
-MARKS = Path(__file__).resolve().parent / MODEL / "by_eye.txt"
+FOLDER = Path(__file__).resolve().parent / MODEL
+# By rule: where the marks are, the seed of the order, and the names of the states.
+MARKS = {"positive": FOLDER / "by_eye.txt", "auto": FOLDER / "by_eye_auto.txt"}
+ORDER_SEEDS = {"positive": 21, "auto": 22}
+STATES = {
+    "positive": ("before", "everywhere", "probe", "random"),
+    "auto": ("before", "everywhere", "probe", "random, probe"),
+}
 
 
-def order() -> np.ndarray:
+def order(rule: str) -> np.ndarray:
     """Which image, of the four states one after the other, stands at each place."""
-    return np.random.default_rng(ORDER_SEED).permutation(4 * SAMPLES)
+    return np.random.default_rng(ORDER_SEEDS[rule]).permutation(4 * SAMPLES)
 
 
-def sheets(out: Path) -> None:
-    """Write the shuffled images, a hundred a sheet."""
+def states(rule: str) -> list[np.ndarray]:
+    """The images of each state, in the order of `STATES`."""
     generator = load(MODEL)
     annotations = Annotations.load(annotation_file(MODEL, CONCEPT))
-    probe = fit_from_boxes(generator, annotations, LAYER, scored=False)
     z = fresh_latents(generator, SAMPLES, SEED, annotations)
-    states = compare(generator, z, probe.units("positive"), probe=probe, control_seed=SEED)
-    images = np.concatenate(list(states.values()))[order()]
+    if rule == "positive":
+        probe = fit_from_boxes(generator, annotations, LAYER, scored=False)
+        units = probe.units("positive")
+        return list(compare(generator, z, units, probe=probe, control_seed=SEED).values())
+    chosen = load_choices(bundled_file(MODEL, f"auto-{CONCEPT}-{LAYER}.json"))
+    everywhere, gated = chosen["everywhere"].intervention, chosen["probe"].intervention
+    images = []
+    with torch.inference_mode():
+        images.append(to_images(generator(z)))
+        for edit in (everywhere, gated, gated.control(SEED)):
+            with edit.on(generator):
+                images.append(to_images(generator(z)))
+    return images
+
+
+def sheets(rule: str, out: Path) -> None:
+    """Write the shuffled images, a hundred a sheet."""
+    images = np.concatenate(states(rule))[order(rule)]
     for first in range(0, len(images), PER_SHEET):
         shown = images[first : first + PER_SHEET]
         names = [str(first + k) for k in range(len(shown))]
@@ -49,13 +76,14 @@ def sheets(out: Path) -> None:
         print("wrote", save_image(out / f"{first:03d}.png", sheet))
 
 
-def marks() -> set[int]:
+def marks(rule: str) -> set[int]:
     """Places of the marked images."""
-    words = " ".join(line.partition("#")[0] for line in MARKS.read_text().splitlines()).split()
+    lines = MARKS[rule].read_text().splitlines()
+    words = " ".join(line.partition("#")[0] for line in lines).split()
     return {int(word) for word in words}
 
 
-def agree(segmenter: str | None) -> None:
+def agree(rule: str, segmenter: str | None) -> None:
     """Print how the segmenter and the eye agree on which images, before any edit, show a window."""
     generator = load(MODEL)
     annotations = Annotations.load(annotation_file(MODEL, CONCEPT))
@@ -65,33 +93,34 @@ def agree(segmenter: str | None) -> None:
     pixels = (eyes.labels(images) == eyes.number(CONCEPT)).sum((1, 2)).numpy()
     seen = pixels >= SEEN_PIXELS
     marked = np.zeros(SAMPLES, bool)
-    marked[[place for place in order()[sorted(marks())] if place < SAMPLES]] = True
+    marked[[place for place in order(rule)[sorted(marks(rule))] if place < SAMPLES]] = True
     print(f"{(seen & marked).sum():>4} of {marked.sum()} images that the eye marked, it marks too")
     print(f"{(seen & ~marked).sum():>4} of {(~marked).sum()} images that the eye did not, it marks")
 
 
-def count() -> None:
+def count(rule: str) -> None:
     """Print how many images of each state were marked."""
-    marked = marks()
-    state = order() // SAMPLES
-    for number, name in enumerate(("before", "everywhere", "probe", "random")):
+    marked = marks(rule)
+    state = order(rule) // SAMPLES
+    for number, name in enumerate(STATES[rule]):
         n = sum(bool(state[place] == number) for place in marked)
-        print(f"{name:<12}{n:>4} of {SAMPLES} images show a window")
+        print(f"{name:<16}{n:>4} of {SAMPLES} images show a window")
 
 
 def main() -> None:
     """Make the sheets or count the marks."""
     parser = argparse.ArgumentParser(description="Windows counted by eye, states unknown.")
     parser.add_argument("what", choices=("sheets", "count", "agree"))
+    parser.add_argument("--rule", choices=tuple(STATES), default="positive")
     parser.add_argument("--out", type=Path, default=Path("out/by_eye"))
     parser.add_argument("--segmenter", help="a file; the bundled one by default")
     given = parser.parse_args()
     if given.what == "sheets":
-        sheets(given.out)
+        sheets(given.rule, given.out)
     elif given.what == "agree":
-        agree(given.segmenter)
+        agree(given.rule, given.segmenter)
     else:
-        count()
+        count(given.rule)
 
 
 if __name__ == "__main__":
