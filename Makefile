@@ -64,6 +64,10 @@ figures: $(VENV)/.installed
 	$(BIN)/dissect guided --units all --out out/figures/guided
 	$(BIN)/dissect ablate --insert --out out/figures
 	$(BIN)/dissect ablate --swap picture --labels segmenter --among 300 --out out/figures
+	$(BIN)/dissect ablate --concept picture --strength 1.5 --rule positive --n 8 --out out/figures/picture
+	$(BIN)/dissect ablate --concept lamp --layer layer16x16 --labels segmenter --rule positive --n 8 --out out/figures/lamp
+	$(BIN)/dissect ablate --concept door --labels segmenter --rule positive --n 8 --out out/figures/door
+	$(BIN)/dissect ablate --concept bed --strength 1.5 --labels segmenter --rule positive --n 8 --out out/figures/bed
 	$(BIN)/dissect sample --n 64 --out out/figures
 	$(BIN)/dissect sample --model faces64 --n 64 --out out/figures/faces64
 	$(BIN)/dissect turn --method exemplars --out out/figures/turn
@@ -91,6 +95,7 @@ figures: $(VENV)/.installed
 	cp out/figures/turn/turn-yaw-exemplars.png docs/turn-exemplars.png
 	cp out/figures/faces64/samples.png dissect/models/weights/faces64/samples.png
 	cp out/figures/probe.png out/figures/ablate.png out/figures/effect.png out/figures/guided.png out/figures/guided/guided-concepts.png docs/
+	for concept in picture lamp door bed; do cp out/figures/$$concept/ablate.png docs/ablate-$$concept.png; done
 	cp out/figures/insert_map.png out/figures/insert.png out/figures/swap.png docs/
 	cp out/figures/rules.png out/figures/segment.png docs/
 	cp out/figures/auto/effect.png docs/effect-auto.png
