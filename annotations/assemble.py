@@ -55,7 +55,10 @@ def main() -> None:
     rows = range(given.start, given.start + given.n)
     passes = []
     for name in ("first", "second"):
-        drawn = read_pass(folder / "passes" / f"{given.concept}-{name}.txt")
+        path = folder / "passes" / f"{given.concept}-{name}.txt"
+        if name == "second" and not path.exists():
+            continue
+        drawn = read_pass(path)
         annotated = [
             AnnotatedImage(
                 width,
@@ -73,13 +76,17 @@ def main() -> None:
             "pass": name,
         }
         passes.append(Annotations(given.concept, tuple(annotated), fingerprint(generator), info))
-    first, second = passes
+    first = passes[0]
     wanted = given.boxes or _BOXES.get(given.concept, first.n_boxes)
     if first.n_boxes != wanted:
         raise SystemExit(f"the first pass has {first.n_boxes} boxes, not {wanted}")
     print("wrote", first.save(folder / f"{given.concept}.json"))
     sheet = boxes_sheet(images, first.boxes, [str(index) for index in rows])
     print("wrote", save_image(folder / f"{given.concept}.png", sheet))
+    if len(passes) == 1:
+        print(f"{first.n_boxes} boxes, drawn once")
+        return
+    second = passes[1]
     agreement = pair_iou(first, second)
     print(
         f"{first.n_boxes} boxes in the first pass, {second.n_boxes} in the second; "

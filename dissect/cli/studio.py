@@ -289,12 +289,13 @@ def _same(annotations: "Annotations") -> "Annotations":
 
 
 def _bundled(model: str, concepts: Sequence[str]) -> list[Path]:
-    """The files of boxes that come with a model."""
+    """The files of boxes that come with a model; first those of a concept that is drawn here."""
     from dissect.annotations import annotation_file
 
-    for concept in dict.fromkeys(["window", *concepts]):
+    for concept in dict.fromkeys([*concepts, "window"]):
         with suppress(DissectError):
-            return sorted(annotation_file(model, concept).parent.glob("*.json"))
+            first = annotation_file(model, concept)
+            return [first, *sorted(set(first.parent.glob("*.json")) - {first})]
     return []
 
 
