@@ -4,20 +4,23 @@
     python annotations/assemble.py --concept picture
 
 Reads the two passes, checks that the first has 52 boxes on the samples where windows are meant, and
-writes annotations/bedrooms64/window.json and window.png.
+writes annotations/bedrooms64/window.json and window.png; beside the weights, the probe that is
+fitted to them, for who cannot wait.
 """
 
 import argparse
 from pathlib import Path
 
 from dissect import load
+from dissect.annotated import fit_from_boxes, save_ahead
 from dissect.annotations import AnnotatedImage, Annotations, Box, pair_iou, pixels_digest
 from dissect.data import to_images
 from dissect.errors import DissectError
 from dissect.figures import boxes_sheet
 from dissect.files import save_image
-from dissect.models import fingerprint, generate
+from dissect.models import bundled_file, fingerprint, generate
 
+LAYER = "layer8x8"  # the default of every command
 FOLDER = Path(__file__).resolve().parent
 # As many windows as the paper has (Radford et al. 2015, section 6.3.1).
 _BOXES = {"window": 52}
@@ -83,6 +86,9 @@ def main() -> None:
     print("wrote", first.save(folder / f"{given.concept}.json"))
     sheet = boxes_sheet(images, first.boxes, [str(index) for index in rows])
     print("wrote", save_image(folder / f"{given.concept}.png", sheet))
+    probe = fit_from_boxes(generator, first, LAYER, scored=False)
+    ahead = bundled_file(given.model, "generator.safetensors").parent
+    print("wrote", save_ahead(ahead / f"probe-{given.concept}-{LAYER}.json", probe, first))
     if len(passes) == 1:
         print(f"{first.n_boxes} boxes, drawn once")
         return

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from dissect.data import to_images
 from dissect.errors import DissectError
 from dissect.hooks import activations, layer_names, record
 from dissect.labels import Labels, segmented_labels
-from dissect.models import fingerprint, generate, latents_for
+from dissect.models import bundled_file, fingerprint, generate, latents_for
 from dissect.probe import Probe, fit_probe
+from dissect.records import read_record, write_record
 from dissect.segment import Segmenter
 
 __all__ = [
@@ -25,10 +27,14 @@ __all__ = [
     "fit_from_boxes",
     "fit_from_labels",
     "fit_from_segmenter",
+    "fitted_ahead",
     "grid_layers",
     "labelled_cells",
     "mean_elsewhere",
+    "save_ahead",
 ]
+
+_AHEAD = "probe of boxes"
 
 # Settings of `fit_probe` for whoever needs no score: only as many fits as must be made.
 UNSCORED: Mapping[str, Any] = {"folds": 2, "resamples": 1, "shuffles": 2, "sign_fits": 1}
@@ -84,6 +90,39 @@ def fit_from_boxes(
         DissectError: boxes for another model, no such layer, or a layer without a grid.
     """
     return fit_from_labels(model, Labels(annotations), layer, seed=seed, scored=scored)
+
+
+def fitted_ahead(name: str, model: nn.Module, annotations: Annotations, layer: str) -> Probe | None:
+    """What `fit_from_boxes` gives without a score, where a bundled model brings just that.
+
+    scikit-learn alone takes a second to import, which is long for whoever waits for a page.
+
+    Args:
+        name: of the model.
+        model: the generator whose samples were annotated.
+        annotations: boxes on its samples.
+        layer: the layer that is probed.
+
+    Returns:
+        None for other models, boxes or layers.
+
+    Raises:
+        DissectError: a damaged file.
+    """
+    try:
+        path = bundled_file(name, f"probe-{annotations.concept}-{layer}.json")
+    except DissectError:
+        return None
+    record = read_record(path, _AHEAD, 1)
+    found = Probe.of(record.record("probe"))
+    same = record.text("boxes") == annotations.digest and found.model == fingerprint(model)
+    return found if same else None
+
+
+def save_ahead(path: str | Path, probe: Probe, annotations: Annotations) -> Path:
+    """`path`, now holding the probe of these boxes for `fitted_ahead`."""
+    held = {"boxes": annotations.digest, "probe": probe.fields()}
+    return write_record(path, _AHEAD, 1, held)
 
 
 def fit_from_segmenter(

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,12 @@ class Annotations:
     def n_boxes(self) -> int:
         """How many boxes there are on all images together."""
         return sum(len(image.boxes) for image in self.images)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of concept, images and boxes: 64 hexadecimal digits."""
+        told = [self.concept, [asdict(image) for image in self.images]]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     @property
     def size(self) -> tuple[int, int]:

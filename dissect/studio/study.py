@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dissect.annotated import UNSCORED, labelled_cells
+from dissect.annotated import UNSCORED, fitted_ahead, labelled_cells
 from dissect.annotations import Annotations
 from dissect.labels import Labels
 from dissect.probe import Probe, fit_probe
@@ -47,7 +47,7 @@ def make_study(painter: Painter, boxes: Annotations, layer: str) -> Study:
     with painter.lock:
         acts, coverage = labelled_cells(painter.model, Labels(boxes), layer)
     # Whoever wants a picture need not wait for the fit.
-    probe = fit_probe(
+    probe = fitted_ahead(painter.name, painter.model, boxes, layer) or fit_probe(
         acts, coverage, layer=layer, concept=boxes.concept, model=painter.fingerprint, **UNSCORED
     )
     acts = acts.cpu()
