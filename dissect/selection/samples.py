@@ -15,7 +15,6 @@ from dissect.models import latents_for
 from dissect.partial import begun_at
 from dissect.segment import Segmenter
 from dissect.selection.folding import folded
-from dissect.training.device import autocast_dtype
 
 __all__ = ["CHOOSE", "VALIDATE", "Samples", "quickly", "sampled"]
 
@@ -134,6 +133,9 @@ def quickly(device: torch.device, *, exact: bool = False) -> Iterator[None]:
 
     Good enough to choose by; what is reported of a choice is measured in float32.
     """
+    # The trainer is much to import for whoever only reads what was chosen.
+    from dissect.training.device import autocast_dtype
+
     dtype = None if exact else autocast_dtype(device)
     with nullcontext() if dtype is None else torch.autocast(device.type, dtype):
         yield
