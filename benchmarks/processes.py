@@ -78,7 +78,7 @@ class _OneByOne(DistributedDataParallel):
         self.register_comm_hook(None, _average)
 
 
-def _average(_: None, bucket: dist.GradBucket) -> Future[Tensor]:
+def _average(_: None, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]
     gradients = bucket.buffer().div_(dist.get_world_size())
     dist.all_reduce(gradients)
     done: Future[Tensor] = Future()
