@@ -27,18 +27,18 @@ def one_class_each(labels: Tensor, probability: Tensor, things: Tensor) -> Tenso
     A network sees pixel by pixel, and may take half a window for a picture.
 
     Args:
-        labels: the class of every pixel (N, H, W), int64.
+        labels: the most probable class of every pixel (N, H, W), int64.
         probability: of each of `things`, (N, len(things), H, W).
         things: the classes of which a region may be made, int64.
     """
-    if not len(things):
+    hung = torch.isin(labels, things.to(labels.device))
+    # Where one class hangs alone, each region has it already; scipy takes its time to import.
+    if len(torch.unique(labels[hung])) < 2:
         return labels
     from scipy import ndimage
 
-    mask = torch.isin(labels, things.to(labels.device)).cpu().numpy()
+    mask = hung.cpu().numpy()
     regions, count = ndimage.label(mask, _TOUCHING)
-    if not count:
-        return labels
     regions = regions[mask]
     chances = probability.movedim(1, -1).cpu().double().numpy()[mask]
     sums = np.stack([np.bincount(regions, one, count + 1) for one in chances.T], 1)
