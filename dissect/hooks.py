@@ -13,22 +13,19 @@ one layer the outer acts first. When a block ends, by an exception too, the mode
 hooks that others registered are neither removed nor moved.
 """
 
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from itertools import chain
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from dissect.blocks import Block, EarlyStop, Hook
 from dissect.errors import DissectError
 from dissect.layers import (
     Inputs,
-    Place,
-    can_be_compiled,
-    compiled_places,
     layer_names,
     named_modules,
     not_one_tensor,
@@ -38,7 +35,7 @@ from dissect.layers import (
     studied_modules,
     unwrapped,
 )
-from dissect.recording import Recording, never_ran
+from dissect.recording import Recording
 
 __all__ = [
     "Recording",
@@ -52,9 +49,6 @@ __all__ = [
 
 _Device = torch.device | str
 _Model = TypeVar("_Model", bound=nn.Module)
-_Result = TypeVar("_Result")
-# What a hook does with the layer, what the layer was given, and what it gave.
-_Act = Callable[[nn.Module, Inputs, Any], Tensor | None]
 
 
 def record(
@@ -89,14 +83,20 @@ def record(
     """
     if not layers:
         raise DissectError(f"name layers to record, such as {next(iter(layer_names(model)), '')!r}")
-    asked = {name: resolve_layer(model, name) for name in layers}
+    recorded: dict[str, list[Tensor]] = {}
+    names: dict[nn.Module, str] = {}
+    calls: dict[nn.Module, list[Tensor]] = {}
+    for name in layers:
+        layer = resolve_layer(model, name)
+        names[layer] = name
+        recorded[name] = calls.setdefault(layer, [])
     everything, shared = studied_modules(model, allow_training=allow_training)
     destination = _device(to) if isinstance(to, str) else to
-    names = {layer: name for name, layer in asked.items()}
-    calls: dict[nn.Module, list[Tensor]] = {layer: [] for layer in names}
-    registered = list(named_modules(model).values() if shared else names)
-    runs = {layer: registered.count(layer) for layer in names}
-    early = _EarlyStop(model, runs) if stop else None
+    runs = dict.fromkeys(names, 1)
+    if shared:
+        registered = list(named_modules(model).values())
+        runs = {layer: registered.count(layer) for layer in names}
+    early = EarlyStop(model, runs) if stop else None
 
     def capture(layer: nn.Module, inputs: Inputs, output: Any) -> Tensor | None:
         if not isinstance(output, Tensor):
@@ -114,8 +114,8 @@ def record(
         calls[layer].append(kept)
         return None if detach or nothing_follows else kept.clone()
 
-    recording = Recording({name: calls[layer] for name, layer in asked.items()})
-    return _Block(everything, dict.fromkeys(names, capture), recording, early=early)
+    acts = dict.fromkeys(names, capture)
+    return Block(everything, acts, Recording(recorded), early=early)
 
 
 def edit(
@@ -163,7 +163,7 @@ def edit(
         refuse_change(name, output, new)
         return new.clone() if copy and new is not given else new
 
-    return _Block(everything, dict.fromkeys(names, apply), None, to_run=waiting)
+    return Block(everything, dict.fromkeys(names, apply), None, to_run=waiting)
 
 
 def activations(
@@ -216,11 +216,11 @@ def plain_copy(model: _Model) -> _Model:
 
     Hooks that others registered are copied with the model.
     """
-    with _Block(studied_modules(model, allow_training=True)[0], {}, None):
+    with Block(studied_modules(model, allow_training=True)[0], {}, None):
         twin = deepcopy(resolve_layer(model, ""))
     for module in list(twin.modules()):
         for key, hook in list(module._forward_hooks.items()):
-            if isinstance(hook, _Hook):
+            if isinstance(hook, Hook):
                 del module._forward_hooks[key]
                 module._forward_hooks_with_kwargs.pop(key, None)
         module._modules.update(
@@ -230,165 +230,6 @@ def plain_copy(model: _Model) -> _Model:
         if getattr(module.__dict__.get("forward"), "__func__", None) is type(module).forward:
             del module.__dict__["forward"]
     return cast(_Model, twin)
-
-
-class _Hook:
-    """A forward hook of one layer; it does nothing in a copy of the layer or after its block."""
-
-    def __init__(self, layer: nn.Module, act: _Act, early: "_EarlyStop | None") -> None:
-        self._layer: nn.Module | None = layer
-        self._act: _Act | None = act
-        self._run: _Act | None = self._act_and_stop
-        if can_be_compiled():
-            # Compiled code that calls the layer is to call this, rather than look into it.
-            self._run = torch.compiler.disable(self._act_and_stop)
-        self.early = early
-        # What `register_forward_hook` does, without the handle: beside the forward pass of a small
-        # model, making one and giving it back tells.
-        layer._forward_hooks[id(self)] = self
-        layer._forward_hooks_with_kwargs[id(self)] = True
-
-    def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | None:
-        if module is not self._layer or self._run is None:
-            return None
-        return self._run(module, (args, kwargs), output)
-
-    def _act_and_stop(self, layer: nn.Module, inputs: Inputs, output: Any) -> Tensor | None:
-        assert self._act is not None
-        result = self._act(layer, inputs, output)
-        hooks = layer._forward_hooks.values()
-        for last in reversed(hooks):
-            if last is self:
-                break
-            # Not before the last of them has run: blocks within a block see the layer, too.
-            if isinstance(last, _Hook):
-                return result
-        for hook in hooks:
-            if isinstance(hook, _Hook) and hook.early is not None and hook.early.is_over:
-                raise _Stop(hook.early)
-        return result
-
-    def __deepcopy__(self, memo: Any) -> "_Hook":
-        return self
-
-    def remove(self) -> None:
-        if self._layer is not None:
-            self._layer._forward_hooks.pop(id(self), None)
-            self._layer._forward_hooks_with_kwargs.pop(id(self), None)
-        # A copy of the model may keep the hook for long; it is not to keep anything else.
-        self._layer = self._act = self._run = self.early = None
-
-
-class _Stop(BaseException):
-    """Ends the forward pass of the `_EarlyStop` that it is made with.
-
-    Not an Exception, which the code of a model might catch.
-    """
-
-
-class _EarlyStop:
-    """In the place of a model's call: ends it once the layers have run as often as they should."""
-
-    def __init__(self, model: nn.Module, runs: Mapping[nn.Module, int]) -> None:
-        self.model = model
-        # Whether every layer has run in the call that is under way.
-        self.is_over = False
-        self._runs = runs
-        # Runs to come in the call that is under way; None between calls.
-        self._left: dict[nn.Module, int] | None = None
-
-    def install(self) -> Place:
-        """The place to put this in: what `nn.Module.__call__` turns to first.
-
-        Unlike `forward` it surrounds the model's own hooks, which would be given None otherwise,
-        and is not copied with the model.
-        """
-        former = self.model.__dict__.get("_compiled_call_impl")
-        inner = former if isinstance(former, _EarlyStop) else self.model._call_impl
-        self._call: Callable[..., Any] = inner
-        return self.model, "_compiled_call_impl", self
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._left is not None:
-            return self._call(*args, **kwargs)
-        self._left = dict(self._runs)
-        try:
-            self._call(*args, **kwargs)
-        except _Stop as stop:
-            if stop.args[0] is not self:
-                raise
-        finally:
-            self._left, self.is_over = None, False
-        return None
-
-    def ends_with(self, layer: nn.Module) -> bool:
-        """Count a run of the layer; whether the pass ends with it and no other hook follows."""
-        if self._left is None:
-            return False
-        self._left[layer] = left = self._left[layer] - 1
-        if left > 0 or max(self._left.values()) > 0:
-            return False
-        self.is_over = True
-        last = next(reversed(layer._forward_hooks.values()))
-        return isinstance(last, _Hook) and last.early is self
-
-
-class _Block(Generic[_Result]):
-    """A block in which layers have hooks, modules run uncompiled, and calls may end early."""
-
-    def __init__(
-        self,
-        modules: Iterable[nn.Module],
-        acts: Mapping[nn.Module, _Act],
-        result: _Result,
-        *,
-        early: _EarlyStop | None = None,
-        to_run: Iterable[str] = (),
-    ) -> None:
-        self._modules = modules
-        self._acts = acts
-        self._result = result
-        self._early = early
-        # Layers that have not run yet, of those whose running was the point of the block.
-        self._to_run = to_run
-        self._hooks: list[_Hook] = []
-        self._before: list[Place] = []
-
-    def __enter__(self) -> _Result:
-        if self._hooks:
-            raise DissectError("this block is open already: make another to open within it")
-        places = compiled_places(self._modules, self._acts) if can_be_compiled() else []
-        if self._early is not None:
-            places.append(self._early.install())
-        self._before = [
-            (module, name, module.__dict__.get(name, self)) for module, name, _ in places
-        ]
-        try:
-            for module, name, value in places:
-                module.__dict__[name] = value
-            for layer, act in self._acts.items():
-                self._hooks.append(_Hook(layer, act, self._early))
-        except BaseException:
-            self._undo()
-            raise
-        return self._result
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._undo()
-        if kind is None:
-            for name in self._to_run:
-                warnings.warn(f"nothing was edited: {never_ran(name)}", stacklevel=2)
-
-    def _undo(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        for module, name, value in reversed(self._before):
-            # The block itself stands for an attribute that was not there.
-            if value is self:
-                module.__dict__.pop(name, None)
-            else:
-                module.__dict__[name] = value
-        self._hooks, self._before = [], []
 
 
 def _device(name: str) -> torch.device:

@@ -74,7 +74,7 @@ def resolve_layer(model: nn.Module, name: str) -> nn.Module:
         child = children.get(part)
         if child is None:
             raise DissectError(_no_such_layer(model, name))
-        module = unwrapped(child)
+        module = unwrapped(child) if _WRAPPED in child._modules else child
     return module
 
 
@@ -133,7 +133,10 @@ def studied_modules(model: nn.Module, *, allow_training: bool) -> tuple[list[nn.
         # Only a module with children can be inside itself, so others need not be looked up here.
         if children and module not in opened:
             opened.add(module)
-            found.extend([child for child in children.values() if child is not None])
+            # A loop, since a comprehension is one more function to call.
+            for child in children.values():
+                if child is not None:
+                    found.append(child)  # noqa: PERF401
     distinct = set(found)
     if len(distinct) < len(found):
         return list(dict.fromkeys(found)), True
@@ -190,16 +193,15 @@ def owns_memory(layer: nn.Module, inputs: Inputs, output: Tensor) -> bool:
     args, kwargs = inputs
     try:
         start = output.data_ptr()
-        end = start + output.nbytes
         # In inference mode torch does not know what is a view.
-        if output.is_inference() and output.untyped_storage().nbytes() != end - start:
+        if output.is_inference() and output.untyped_storage().nbytes() != output.nbytes:
             return False
         others = [*args, *kwargs.values(), *layer._parameters.values(), *layer._buffers.values()]
         for other in others:
             if isinstance(other, Tensor):
-                at = other.data_ptr()
-                # Its size is asked for only where that may matter.
-                if at == start or (at < end and start < at + other.nbytes):
+                ahead = start - other.data_ptr()
+                # They overlap where one begins within the other.
+                if ahead < other.nbytes if ahead >= 0 else -ahead < output.nbytes:
                     return False
             elif isinstance(other, list | tuple | dict):
                 return False

@@ -40,7 +40,11 @@ class Recording(Mapping[str, Tensor]):
         return tuple(self._calls[layer])
 
     def __getitem__(self, layer: str) -> Tensor:
-        return self.calls(layer)[-1]
+        try:
+            return self._calls[layer][-1]
+        except (KeyError, IndexError):
+            # Whichever it is, `calls` has the words for it.
+            return self.calls(layer)[-1]
 
     def __iter__(self) -> Iterator[str]:
         return (layer for layer, outputs in self._calls.items() if outputs)

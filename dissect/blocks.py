@@ -1,0 +1,203 @@
+"""The block in which a model's layers have hooks: how it opens, ends a pass early, and closes.
+
+What the hooks do is up to `hooks`. A stranger's hooks, nested blocks, shared and compiled modules,
+copies made meanwhile and exceptions are taken care of here.
+"""
+
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from dissect.errors import DissectError
+from dissect.layers import Inputs, Place, can_be_compiled, compiled_places
+from dissect.recording import never_ran
+
+__all__ = ["Act", "Block", "EarlyStop", "Hook"]
+
+_Result = TypeVar("_Result")
+# What a hook does with the layer, what the layer was given, and what it gave.
+Act = Callable[[nn.Module, Inputs, Any], Tensor | None]
+
+
+class Hook:
+    """A forward hook of one layer; it does nothing in a copy of the layer or after its block."""
+
+    __slots__ = ("_act", "_layer", "early")
+
+    def __init__(self, layer: nn.Module, act: Act, early: "EarlyStop | None") -> None:
+        self._layer: nn.Module | None = layer
+        self._act: Act | None = act
+        self.early = early
+        # What `register_forward_hook` does, without the handle: beside the forward pass of a small
+        # model, making one and giving it back tells.
+        layer._forward_hooks[id(self)] = self
+        layer._forward_hooks_with_kwargs[id(self)] = True
+
+    def __call__(self, layer: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | None:
+        """Act, and end the pass where this was the last that a stop has waited for."""
+        if layer is not self._layer or self._act is None:
+            return None
+        result = self._act(layer, (args, kwargs), output)
+        hooks = layer._forward_hooks.values()
+        for last in reversed(hooks):
+            if last is self:
+                break
+            # Not before the last of them has run: blocks within a block see the layer, too.
+            if isinstance(last, Hook):
+                return result
+        for hook in hooks:
+            if isinstance(hook, Hook) and hook.early is not None and hook.early.is_over:
+                raise _Stop(hook.early)
+        return result
+
+    def __deepcopy__(self, memo: Any) -> "Hook":
+        return self
+
+    def remove(self) -> None:
+        """Take the hook off, once or several times."""
+        if self._layer is not None:
+            self._layer._forward_hooks.pop(id(self), None)
+            self._layer._forward_hooks_with_kwargs.pop(id(self), None)
+        # A copy of the model may keep the hook for long; it is not to keep anything else.
+        self._layer = self._act = self.early = None
+
+
+class UncompiledHook(Hook):
+    """A hook that compiled code calls, rather than looks into, when it comes to the layer."""
+
+    __slots__ = ("_run",)
+
+    def __init__(self, layer: nn.Module, act: Act, early: "EarlyStop | None") -> None:
+        super().__init__(layer, act, early)
+        self._run: Callable[..., Tensor | None] | None = torch.compiler.disable(super().__call__)
+
+    def __call__(self, layer: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | None:
+        """As the hook's, but never traced."""
+        if layer is not self._layer or self._run is None:
+            return None
+        return self._run(layer, args, kwargs, output)
+
+    def remove(self) -> None:
+        """Take the hook off, once or several times."""
+        super().remove()
+        self._run = None
+
+
+class _Stop(BaseException):
+    """Ends the forward pass of the `EarlyStop` that it is made with.
+
+    Not an Exception, which the code of a model might catch.
+    """
+
+
+class EarlyStop:
+    """In the place of a model's call: ends it once the layers have run as often as they should."""
+
+    __slots__ = ("_call", "_left", "_runs", "is_over", "model")
+
+    def __init__(self, model: nn.Module, runs: Mapping[nn.Module, int]) -> None:
+        self.model = model
+        # Whether every layer has run in the call that is under way.
+        self.is_over = False
+        self._runs = runs
+        # Runs to come in the call that is under way; None between calls.
+        self._left: dict[nn.Module, int] | None = None
+
+    def install(self) -> Place:
+        """The place to put this in: what `nn.Module.__call__` turns to first.
+
+        Unlike `forward` it surrounds the model's own hooks, which would be given None otherwise,
+        and is not copied with the model.
+        """
+        former = self.model.__dict__.get("_compiled_call_impl")
+        inner = former if isinstance(former, EarlyStop) else self.model._call_impl
+        self._call: Callable[..., Any] = inner
+        return self.model, "_compiled_call_impl", self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's output in calls within a call of itself; otherwise None, after the stop."""
+        if self._left is not None:
+            return self._call(*args, **kwargs)
+        self._left = dict(self._runs)
+        try:
+            self._call(*args, **kwargs)
+        except _Stop as stop:
+            if stop.args[0] is not self:
+                raise
+        finally:
+            self._left, self.is_over = None, False
+        return None
+
+    def ends_with(self, layer: nn.Module) -> bool:
+        """Count a run of the layer; whether the pass ends with it and no other hook follows."""
+        if self._left is None:
+            return False
+        self._left[layer] = left = self._left[layer] - 1
+        if left > 0 or max(self._left.values()) > 0:
+            return False
+        self.is_over = True
+        last = next(reversed(layer._forward_hooks.values()))
+        return isinstance(last, Hook) and last.early is self
+
+
+class Block(Generic[_Result]):
+    """A block in which layers have hooks, modules run uncompiled, and calls may end early."""
+
+    __slots__ = ("_acts", "_before", "_early", "_hooks", "_modules", "_result", "_to_run")
+
+    def __init__(
+        self,
+        modules: Iterable[nn.Module],
+        acts: Mapping[nn.Module, Act],
+        result: _Result,
+        *,
+        early: EarlyStop | None = None,
+        to_run: Iterable[str] = (),
+    ) -> None:
+        self._modules = modules
+        self._acts = acts
+        self._result = result
+        self._early = early
+        # Layers that have not run yet, of those whose running was the point of the block.
+        self._to_run = to_run
+        self._hooks: list[Hook] = []
+        self._before: list[Place] = []
+
+    def __enter__(self) -> _Result:
+        if self._hooks:
+            raise DissectError("this block is open already: make another to open within it")
+        places: list[Place] = []
+        hook = Hook
+        if can_be_compiled():
+            places = compiled_places(self._modules, self._acts)
+            hook = UncompiledHook
+        if self._early is not None:
+            places.append(self._early.install())
+        try:
+            for module, name, value in places:
+                self._before.append((module, name, module.__dict__.get(name, self)))
+                module.__dict__[name] = value
+            for layer, act in self._acts.items():
+                self._hooks.append(hook(layer, act, self._early))
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
+        return self._result
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        for module, name, value in reversed(self._before):
+            # The block itself stands for an attribute that was not there.
+            if value is self:
+                module.__dict__.pop(name, None)
+            else:
+                module.__dict__[name] = value
+        self._hooks, self._before = [], []
+        if kind is None:
+            for name in self._to_run:
+                warnings.warn(f"nothing was edited: {never_ran(name)}", stacklevel=2)
