@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -104,6 +106,19 @@ def test_another_model_other_layers_and_other_images_have_files_of_their_own(cac
     model.layer8x8.activation.negative_slope = 0.1  # not among the weights
     discriminator_features(model, images)
     assert len(list((cache / "features").iterdir())) == 5
+
+
+def test_mirrored_features_are_the_same_of_an_image_and_its_mirror_image(cache):
+    model = Discriminator(width=2, image_size=32, kernel=4).eval()
+    images = labelled_pictures(20)
+    flipped = replace(images, pixels=np.ascontiguousarray(images.pixels[:, :, ::-1]))
+    plain, other = (np.array(discriminator_features(model, one)) for one in (images, flipped))
+    mirrored = discriminator_features(model, images, mirror=True)
+    assert not np.allclose(plain, other, atol=1e-3)
+    assert np.allclose(mirrored, (plain + other) / 2, atol=1e-6)
+    assert np.allclose(mirrored, discriminator_features(model, flipped, mirror=True), atol=1e-6)
+    # The plain ones are found again, and not taken for these.
+    assert np.array_equal(discriminator_features(model, images), plain)
 
 
 def test_a_damaged_file_is_made_again(cache):

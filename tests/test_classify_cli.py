@@ -50,6 +50,20 @@ def test_cifar10_in_one_run(capsys, tmp_path, model):
     assert "raw pixels" in text
 
 
+def test_mirrored_features_in_every_row(capsys, tmp_path, model):
+    write_batches(tmp_path / "c", *pictures(200), *pictures(50, seed=1))
+    words = ["classify", f"cifar10:{tmp_path / 'c'}", "--model", model, "--kmeans", "8"]
+    words += ["--mirror", "--c", "1e-4", "--out", str(tmp_path / "out")]
+    status, out, _ = run(capsys, *words, "--json")
+    assert status == 0
+    assert [row["mirrored"] for row in json.loads(out)["rows"]] == [True] * 4
+    # Plain features would lie beside them.
+    assert len(list((tmp_path / "cache" / "features").iterdir())) == 8
+    status, text, _ = run(capsys, *words)
+    assert status == 0
+    assert "an image and its mirror image" in text
+
+
 def test_svhn_in_one_run(capsys, tmp_path, model):
     write_svhn(tmp_path / "s", *pictures(300), *pictures(50, seed=1))
     words = [

@@ -69,6 +69,14 @@ def classify(
             "not).",
         ),
     ] = False,
+    mirror: Annotated[
+        bool,
+        typer.Option(
+            "--mirror",
+            help="Take features as means over an image and its mirror image, in every row but "
+            "supervised (the paper does not).",
+        ),
+    ] = False,
     solver: Annotated[
         str,
         typer.Option(help="liblinear (LinearSVC), newton (the same minimum), or auto: by size."),
@@ -114,6 +122,7 @@ def classify(
         layers=tuple(layers.replace(" ", "").split(",")) if layers else (),
         few=protocol,
         standardize=standardize,
+        mirror=mirror,
         solver=solver,  # type: ignore[arg-type]
         cs=None if c is None else _values_of_c(c),
         kmeans=kmeans,
@@ -179,6 +188,8 @@ def _text(dataset: str, study: "Study", made: "list[TableRow]") -> str:
         f"{dataset}: {n_labels} labels, {len(study.test)} test images{over}",
         f"{'':36}{'features':>9}{'C':>9}{'accuracy':>10}   {'95%':14}{'the paper':>10}",
     ]
+    if study.mirror:
+        lines.insert(1, "features are means over an image and its mirror image")
     for row in made:
         judged = row.judged
         c = "" if judged.c is None else f"{judged.c:g}"

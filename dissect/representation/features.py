@@ -106,6 +106,7 @@ def discriminator_features(
     images: LabelledSource,
     *,
     layers: Sequence[str] = (),
+    mirror: bool = False,
     progress: bool | None = None,
     called: str = "features",
 ) -> Features:
@@ -118,6 +119,7 @@ def discriminator_features(
         model: a discriminator in evaluation mode; its first weight tells the device.
         images: as large as the model takes them.
         layers: names of layers; () is all convolutions of a `Discriminator`.
+        mirror: take the mean of an image's features and those of its mirror image.
         progress: whether to show a progress bar on stderr; None: where that is a terminal.
         called: what the progress bar says.
 
@@ -144,7 +146,7 @@ def discriminator_features(
         return pooled_features(fast, x, chosen)
 
     about = f"{fingerprint(model)} {model} {','.join(chosen)} {device.type} {torch.__version__}"
-    return stored(about, images, compute, progress=progress, called=called)
+    return stored(about, images, compute, mirror=mirror, progress=progress, called=called)
 
 
 def stored(
@@ -152,6 +154,7 @@ def stored(
     images: LabelledSource,
     compute: Callable[[NDArray[np.uint8]], Tensor],
     *,
+    mirror: bool = False,
     progress: bool | None = None,
     called: str = "features",
 ) -> Features:
@@ -161,12 +164,16 @@ def stored(
         about: everything that the result depends on, apart from the images.
         images: the images.
         compute: from uint8 (B, H, W, 3) to (B, D).
+        mirror: take the mean of what it makes of an image and of its mirror image.
         progress: whether to show a progress bar on stderr.
         called: what the progress bar says.
 
     Raises:
         DissectError: the cache folder cannot be written.
     """
+    if mirror:
+        about = f"{about} and of the mirror image"
+        compute = partial(_with_mirror_image, compute)
     digest = hashlib.sha256(about.encode()).hexdigest()
     pixels = _digest(images)
     identity: Identity = {"format": _FORMAT, "about": digest, "images": pixels, "n": len(images)}
@@ -180,6 +187,13 @@ def stored(
     if payload is None:
         raise DissectError(f"the features kept in {path} cannot be read back; delete it")
     return payload.view(np.float32).reshape(len(images), -1)
+
+
+def _with_mirror_image(
+    compute: Callable[[NDArray[np.uint8]], Tensor], part: NDArray[np.uint8]
+) -> Tensor:
+    flipped = np.ascontiguousarray(part[:, :, ::-1])
+    return (compute(part) + compute(flipped)) / 2
 
 
 def _parts(

@@ -120,9 +120,15 @@ def fit_patches(images: LabelledSource, k: int, seed: int = 0) -> PatchCode:
 
 
 def kmeans_features(
-    code: PatchCode, images: LabelledSource, *, progress: bool | None = None
+    code: PatchCode,
+    images: LabelledSource,
+    *,
+    mirror: bool = False,
+    progress: bool | None = None,
 ) -> Features:
     """The features of every image, float32 (N, 4 K), mapped from a file in the cache folder.
+
+    With `mirror` they are means over an image and its mirror image.
 
     Raises:
         DissectError: the cache folder cannot be written.
@@ -134,6 +140,7 @@ def kmeans_features(
         f"kmeans {digest} {torch.__version__}",
         images,
         code.encode,
+        mirror=mirror,
         progress=progress,
         called="K-means features",
     )

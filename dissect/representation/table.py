@@ -95,6 +95,8 @@ class Study:
         few: the protocol with few labels; None is all labels.
         standardize: bring the discriminators' features to mean 0 and deviation 1. The paper does
             not; K-means features always are, as their authors have it.
+        mirror: take features of every kind as means over an image and its mirror image. The paper
+            does not.
         solver: as in `fit_svm`.
         cs: values of C to try; None: those of the protocol.
         kmeans: how many centroids.
@@ -109,6 +111,7 @@ class Study:
     layers: Sequence[str] = ()
     few: FewLabels | None = None
     standardize: bool = False
+    mirror: bool = False
     solver: Solver = "auto"
     cs: Sequence[float] | None = None
     kmeans: int = 800
@@ -195,18 +198,28 @@ class Study:
                 solver=self.solver,
                 watch=watch,
             )
-        more = {"standardized": standardize, "feature_seconds": round(computed, 1)}
+        more = {
+            "standardized": standardize,
+            "mirrored": self.mirror,
+            "feature_seconds": round(computed, 1),
+        }
         return TableRow(row, judged, time.perf_counter() - began, more)
 
     def _features(self, row: Row) -> tuple[Features, Features]:
         """Of the training and of the test images."""
         sets = (self.train, self.test)
         if row == "pixels":
-            train, test = (stored("pixels", one, _pixels, progress=self.progress) for one in sets)
+            train, test = (
+                stored("pixels", one, _pixels, mirror=self.mirror, progress=self.progress)
+                for one in sets
+            )
             return train, test
         if row == "kmeans":
             code = fit_patches(self.train, self.kmeans, self.seed)
-            train, test = (kmeans_features(code, one, progress=self.progress) for one in sets)
+            train, test = (
+                kmeans_features(code, one, mirror=self.mirror, progress=self.progress)
+                for one in sets
+            )
             return train, test
         assert self.model is not None
         if row == "random":
@@ -217,7 +230,12 @@ class Study:
             network = calibrated(self.model, self.train)
         train, test = (
             discriminator_features(
-                network, one, layers=self.layers, progress=self.progress, called=f"{row} features"
+                network,
+                one,
+                layers=self.layers,
+                mirror=self.mirror,
+                progress=self.progress,
+                called=f"{row} features",
             )
             for one in sets
         )
