@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from dissect.cli import main
 from dissect.errors import DissectError
 from dissect.models.dcgan import Discriminator
 from dissect.processes import World
-from dissect.training import TrainState, load_state, train
+from dissect.training import TrainState, distributed, load_state, train
 from dissect.training.distributed import shared_forward, synchronized
 from dissect.training.state import checkpoints
 
@@ -122,6 +124,48 @@ def test_the_synchronized_norm_is_the_batch_norm_in_a_world_of_one(world_of_one)
         torch.testing.assert_close(mine, theirs, msg=name)
     for mine, theirs in zip(norm.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_two_halves_of_a_batch_are_normalised_as_one(monkeypatch, dtype):
+    # Two threads stand for two processes; the halves differ in mean and deviation.
+    torch.manual_seed(0)
+    x = torch.cat([torch.randn(4, 3, 4, 4), torch.randn(4, 3, 4, 4) * 3 + 2]).to(dtype)
+    towards = torch.randn(8, 3, 4, 4).to(dtype)
+    whole = nn.BatchNorm2d(3)
+    nn.init.normal_(whole.weight)
+    barrier, sent, half = threading.Barrier(2), [None, None], threading.local()
+
+    def of_all(own):
+        sent[half.rank] = own
+        barrier.wait(30)
+        together = torch.stack(sent)
+        barrier.wait(30)
+        return together
+
+    monkeypatch.setattr(distributed, "_of_all", of_all)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+
+    def passes(norm, rank, rows):
+        half.rank = rank
+        mine = x[rows].clone().requires_grad_()
+        y = norm(mine)
+        (y * towards[rows]).sum().backward()
+        return y.detach(), mine.grad, norm.weight.grad, norm.bias.grad, norm.running_var
+
+    wanted = passes(copy.deepcopy(whole), 0, slice(8))
+    holders = [nn.Sequential(copy.deepcopy(whole)) for _ in range(2)]
+    rows = [slice(4), slice(4, 8)]
+    with synchronized(*holders, world=World(0, 2)), ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(passes, [holder[0] for holder in holders], range(2), rows))
+    y, dx, *_ = (torch.cat(both) for both in zip(*found, strict=True))
+    near = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.02, "atol": 0.02}
+    torch.testing.assert_close(y, wanted[0], **near)
+    torch.testing.assert_close(dx, wanted[1], **near)
+    for place in (2, 3):
+        torch.testing.assert_close(found[0][place] + found[1][place], wanted[place], **near)
+    torch.testing.assert_close(found[0][4], wanted[4], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found[1][4], found[0][4])
 
 
 def test_matrix_products_learn_under_distributed_data_parallel_as_without_it(world_of_one):

@@ -91,36 +91,48 @@ class _SynchronizedNorm(nn.BatchNorm2d):
 
 
 class _NormalizeTogether(torch.autograd.Function):
-    """Batch norm over all processes' rows (Ioffe and Szegedy 2015, algorithm 1)."""
+    """Batch norm over all processes' rows (Ioffe and Szegedy 2015, algorithm 1).
+
+    Each pass over the values is one of torch's own for batch norm: in bfloat16, they are many times
+    faster than sums and products of their own.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Any, ...]:
-        values = x.float()
-        count = values.numel() // values.shape[1] * dist.get_world_size()
-        mean = values.sum((0, 2, 3))
-        dist.all_reduce(mean)
-        mean /= count
-        # In two passes: the difference of two large sums would lose digits.
-        variance = (values - mean[:, None, None]).square_().sum((0, 2, 3))
-        dist.all_reduce(variance)
-        variance /= count
-        scale = (variance + eps).rsqrt()
-        normal = (values - mean[:, None, None]) * scale[:, None, None]
-        ctx.save_for_backward(normal, weight, scale)
-        ctx.count = count
-        y = normal * weight[:, None, None] + bias[:, None, None]
+        here = x.numel() // x.shape[1]
+        # What a running average becomes that forgets all but this batch: mean, unbiased variance.
+        own = weight.new_zeros(2, len(weight))
+        torch.ops.aten.batch_norm_update_stats(x, own[0], own[1], 1.0)
+        own[1] *= (here - 1) / here
+        means, variances = _of_all(own).unbind(1)
+        mean = means.mean(0)
+        # Chan et al. 1979: the difference of two large sums would lose digits.
+        variance = variances.mean(0) + means.var(0, correction=0)
+        y, *_ = torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)
+        ctx.save_for_backward(x, weight, mean, (variance + eps).rsqrt())
+        ctx.eps = eps
         ctx.mark_non_differentiable(mean, variance)
-        return y.to(x.dtype), mean, variance, count
+        return y, mean, variance, here * dist.get_world_size()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        normal, weight, scale = ctx.saved_tensors
-        dy = grad.float()
-        bias_gradient = dy.sum((0, 2, 3))
-        weight_gradient = (dy * normal).sum((0, 2, 3))
-        # What this process's rows do to the statistics is felt in every process's loss.
-        sums = torch.stack([bias_gradient, weight_gradient])
-        dist.all_reduce(sums)
-        shift, tilt = (sums / ctx.count)[:, :, None, None]
-        dx = (dy - shift - normal * tilt) * (weight * scale)[:, None, None]
-        return dx.to(grad.dtype), weight_gradient, bias_gradient, None
+        x, weight, mean, scale = ctx.saved_tensors
+        # As if this process's rows were all that the statistics are of ...
+        dx, weight_gradient, bias_gradient = torch.ops.aten.native_batch_norm_backward(
+            grad, x, weight, None, None, mean, scale, True, ctx.eps, [True, True, True]
+        )
+        # ... and what the others' rows make of it: what a row does to the statistics is felt in
+        # every process's loss. That is a line through the normalised values of each channel.
+        own = torch.stack([weight_gradient, bias_gradient])
+        less = (own - _of_all(own).mean(0)) * (weight * scale / (x.numel() // x.shape[1]))
+        variance = scale.square().reciprocal() - ctx.eps
+        line = torch.native_batch_norm(x, less[0], less[1], mean, variance, False, 0.0, ctx.eps)[0]
+        return dx.add_(line), weight_gradient, bias_gradient, None
+
+
+def _of_all(own: Tensor) -> Tensor:
+    """Every process's values, (processes, ...), in one exchange."""
+    together = own.new_zeros(dist.get_world_size(), *own.shape)
+    together[dist.get_rank()] = own
+    dist.all_reduce(together)
+    return together
