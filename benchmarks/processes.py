@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,10 +102,11 @@ def training(world: World, steps: int, *, synchronous: bool = True) -> Callable[
 
     networks = (state.generator, state.discriminator) if synchronous else ()
     # As in a run, they are set up once; the process ends before they are put back.
-    ExitStack().enter_context(synchronized(*networks, world=world))
+    block = synchronized(*networks, world=world)
+    block.__enter__()
     players = Players.of(state, world)
 
-    def work(steps: int = steps) -> None:
+    def work(steps: int = steps, _block: object = block) -> None:
         for _ in range(steps):
             train_step(state, real, z, players)
 
