@@ -1,9 +1,8 @@
 """What a second process is worth: `python benchmarks/processes.py`.
 
 Training (also with batch norms that each keep to their process's share), `dissect units` and
-`dissect effect`, each in one process and in two that share the work,
-one thread a process. They take turns, so that what else the machine does meets them all alike;
-medians. Beside the time that passed stands the processor's: what would be gained where both
+`dissect effect`, each in one process and in two that share the work, one thread a process. They
+take turns, so that what else the machine does meets them all alike; medians. Beside the time that passed stands the processor's: what would be gained where both
 processes have a core of their own. Communication is the share of the time that a process spends
 sending, receiving and waiting for the other.
 """
@@ -101,7 +100,8 @@ def training(world: World, steps: int, *, synchronous: bool = True) -> Callable[
     z = torch.rand(rows, 100) * 2 - 1
 
     networks = (state.generator, state.discriminator) if synchronous else ()
-    # As in a run, they are set up once; the process ends before they are put back.
+    # As in a run, they are set up once. The block stays open until the process ends: `work` holds
+    # on to it, for a context manager that is let go closes itself.
     block = synchronized(*networks, world=world)
     block.__enter__()
     players = Players.of(state, world)
