@@ -2,9 +2,11 @@
 
 Training (also with batch norms that each keep to their process's share), `dissect units` and
 `dissect effect`, each in one process and in two that share the work, one thread a process. They
-take turns, so that what else the machine does meets them all alike; medians. Beside the time that passed stands the processor's: what would be gained where both
-processes have a core of their own. Communication is the share of the time that a process spends
-sending, receiving and waiting for the other.
+take turns, so that what else the machine does meets them all alike; medians.
+
+Beside the time that passed stands the processor's: what would be gained where both processes have a
+core of their own. Communication is the share of the time that a process spends sending, receiving
+and waiting for the other.
 """
 
 import argparse
