@@ -16,42 +16,49 @@ from dissect.errors import DissectError
 from dissect.layers import Inputs, Place, can_be_compiled, compiled_places
 from dissect.recording import never_ran
 
-__all__ = ["Act", "Block", "EarlyStop", "Hook"]
+__all__ = ["Act", "Block", "Hook"]
 
 _Result = TypeVar("_Result")
-# What a hook does with the layer, what the layer was given, and what it gave.
-Act = Callable[[nn.Module, Inputs, Any], Tensor | None]
+# What a hook does with the layer, what the layer was given, what it gave, and whether the pass
+# ends there, so that nothing comes to see or to change what it gave.
+Act = Callable[[nn.Module, Inputs, Any, bool], Tensor | None]
 
 
 class Hook:
     """A forward hook of one layer; it does nothing in a copy of the layer or after its block."""
 
-    __slots__ = ("_act", "_layer", "early")
+    __slots__ = ("_act", "_block", "_layer")
 
-    def __init__(self, layer: nn.Module, act: Act, early: "EarlyStop | None") -> None:
+    def __init__(self, layer: nn.Module, act: Act, block: "Block[Any]") -> None:
         self._layer: nn.Module | None = layer
         self._act: Act | None = act
-        self.early = early
+        self._block: Block[Any] | None = block
         # What `register_forward_hook` does, without the handle: beside the forward pass of a small
         # model, making one and giving it back tells.
         layer._forward_hooks[id(self)] = self
         layer._forward_hooks_with_kwargs[id(self)] = True
 
     def __call__(self, layer: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | None:
-        """Act, and end the pass where this was the last that a stop has waited for."""
-        if layer is not self._layer or self._act is None:
+        """Act, and end the pass where this was the last that a block has waited for."""
+        block = self._block
+        if layer is not self._layer or block is None or self._act is None:
             return None
-        result = self._act(layer, (args, kwargs), output)
+        if block.left is not None:
+            block.left[layer] -= 1
+            block.is_over = max(block.left.values()) <= 0
         hooks = layer._forward_hooks.values()
-        for last in reversed(hooks):
-            if last is self:
-                break
-            # Not before the last of them has run: blocks within a block see the layer, too.
-            if isinstance(last, Hook):
-                return result
+        is_last = next(reversed(hooks)) is self
+        result = self._act(layer, (args, kwargs), output, block.is_over and is_last)
+        if not is_last:
+            for later in reversed(hooks):
+                if later is self:
+                    break
+                # Not before the last of them has run: blocks within a block see the layer, too.
+                if isinstance(later, Hook):
+                    return result
         for hook in hooks:
-            if isinstance(hook, Hook) and hook.early is not None and hook.early.is_over:
-                raise _Stop(hook.early)
+            if isinstance(hook, Hook) and hook._block is not None and hook._block.is_over:
+                raise _Stop(hook._block)
         return result
 
     def __deepcopy__(self, memo: Any) -> "Hook":
@@ -63,7 +70,7 @@ class Hook:
             self._layer._forward_hooks.pop(id(self), None)
             self._layer._forward_hooks_with_kwargs.pop(id(self), None)
         # A copy of the model may keep the hook for long; it is not to keep anything else.
-        self._layer = self._act = self.early = None
+        self._layer = self._act = self._block = None
 
 
 class UncompiledHook(Hook):
@@ -71,8 +78,8 @@ class UncompiledHook(Hook):
 
     __slots__ = ("_run",)
 
-    def __init__(self, layer: nn.Module, act: Act, early: "EarlyStop | None") -> None:
-        super().__init__(layer, act, early)
+    def __init__(self, layer: nn.Module, act: Act, block: "Block[Any]") -> None:
+        super().__init__(layer, act, block)
         self._run: Callable[..., Tensor | None] | None = torch.compiler.disable(super().__call__)
 
     def __call__(self, layer: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | None:
@@ -88,84 +95,53 @@ class UncompiledHook(Hook):
 
 
 class _Stop(BaseException):
-    """Ends the forward pass of the `EarlyStop` that it is made with.
+    """Ends the forward pass that the block which it is made with has waited for.
 
     Not an Exception, which the code of a model might catch.
     """
 
 
-class EarlyStop:
-    """In the place of a model's call: ends it once the layers have run as often as they should."""
-
-    __slots__ = ("_call", "_left", "_runs", "is_over", "model")
-
-    def __init__(self, model: nn.Module, runs: Mapping[nn.Module, int]) -> None:
-        self.model = model
-        # Whether every layer has run in the call that is under way.
-        self.is_over = False
-        self._runs = runs
-        # Runs to come in the call that is under way; None between calls.
-        self._left: dict[nn.Module, int] | None = None
-
-    def install(self) -> Place:
-        """The place to put this in: what `nn.Module.__call__` turns to first.
-
-        Unlike `forward` it surrounds the model's own hooks, which would be given None otherwise,
-        and is not copied with the model.
-        """
-        former = self.model.__dict__.get("_compiled_call_impl")
-        inner = former if isinstance(former, EarlyStop) else self.model._call_impl
-        self._call: Callable[..., Any] = inner
-        return self.model, "_compiled_call_impl", self
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """The model's output in calls within a call of itself; otherwise None, after the stop."""
-        if self._left is not None:
-            return self._call(*args, **kwargs)
-        self._left = dict(self._runs)
-        try:
-            self._call(*args, **kwargs)
-        except _Stop as stop:
-            if stop.args[0] is not self:
-                raise
-        finally:
-            self._left, self.is_over = None, False
-        return None
-
-    def ends_with(self, layer: nn.Module) -> bool:
-        """Count a run of the layer; whether the pass ends with it and no other hook follows."""
-        if self._left is None:
-            return False
-        self._left[layer] = left = self._left[layer] - 1
-        if left > 0 or max(self._left.values()) > 0:
-            return False
-        self.is_over = True
-        last = next(reversed(layer._forward_hooks.values()))
-        return isinstance(last, Hook) and last.early is self
-
-
 class Block(Generic[_Result]):
-    """A block in which layers have hooks, modules run uncompiled, and calls may end early."""
+    """A block in which layers have hooks, modules run uncompiled, and calls may end early.
 
-    __slots__ = ("_acts", "_before", "_early", "_hooks", "_modules", "_result", "_to_run")
+    With `runs`, a call of the model, the first of the modules, gives None and ends once the layers
+    have run as often as `runs` says.
+    """
+
+    __slots__ = (
+        "_acts",
+        "_before",
+        "_call",
+        "_hooks",
+        "_modules",
+        "_result",
+        "_runs",
+        "_to_run",
+        "is_over",
+        "left",
+    )
 
     def __init__(
         self,
-        modules: Iterable[nn.Module],
+        modules: list[nn.Module],
         acts: Mapping[nn.Module, Act],
         result: _Result,
         *,
-        early: EarlyStop | None = None,
+        runs: Mapping[nn.Module, int] | None = None,
         to_run: Iterable[str] = (),
     ) -> None:
         self._modules = modules
         self._acts = acts
         self._result = result
-        self._early = early
+        self._runs = runs
         # Layers that have not run yet, of those whose running was the point of the block.
         self._to_run = to_run
         self._hooks: list[Hook] = []
         self._before: list[Place] = []
+        # Runs to come in the call that is under way; None between calls.
+        self.left: dict[nn.Module, int] | None = None
+        # Whether every layer has run in that call.
+        self.is_over = False
 
     def __enter__(self) -> _Result:
         if self._hooks:
@@ -175,14 +151,21 @@ class Block(Generic[_Result]):
         if can_be_compiled():
             places = compiled_places(self._modules, self._acts)
             hook = UncompiledHook
-        if self._early is not None:
-            places.append(self._early.install())
+        if self._runs is not None:
+            # The place that `nn.Module.__call__` turns to first. Unlike `forward` it surrounds the
+            # model's own hooks, which would be given None otherwise, and is not copied with it.
+            model = self._modules[0]
+            self._call: Callable[..., Any] = model._call_impl
+            former = model.__dict__.get("_compiled_call_impl")
+            if former is not None and isinstance(getattr(former, "__self__", None), Block):
+                self._call = former
+            places.append((model, "_compiled_call_impl", self._until_over))
         try:
             for module, name, value in places:
                 self._before.append((module, name, module.__dict__.get(name, self)))
                 module.__dict__[name] = value
             for layer, act in self._acts.items():
-                self._hooks.append(hook(layer, act, self._early))
+                self._hooks.append(hook(layer, act, self))
         except BaseException:
             self.__exit__(*sys.exc_info())
             raise
@@ -201,3 +184,18 @@ class Block(Generic[_Result]):
         if kind is None:
             for name in self._to_run:
                 warnings.warn(f"nothing was edited: {never_ran(name)}", stacklevel=2)
+
+    def _until_over(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's output in calls within a call of itself; otherwise None, after the stop."""
+        if self.left is not None:
+            return self._call(*args, **kwargs)
+        assert self._runs is not None
+        self.left = dict(self._runs)
+        try:
+            self._call(*args, **kwargs)
+        except _Stop as stop:
+            if stop.args[0] is not self:
+                raise
+        finally:
+            self.left, self.is_over = None, False
+        return None

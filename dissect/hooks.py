@@ -22,7 +22,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from dissect.blocks import Block, EarlyStop, Hook
+from dissect.blocks import Block, Hook
 from dissect.errors import DissectError
 from dissect.layers import (
     Inputs,
@@ -92,16 +92,16 @@ def record(
         recorded[name] = calls.setdefault(layer, [])
     everything, shared = studied_modules(model, allow_training=allow_training)
     destination = _device(to) if isinstance(to, str) else to
-    runs = dict.fromkeys(names, 1)
-    if shared:
+    runs = dict.fromkeys(names, 1) if stop else None
+    if stop and shared:
         registered = list(named_modules(model).values())
         runs = {layer: registered.count(layer) for layer in names}
-    early = EarlyStop(model, runs) if stop else None
 
-    def capture(layer: nn.Module, inputs: Inputs, output: Any) -> Tensor | None:
+    def capture(
+        layer: nn.Module, inputs: Inputs, output: Any, nothing_follows: bool
+    ) -> Tensor | None:
         if not isinstance(output, Tensor):
             raise DissectError(not_one_tensor(names[layer], layer, output))
-        nothing_follows = early is not None and early.ends_with(layer)
         kept = output.detach() if detach and output.requires_grad else output
         moved = kept if destination is None else kept.to(destination)
         if moved is not kept:
@@ -115,7 +115,7 @@ def record(
         return None if detach or nothing_follows else kept.clone()
 
     acts = dict.fromkeys(names, capture)
-    return Block(everything, acts, Recording(recorded), early=early)
+    return Block(everything, acts, Recording(recorded), runs=runs)
 
 
 def edit(
@@ -153,7 +153,7 @@ def edit(
     everything, _ = studied_modules(model, allow_training=allow_training)
     waiting = dict.fromkeys(edits)
 
-    def apply(layer: nn.Module, inputs: Inputs, output: Any) -> Tensor:
+    def apply(layer: nn.Module, inputs: Inputs, output: Any, _: bool) -> Tensor:
         name = names[layer]
         waiting.pop(name, None)
         if not isinstance(output, Tensor):
