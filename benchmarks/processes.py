@@ -1,8 +1,9 @@
 """What a second process is worth: `python benchmarks/processes.py`.
 
-Training (also with batch norms that each keep to their process's share), `dissect units` and
-`dissect effect`, each in one process and in two that share the work, one thread a process. They
-take turns, so that what else the machine does meets them all alike; medians.
+Training (of the paper's networks and of the bundled model's size, also with batch norms that each
+keep to their process's share), `dissect units` and `dissect effect`, each in one process and in two
+that share the work, one thread a process. They take turns, so that what else the machine does
+meets them all alike; medians.
 
 Beside the time that passed stands the processor's: what would be gained where both processes have a
 core of their own. Communication is the share of the time that a process spends sending, receiving
@@ -89,13 +90,14 @@ def _average(_: None, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignor
     return done
 
 
-def training(world: World, steps: int, *, synchronous: bool = True) -> Callable[[], None]:
-    """So many steps of the paper's 128 images, networks of width 64 and 32.
+def training(
+    world: World, steps: int, config: TrainConfig, *, synchronous: bool = True
+) -> Callable[[], None]:
+    """So many steps of the paper's 128 images.
 
     Not synchronous, each process's batch norms take the statistics of its own share.
     """
     keep_freed_memory()
-    config = TrainConfig(generator_width=64, discriminator_width=32, kernel=4, batch_size=BATCH)
     state = TrainState.start(config, torch.device("cpu"))
     rows = BATCH // world.size
     real = (torch.rand(rows, 3, 64, 64) * 2 - 1).contiguous(memory_format=torch.channels_last)
@@ -139,9 +141,13 @@ def effect(world: World, n: int) -> Callable[[], None]:
     return work
 
 
+PAPER = TrainConfig(batch_size=BATCH)
+SMALL = TrainConfig(generator_width=64, discriminator_width=32, kernel=4, batch_size=BATCH)
 WORK: dict[str, Callable[[World, int], Callable[[], None]]] = {
-    "training": training,
-    "norms apart": partial(training, synchronous=False),
+    "paper": partial(training, config=PAPER),
+    "paper, apart": partial(training, config=PAPER, synchronous=False),
+    "small": partial(training, config=SMALL),
+    "small, apart": partial(training, config=SMALL, synchronous=False),
     "units": units,
     "effect": effect,
 }
@@ -150,7 +156,9 @@ WORK: dict[str, Callable[[World, int], Callable[[], None]]] = {
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Two processes beside one.")
-    parser.add_argument("--steps", type=int, default=20, help="of training")
+    parser.add_argument("--rows", nargs="+", choices=WORK, default=list(WORK), metavar="ROW")
+    parser.add_argument("--steps", type=int, default=20, help="of training small networks")
+    parser.add_argument("--paper-steps", type=int, default=3, help="of training the paper's")
     parser.add_argument("--n", type=int, default=1_000, help="samples of units and effect")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
@@ -158,9 +166,11 @@ def main() -> None:
     if options.worker:
         _work(options.worker[0], int(options.worker[1]))
         return
-    steps = options.steps
-    sizes = {"training": steps, "norms apart": steps, "units": options.n, "effect": options.n}
-    runs: dict[str, dict[int, list[Run]]] = {name: {1: [], 2: []} for name in WORK}
+    sizes = dict.fromkeys(options.rows, options.n)
+    for name in sizes:
+        if name.startswith(("paper", "small")):
+            sizes[name] = options.paper_steps if name.startswith("paper") else options.steps
+    runs: dict[str, dict[int, list[Run]]] = {name: {1: [], 2: []} for name in sizes}
     for _ in range(options.repeats):
         for name, size in sizes.items():
             for processes, made in runs[name].items():
@@ -169,16 +179,16 @@ def main() -> None:
     load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     print(f"{cores} cores, {load_average:.1f} programs wanted one; {options.repeats} runs of each")
     print(
-        f"{'':<12}{'one process':>18}{'two':>18}{'ratio':>8}{'in processor time':>20}"
+        f"{'':<14}{'one process':>18}{'two':>18}{'ratio':>8}{'in processor time':>20}"
         f"{'communication':>16}"
     )
     for name, found in runs.items():
         one, two = _median(found[1]), _median(found[2])
-        trains = name in ("training", "norms apart")
+        trains = name.startswith(("paper", "small"))
         images = sizes[name] * (BATCH if trains else 1)
         unit = "images/s" if trains else "samples/s"
         print(
-            f"{name:<12}{f'{images / one.seconds:.1f} {unit}':>18}"
+            f"{name:<14}{f'{images / one.seconds:.1f} {unit}':>18}"
             f"{f'{images / two.seconds:.1f} {unit}':>18}{one.seconds / two.seconds:>8.2f}"
             f"{one.processor / two.processor:>20.2f}{two.communication:>16.1%}"
         )
