@@ -61,7 +61,8 @@ def resolve_layer(model: nn.Module, name: str) -> nn.Module:
         raise DissectError(
             f"a layer is given by its name, such as {example!r}, not as {type(name).__name__}"
         )
-    module = unwrapped(model)
+    # Where nothing is compiled, looking is enough: beside a small model's pass, a call tells.
+    module = unwrapped(model) if _WRAPPED in model._modules else model
     for part in name.split(".") if name else ():
         if part == _WRAPPED:
             continue
