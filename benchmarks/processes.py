@@ -1,6 +1,6 @@
 """What a second process is worth: `python benchmarks/processes.py`.
 
-Training (of the paper's networks and of the bundled model's size, also with batch norms that each
+Training (of the paper's networks and of small ones, also with batch norms that each
 keep to their process's share), `dissect units` and `dissect effect`, each in one process and in two
 that share the work, one thread a process. They take turns, so that what else the machine does
 meets them all alike; medians.
