@@ -76,6 +76,14 @@ def train(
             help="Weight of an auxiliary task of D: by how many quarters a real image was turned."
         ),
     ] = 0.0,
+    begin_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Begin with the networks that a training left in this folder; wider ones begin "
+            "with what these know.",
+            metavar="FOLDER",
+        ),
+    ] = None,
     sync_batch_norm: Annotated[
         bool,
         typer.Option(

@@ -1,5 +1,6 @@
 """Training a DCGAN as the paper does, so that nothing is lost."""
 
+from dissect.training.beginning import begin_with
 from dissect.training.config import TrainConfig
 from dissect.training.export import save_networks
 from dissect.training.loop import Report, sample_average, train
@@ -16,6 +17,7 @@ __all__ = [
     "TrainConfig",
     "TrainState",
     "Watcher",
+    "begin_with",
     "checkpoints",
     "load_state",
     "open_images",

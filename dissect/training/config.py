@@ -40,6 +40,8 @@ class TrainConfig:
     augment: str = ""
     # The weight of the discriminator's auxiliary task on turned real images; 0 is none (the paper).
     rotations: float = 0.0
+    # A folder of finished networks that it begins with; None is freshly drawn weights (the paper).
+    begin_from: str | None = None
     # Over several processes: batch norm over the whole batch, or over each process's share.
     sync_batch_norm: bool = True
 
