@@ -3,7 +3,8 @@
 Training (of the paper's networks and of small ones, also with batch norms that each
 keep to their process's share), `dissect units` and `dissect effect`, each in one process and in two
 that share the work, one thread a process. They take turns, so that what else the machine does
-meets them all alike; medians.
+meets them all alike; medians. In the rows "a batch each" two processes make steps of twice as many
+images, so that each has as many of them as one process alone.
 
 Beside the time that passed stands the processor's: what would be gained where both processes have a
 core of their own. Communication is the share of the time that a process spends sending, receiving
@@ -91,15 +92,20 @@ def _average(_: None, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignor
 
 
 def training(
-    world: World, steps: int, config: TrainConfig, *, synchronous: bool = True
+    world: World,
+    steps: int,
+    config: TrainConfig,
+    *,
+    synchronous: bool = True,
+    batch_each: bool = False,
 ) -> Callable[[], None]:
-    """So many steps of the paper's 128 images.
+    """So many steps of the paper's 128 images, or of 128 images a process.
 
     Not synchronous, each process's batch norms take the statistics of its own share.
     """
     keep_freed_memory()
     state = TrainState.start(config, torch.device("cpu"))
-    rows = BATCH // world.size
+    rows = BATCH if batch_each else BATCH // world.size
     real = (torch.rand(rows, 3, 64, 64) * 2 - 1).contiguous(memory_format=torch.channels_last)
     z = torch.rand(rows, 100) * 2 - 1
 
@@ -141,13 +147,16 @@ def effect(world: World, n: int) -> Callable[[], None]:
     return work
 
 
+EACH = "a batch each"
 PAPER = TrainConfig(batch_size=BATCH)
 SMALL = TrainConfig(generator_width=64, discriminator_width=32, kernel=4, batch_size=BATCH)
 WORK: dict[str, Callable[[World, int], Callable[[], None]]] = {
     "paper": partial(training, config=PAPER),
     "paper, apart": partial(training, config=PAPER, synchronous=False),
+    f"paper, {EACH}": partial(training, config=PAPER, batch_each=True),
     "small": partial(training, config=SMALL),
     "small, apart": partial(training, config=SMALL, synchronous=False),
+    f"small, {EACH}": partial(training, config=SMALL, batch_each=True),
     "units": units,
     "effect": effect,
 }
@@ -179,18 +188,20 @@ def main() -> None:
     load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     print(f"{cores} cores, {load_average:.1f} programs wanted one; {options.repeats} runs of each")
     print(
-        f"{'':<14}{'one process':>18}{'two':>18}{'ratio':>8}{'in processor time':>20}"
+        f"{'':<20}{'one process':>18}{'two':>18}{'ratio':>8}{'in processor time':>20}"
         f"{'communication':>16}"
     )
     for name, found in runs.items():
         one, two = _median(found[1]), _median(found[2])
         trains = name.startswith(("paper", "small"))
         images = sizes[name] * (BATCH if trains else 1)
+        more = 2 if name.endswith(EACH) else 1
         unit = "images/s" if trains else "samples/s"
         print(
-            f"{name:<14}{f'{images / one.seconds:.1f} {unit}':>18}"
-            f"{f'{images / two.seconds:.1f} {unit}':>18}{one.seconds / two.seconds:>8.2f}"
-            f"{one.processor / two.processor:>20.2f}{two.communication:>16.1%}"
+            f"{name:<20}{f'{images / one.seconds:.1f} {unit}':>18}"
+            f"{f'{more * images / two.seconds:.1f} {unit}':>18}"
+            f"{more * one.seconds / two.seconds:>8.2f}"
+            f"{more * one.processor / two.processor:>20.2f}{two.communication:>16.1%}"
         )
 
 
@@ -223,6 +234,7 @@ def _work(name: str, size: int) -> None:
         seconds, busy = time.perf_counter() - began, time.process_time() - busy
         mine = torch.tensor([seconds, busy, exchange.seconds / seconds])
         others = world.gathered({str(world.rank): mine}).values()
+        del work  # its DistributedDataParallel is not to outlive what it talks over
     if world.writes:
         seconds, busy = (max(float(one[place]) for one in others) for place in (0, 1))
         share = statistics.mean(float(one[2]) for one in others)

@@ -117,17 +117,21 @@ class _NormalizeTogether(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         x, weight, mean, scale = ctx.saved_tensors
-        # As if this process's rows were all that the statistics are of ...
-        dx, weight_gradient, bias_gradient = torch.ops.aten.native_batch_norm_backward(
-            grad, x, weight, None, None, mean, scale, True, ctx.eps, [True, True, True]
+        rows, world = x.numel() // x.shape[1], dist.get_world_size()
+        _, weight_gradient, bias_gradient = torch.ops.aten.native_batch_norm_backward(
+            grad, x, weight, None, None, mean, scale, True, ctx.eps, [False, True, True]
         )
-        # ... and what the others' rows make of it: what a row does to the statistics is felt in
-        # every process's loss. That is a line through the normalised values of each channel.
-        own = torch.stack([weight_gradient, bias_gradient])
-        less = (own - _of_all(own).mean(0)) * (weight * scale / (x.numel() // x.shape[1]))
-        variance = scale.square().reciprocal() - ctx.eps
-        line = torch.native_batch_norm(x, less[0], less[1], mean, variance, False, 0.0, ctx.eps)[0]
-        return dx.add_(line), weight_gradient, bias_gradient, None
+        # What a row does to the statistics is felt in every process's loss: a line through the
+        # values of each channel, along the means of both gradients over all rows.
+        both = _of_all(torch.stack([weight_gradient, bias_gradient])).sum(0) / (rows * world)
+        slope = both[0] * scale
+        gain = weight * scale
+        offset = gain * (mean * slope - both[1])
+        # gain * grad + offset, in float32 within; a variance of 1 leaves the gain as it is.
+        zeros, ones = torch.zeros_like(gain), torch.ones_like(gain)
+        dx = torch.native_batch_norm(grad, gain, offset, zeros, ones, False, 0.0, 0.0)[0]
+        dx.addcmul_(x, (gain * slope).neg_().to(x.dtype)[:, None, None])
+        return dx, weight_gradient, bias_gradient, None
 
 
 def _of_all(own: Tensor) -> Tensor:
