@@ -130,6 +130,7 @@ class _NormalizeTogether(torch.autograd.Function):
         # gain * grad + offset, in float32 within; a variance of 1 leaves the gain as it is.
         zeros, ones = torch.zeros_like(gain), torch.ones_like(gain)
         dx = torch.native_batch_norm(grad, gain, offset, zeros, ones, False, 0.0, 0.0)[0]
+        # This slope is a small part of it, and may be rounded as the values are.
         dx.addcmul_(x, (gain * slope).neg_().to(x.dtype)[:, None, None])
         return dx, weight_gradient, bias_gradient, None
 
