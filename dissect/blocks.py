@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from dissect.errors import DissectError
-from dissect.layers import Inputs, Place, can_be_compiled, compiled_places
+from dissect.layers import Place, can_be_compiled, compiled_places
 from dissect.recording import never_ran
 
 __all__ = ["Act", "Block", "Hook"]
 
 _Result = TypeVar("_Result")
-# What a hook does with the layer, what the layer was given, what it gave, and whether the pass
-# ends there, so that nothing comes to see or to change what it gave.
-Act = Callable[[nn.Module, Inputs, Any, bool], Tensor | None]
+# What a hook does with the layer, what the layer was given by position and by name, what it gave,
+# and whether the pass ends there, so that nothing comes to see or to change what it gave.
+Act = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any, bool], Tensor | None]
 
 
 class Hook:
@@ -43,12 +43,21 @@ class Hook:
         block = self._block
         if layer is not self._layer or block is None or self._act is None:
             return None
-        if block.left is not None:
-            block.left[layer] -= 1
-            block.is_over = max(block.left.values()) <= 0
+        left = block.left
+        if left is not None:
+            left[layer] -= 1
+            if left[layer] == 0:
+                block.waiting -= 1
+                block.is_over = block.waiting == 0
         hooks = layer._forward_hooks.values()
+        if len(hooks) == 1:
+            # What follows comes to the same; beside the pass of a small model, less of it tells.
+            result = self._act(layer, args, kwargs, output, block.is_over)
+            if block.is_over:
+                raise _Stop(block)
+            return result
         is_last = next(reversed(hooks)) is self
-        result = self._act(layer, (args, kwargs), output, block.is_over and is_last)
+        result = self._act(layer, args, kwargs, output, block.is_over and is_last)
         if not is_last:
             for later in reversed(hooks):
                 if later is self:
@@ -104,35 +113,42 @@ class _Stop(BaseException):
 class Block(Generic[_Result]):
     """A block in which layers have hooks, modules run uncompiled, and calls may end early.
 
-    With `runs`, a call of the model, the first of the modules, gives None and ends once the layers
-    have run as often as `runs` says.
+    With `stop`, a call of the model, the first of the modules, gives None and ends once the layers
+    have run, each as often as `runs` says, or once.
     """
 
     __slots__ = (
-        "_acts",
+        "_act",
         "_before",
         "_call",
         "_hooks",
+        "_layers",
         "_modules",
         "_result",
         "_runs",
+        "_stop",
         "_to_run",
         "is_over",
         "left",
+        "waiting",
     )
 
     def __init__(
         self,
         modules: list[nn.Module],
-        acts: Mapping[nn.Module, Act],
+        layers: Iterable[nn.Module],
+        act: Act,
         result: _Result,
         *,
+        stop: bool = False,
         runs: Mapping[nn.Module, int] | None = None,
         to_run: Iterable[str] = (),
     ) -> None:
         self._modules = modules
-        self._acts = acts
+        self._layers = layers
+        self._act = act
         self._result = result
+        self._stop = stop
         self._runs = runs
         # Layers that have not run yet, of those whose running was the point of the block.
         self._to_run = to_run
@@ -140,7 +156,8 @@ class Block(Generic[_Result]):
         self._before: list[Place] = []
         # Runs to come in the call that is under way; None between calls.
         self.left: dict[nn.Module, int] | None = None
-        # Whether every layer has run in that call.
+        # Layers with runs to come in that call, and whether none are left.
+        self.waiting = 0
         self.is_over = False
 
     def __enter__(self) -> _Result:
@@ -149,9 +166,9 @@ class Block(Generic[_Result]):
         places: list[Place] = []
         hook = Hook
         if can_be_compiled():
-            places = compiled_places(self._modules, self._acts)
+            places = compiled_places(self._modules, self._layers)
             hook = UncompiledHook
-        if self._runs is not None:
+        if self._stop:
             # The place that `nn.Module.__call__` turns to first. Unlike `forward` it surrounds the
             # model's own hooks, which would be given None otherwise, and is not copied with it.
             model = self._modules[0]
@@ -164,8 +181,8 @@ class Block(Generic[_Result]):
             for module, name, value in places:
                 self._before.append((module, name, module.__dict__.get(name, self)))
                 module.__dict__[name] = value
-            for layer, act in self._acts.items():
-                self._hooks.append(hook(layer, act, self))
+            for layer in self._layers:
+                self._hooks.append(hook(layer, self._act, self))
         except BaseException:
             self.__exit__(*sys.exc_info())
             raise
@@ -189,8 +206,8 @@ class Block(Generic[_Result]):
         """The model's output in calls within a call of itself; otherwise None, after the stop."""
         if self.left is not None:
             return self._call(*args, **kwargs)
-        assert self._runs is not None
-        self.left = dict(self._runs)
+        self.left = dict.fromkeys(self._layers, 1) if self._runs is None else dict(self._runs)
+        self.waiting = len(self.left)
         try:
             self._call(*args, **kwargs)
         except _Stop as stop:

@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from dissect.blocks import Block, Hook
 from dissect.errors import DissectError
 from dissect.layers import (
-    Inputs,
     layer_names,
     named_modules,
     not_one_tensor,
@@ -92,13 +91,13 @@ def record(
         recorded[name] = calls.setdefault(layer, [])
     everything, shared = studied_modules(model, allow_training=allow_training)
     destination = _device(to) if isinstance(to, str) else to
-    runs = dict.fromkeys(names, 1) if stop else None
+    runs = None
     if stop and shared:
         registered = list(named_modules(model).values())
         runs = {layer: registered.count(layer) for layer in names}
 
     def capture(
-        layer: nn.Module, inputs: Inputs, output: Any, nothing_follows: bool
+        layer: nn.Module, args: Any, kwargs: Any, output: Any, nothing_follows: bool
     ) -> Tensor | None:
         if not isinstance(output, Tensor):
             raise DissectError(not_one_tensor(names[layer], layer, output))
@@ -109,13 +108,12 @@ def record(
             return None
         # Detached, a copy is needed because what follows may write to the output in place. In
         # the graph, what is handed on is the copy, so that gradients reach what is recorded.
-        if not ((nothing_follows or not detach) and owns_memory(layer, inputs, output)):
+        if not ((nothing_follows or not detach) and owns_memory(layer, args, kwargs, output)):
             kept = kept.clone()
         calls[layer].append(kept)
         return None if detach or nothing_follows else kept.clone()
 
-    acts = dict.fromkeys(names, capture)
-    return Block(everything, acts, Recording(recorded), runs=runs)
+    return Block(everything, names, capture, Recording(recorded), stop=stop, runs=runs)
 
 
 def edit(
@@ -153,17 +151,17 @@ def edit(
     everything, _ = studied_modules(model, allow_training=allow_training)
     waiting = dict.fromkeys(edits)
 
-    def apply(layer: nn.Module, inputs: Inputs, output: Any, _: bool) -> Tensor:
+    def apply(layer: nn.Module, args: Any, kwargs: Any, output: Any, _: bool) -> Tensor:
         name = names[layer]
         waiting.pop(name, None)
         if not isinstance(output, Tensor):
             raise DissectError(not_one_tensor(name, layer, output))
-        given = output if owns_memory(layer, inputs, output) else output.clone()
+        given = output if owns_memory(layer, args, kwargs, output) else output.clone()
         new = edits[name](given)
         refuse_change(name, output, new)
         return new.clone() if copy and new is not given else new
 
-    return Block(everything, dict.fromkeys(names, apply), None, to_run=waiting)
+    return Block(everything, names, apply, None, to_run=waiting)
 
 
 def activations(
@@ -216,7 +214,7 @@ def plain_copy(model: _Model) -> _Model:
 
     Hooks that others registered are copied with the model.
     """
-    with Block(studied_modules(model, allow_training=True)[0], {}, None):
+    with Block(studied_modules(model, allow_training=True)[0], (), lambda *_: None, None):
         twin = deepcopy(resolve_layer(model, ""))
     for module in list(twin.modules()):
         for key, hook in list(module._forward_hooks.items()):

@@ -14,7 +14,6 @@ from torch.nn.modules.dropout import _DropoutNd
 from dissect.errors import DissectError
 
 __all__ = [
-    "Inputs",
     "Place",
     "can_be_compiled",
     "compiled_places",
@@ -31,14 +30,17 @@ __all__ = [
 # In training mode the first makes a sample depend on its batch-mates, the others on chance.
 _UNSTEADY_IN_TRAINING = (_BatchNorm, _DropoutNd, nn.RReLU)
 
+# These do the same in either mode, and call no other module.
+_PLAIN_LAYERS = frozenset(
+    {nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid}
+)
+
 # What torch.compile calls the module that it wraps, and the function that it takes the place of.
 _WRAPPED = "_orig_mod"
 _PLAIN = "_torchdynamo_orig_callable"
 
 # A module, the name of one of its attributes, and a value for that.
 Place = tuple[nn.Module, str, Any]
-# What a module is called with: by position, and by name.
-Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def layer_names(model: nn.Module) -> list[str]:
@@ -61,8 +63,13 @@ def resolve_layer(model: nn.Module, name: str) -> nn.Module:
         raise DissectError(
             f"a layer is given by its name, such as {example!r}, not as {type(name).__name__}"
         )
-    # Where nothing is compiled, looking is enough: beside a small model's pass, a call tells.
-    module = unwrapped(model) if _WRAPPED in model._modules else model
+    # The usual case in one look: beside the pass of a small model, more of them tell.
+    children = model._modules
+    if type(children) is dict and _WRAPPED not in children:
+        child = children.get(name)
+        if child is not None and _WRAPPED not in child._modules:
+            return child
+    module = unwrapped(model)
     for part in name.split(".") if name else ():
         if part == _WRAPPED:
             continue
@@ -75,7 +82,7 @@ def resolve_layer(model: nn.Module, name: str) -> nn.Module:
         child = children.get(part)
         if child is None:
             raise DissectError(_no_such_layer(model, name))
-        module = unwrapped(child) if _WRAPPED in child._modules else child
+        module = unwrapped(child)
     return module
 
 
@@ -121,8 +128,11 @@ def studied_modules(model: nn.Module, *, allow_training: bool) -> tuple[list[nn.
         DissectError: batch norm or dropout is in training mode, and that is not allowed.
     """
     # Beside a small model's forward pass it tells that `model.modules()` takes many times as long.
-    found, opened = [model], set()
+    found, seen, shared = [model], {model}, False
     for module in found:
+        # Looking into them, too, would read twice as much memory.
+        if type(module) in _PLAIN_LAYERS:
+            continue
         if module.training and not allow_training and isinstance(module, _UNSTEADY_IN_TRAINING):
             names = (name for name, other in named_modules(model).items() if other is module)
             raise DissectError(
@@ -130,18 +140,13 @@ def studied_modules(model: nn.Module, *, allow_training: bool) -> tuple[list[nn.
                 "where a sample's activations depend on its batch-mates or on chance: call "
                 "model.eval() first, or pass allow_training=True"
             )
-        children = module._modules
-        # Only a module with children can be inside itself, so others need not be looked up here.
-        if children and module not in opened:
-            opened.add(module)
-            # A loop, since a comprehension is one more function to call.
-            for child in children.values():
-                if child is not None:
-                    found.append(child)  # noqa: PERF401
-    distinct = set(found)
-    if len(distinct) < len(found):
-        return list(dict.fromkeys(found)), True
-    return found, False
+        for child in module._modules.values():
+            if child in seen:
+                shared = True
+            elif child is not None:
+                seen.add(child)
+                found.append(child)
+    return found, shared
 
 
 def compiled_places(modules: Iterable[nn.Module], layers: Iterable[nn.Module]) -> list[Place]:
@@ -184,20 +189,24 @@ def _forward_of_class(module: nn.Module) -> Callable[..., Any] | None:
     return getattr(type(module), "forward", None)
 
 
-def owns_memory(layer: nn.Module, inputs: Inputs, output: Tensor) -> bool:
+def owns_memory(
+    layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
+) -> bool:
     """Whether the output is surely a tensor of its own: no weight, no view, nothing of the inputs.
 
     False may also mean that it cannot be told.
     """
     if type(output) is not Tensor or output._is_view():
         return False
-    args, kwargs = inputs
     try:
         start = output.data_ptr()
         # In inference mode torch does not know what is a view.
         if output.is_inference() and output.untyped_storage().nbytes() != output.nbytes:
             return False
-        others = [*args, *kwargs.values(), *layer._parameters.values(), *layer._buffers.values()]
+        others: Iterable[Any] = args
+        if kwargs or layer._parameters or layer._buffers:
+            own = (*layer._parameters.values(), *layer._buffers.values())
+            others = (*args, *kwargs.values(), *own)
         for other in others:
             if isinstance(other, Tensor):
                 ahead = start - other.data_ptr()
