@@ -8,6 +8,7 @@ from dissect.errors import DissectError
 from dissect.intervention import Intervention
 from dissect.models import fingerprint
 from dissect.probe import fit_probe
+from dissect.selection.around import colours_around
 from dissect.selection.auto import Search, choose_edit, search_steps
 from dissect.selection.doses import Lesson, learned_doses
 from dissect.selection.goal import Goal, Outcome, Trial
@@ -82,6 +83,30 @@ def test_what_is_to_be_kept_holds_a_dose_back(samples):
     assert doses[0] > 0.7
     with pytest.raises(DissectError, match="does not know 'lamps'"):
         learned_doses(samples, replace(free, keep=("lamps",)))
+
+
+def test_colours_around_a_region_know_nothing_of_what_is_in_it():
+    images = torch.rand(3, 3, 16, 16) * 0.2 + torch.tensor([-0.5, 0.0, 0.5]).reshape(3, 1, 1)
+    region = torch.zeros(3, 16, 16, dtype=torch.bool)
+    region[0, 4:9, 4:9] = region[1, :, :15] = region[2] = True
+    other = torch.where(region.unsqueeze(1), 1.0, images)
+    found, same = colours_around(images, region), colours_around(other, region)
+    assert torch.equal(found[:2], same[:2])
+    # A mean of what is outside: the left half's colours count more on the left.
+    images[0, :, :, 8:] += 1.0
+    assert (colours_around(images, region)[0, :, 6, 8] > found[0, :, 6, 8] + 0.3).all()
+    assert (colours_around(images, region)[0, :, 6, 4] < found[0, :, 6, 4] + 0.5).all()
+    # As far as the other side of a wide region; and all region leaves nothing to take.
+    assert (found[1] - images[1, :, :, 15:].mean((1, 2), keepdim=True)).abs().max() < 0.1
+    assert torch.equal(found[2], images[2])
+
+
+def test_doses_go_as_far_as_the_colours_around(samples):
+    # So dear a dose is not worth the window; that its red should be the wall's, -1, is.
+    alone = Lesson(square=0.0, few=100.0, rate=0.1)
+    doses = learned_doses(samples, alone), learned_doses(samples, replace(alone, around=500.0))
+    assert doses[0][CULPRIT] < 0.05
+    assert doses[1][CULPRIT] > 0.9
 
 
 def test_a_gate_that_never_opens_teaches_nothing(samples):

@@ -33,10 +33,12 @@ __all__ = ["Choice", "Goal", "Search", "choose_edit", "search_steps"]
 Watch = Callable[[int, str], None]
 
 # What doses are learned by. A change of 0.12 outside costs as much as all of the concept that is
-# left; so does one pixel in 90 that changes to or from a class that is to be kept.
+# left; so does one pixel in 90 that changes to or from a class that is to be kept, and so would a
+# difference of 0.5 to the colours around wherever the concept was.
 _LESSON = Lesson(
     elsewhere=8.0,
     outlines=90.0,
+    around=2.0,
     square=0.0,
     few=0.1,
     log=True,
@@ -135,7 +137,9 @@ def choose_edit(
     for together in _alike(shares):
         first = shares[together[0]]
         open_cells = None if first is None else first > middle
-        for units, doses in _learned(samples, lesson, open_cells, search.sizes, model, watch):
+        # Everywhere, what is done for the colours of a patch is paid for all over the picture.
+        own = lesson if first is not None else replace(lesson, around=0.0)
+        for units, doses in _learned(samples, own, open_cells, search.sizes, model, watch):
             for name in together:
                 edit = Intervention(units, gates[name], middle, doses=doses)
                 trials.append(_tried(samples, name, edit, goal))

@@ -2,7 +2,7 @@
 
 GAN Dissection's ACE (Bau et al. 2019, section 3.2, equations 5 to 7) learns a dose in [0, 1] for
 every unit of a layer at once, and ranks the units by it. `learned_doses` is that, for any gate
-and for doses up to 2, with a price on what changes elsewhere.
+and for doses up to 2, with a price on what changes elsewhere and on what comes instead.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dissect.errors import DissectError
 from dissect.hooks import edit
+from dissect.selection.around import colours_around
 from dissect.selection.samples import Samples, quickly
 
 __all__ = ["Lesson", "learned_doses"]
@@ -26,8 +27,9 @@ class Lesson:
 
     The sum of: what is left of the concept; `elsewhere` times the mean absolute change outside
     the concept's region, on the [-1, 1] scale; `outlines` times the share of the pixels there by
-    which the classes of `keep` moved; `square` times the sum of the squared doses; and `few` times
-    their mean.
+    which the classes of `keep` moved; `around` times the mean absolute difference, where the
+    concept was, to the colours around it; `square` times the sum of the squared doses; and `few`
+    times their mean.
 
     Attributes:
         keep: classes of the segmenter whose outlines are to stay.
@@ -43,6 +45,7 @@ class Lesson:
     elsewhere: float = 0.0
     outlines: float = 0.0
     keep: tuple[str, ...] = ()
+    around: float = 0.0
     square: float = 0.005
     few: float = 0.0
     log: bool = False
@@ -85,6 +88,7 @@ def learned_doses(
         raise DissectError("this rule follows gradients, and the segmenter gives no probabilities")
     units, device = samples.acts.shape[1], samples.acts.device
     mask, outside = samples.mask, ~samples.region
+    fitting = colours_around(samples.seen.images, samples.region) if lesson.around else None
     kept = [samples.segmenter.number(name) for name in lesson.keep]
     with_it, without = _pools(samples, open_cells)
     allowed = torch.ones(units, device=device) if among is None else among.to(device).float()
@@ -116,6 +120,9 @@ def learned_doses(
         if lesson.elsewhere:
             moved = (images - samples.seen.images[rows]).abs().mean(1)
             loss = loss + lesson.elsewhere * _mean(moved, apart)
+        if fitting is not None:
+            off = (images - fitting[rows]).abs().mean(1)
+            loss = loss + lesson.around * _mean(off, weight * mask[rows])
         for number in kept:
             was = (samples.seen.labels[rows] == number).float()
             loss = loss + lesson.outlines * _mean((chances[:, number] - was).abs(), apart)
