@@ -8,6 +8,7 @@ from dissect.errors import DissectError
 from dissect.intervention import Intervention
 from dissect.models import fingerprint
 from dissect.probe import fit_probe
+from dissect.selection import auto
 from dissect.selection.around import colours_around
 from dissect.selection.auto import Search, choose_edit, search_steps
 from dissect.selection.doses import Lesson, learned_doses
@@ -125,6 +126,18 @@ def probe(samples):
 @pytest.fixture(scope="module")
 def search():
     return Search(n=40, sizes=(0.5, 0.2), thresholds=(0.3, 0.5))
+
+
+def test_auto_pays_for_colours_where_it_is_gated(monkeypatch, model, probe, search):
+    prices = []
+
+    def learned(samples, lesson, *, open_cells, **options):
+        prices.append((open_cells is not None, lesson.around > 0))
+        return learned_doses(samples, lesson, open_cells=open_cells, **options)
+
+    monkeypatch.setattr(auto, "learned_doses", learned)
+    choose_edit(model, "layer", EYES, "window", {"probe": probe, "all": None}, search=search)
+    assert set(prices) == {(True, True), (False, False)}
 
 
 @pytest.mark.parametrize("where", ["everywhere", "probe"])

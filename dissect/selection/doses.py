@@ -13,7 +13,6 @@ from torch import Tensor
 
 from dissect.errors import DissectError
 from dissect.hooks import edit
-from dissect.selection.around import colours_around
 from dissect.selection.samples import Samples, quickly
 
 __all__ = ["Lesson", "learned_doses"]
@@ -88,7 +87,6 @@ def learned_doses(
         raise DissectError("this rule follows gradients, and the segmenter gives no probabilities")
     units, device = samples.acts.shape[1], samples.acts.device
     mask, outside = samples.mask, ~samples.region
-    fitting = colours_around(samples.seen.images, samples.region) if lesson.around else None
     kept = [samples.segmenter.number(name) for name in lesson.keep]
     with_it, without = _pools(samples, open_cells)
     allowed = torch.ones(units, device=device) if among is None else among.to(device).float()
@@ -120,8 +118,8 @@ def learned_doses(
         if lesson.elsewhere:
             moved = (images - samples.seen.images[rows]).abs().mean(1)
             loss = loss + lesson.elsewhere * _mean(moved, apart)
-        if fitting is not None:
-            off = (images - fitting[rows]).abs().mean(1)
+        if lesson.around:
+            off = (images - samples.around[rows]).abs().mean(1)
             loss = loss + lesson.around * _mean(off, weight * mask[rows])
         for number in kept:
             was = (samples.seen.labels[rows] == number).float()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from dissect.hooks import activations
 from dissect.models import latents_for
 from dissect.partial import begun_at
 from dissect.segment import Segmenter
+from dissect.selection.around import colours_around
 from dissect.selection.folding import folded
 
 __all__ = ["CHOOSE", "VALIDATE", "Samples", "quickly", "sampled"]
@@ -70,6 +72,11 @@ class Samples:
         """(N, H, W) bool, the concept's pixels and those around it (see `dissect.effect`)."""
         side = 2 * MARGIN + 1
         return max_pool2d(self.mask.float().unsqueeze(1), side, 1, MARGIN).squeeze(1) > 0
+
+    @cached_property
+    def around(self) -> Tensor:
+        """(N, 3, H, W), the images with the colours around the region in it; made once."""
+        return colours_around(self.seen.images, self.region)
 
     def inside(self) -> Tensor:
         """(C,) what each unit is, on average, where the concept is, on the CPU."""
