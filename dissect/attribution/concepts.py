@@ -159,7 +159,8 @@ def receptive_field(
     """How much the units at a place see of each pixel: (size, size), its sum 1.
 
     The mean energy of their guided gradients on images of noise, where there is nothing to answer
-    to; 0 outside the receptive field.
+    to (Luo, Li, Urtasun and Zemel 2016, "Understanding the effective receptive field in deep
+    convolutional neural networks", section 2); 0 outside the receptive field.
 
     Args:
         model: in evaluation mode; takes images (N, 3, size, size).
