@@ -2,15 +2,11 @@
 
 from dataclasses import replace
 
-import pytest
 import torch
-from test_training import CPU, TINY, Stripes, same, weights
+from test_training import CPU, TINY, Stripes
 
-from dissect.errors import DissectError
-from dissect.processes import World
-from dissect.training import TrainState, load_state, train
-from dissect.training.rotations import RotationReader, turned
-from dissect.training.state import checkpoints
+from dissect.training import TrainState, train
+from dissect.training.rotations import turned
 
 TURNING = replace(TINY, rotations=1.0)
 
@@ -29,9 +25,8 @@ def test_images_are_turned_by_the_quarters_that_are_told():
 def test_the_reader_learns_which_way_is_up_with_the_discriminators_convolutions(tmp_path):
     config = replace(TURNING, steps=60, rotations=5.0)
     state = TrainState.start(config, CPU)
-    assert isinstance(state.rotations, RotationReader)
     conv = state.discriminator.get_submodule("layer8x8.conv")
-    assert conv in set(state.rotations.modules())
+    assert conv in set(state.tasks["rotations"].reader.modules())
     before = accuracy(state)
     train(state, Stripes(), tmp_path)
     # Stripes look the same upside down: of four turns two can be told from the others.
@@ -42,7 +37,8 @@ def accuracy(state):
     images = torch.from_numpy(Stripes().images(range(16))).permute(0, 3, 1, 2) / 127.5 - 1
     pictures, quarters = turned(images.repeat(4, 1, 1, 1), (7,))
     with torch.no_grad():
-        return float((state.rotations(pictures).argmax(1) == quarters).float().mean())
+        read = state.tasks["rotations"].reader(pictures)
+        return float((read.argmax(1) == quarters).float().mean())
 
 
 def test_without_the_task_nothing_changes(tmp_path):
@@ -55,22 +51,3 @@ def test_without_the_task_nothing_changes(tmp_path):
     start = TrainState.start(TURNING, CPU).tensors()
     assert torch.equal(start[name], TrainState.start(TINY, CPU).tensors()[name])
     assert not torch.equal(theirs[name], plain.tensors()[name])
-
-
-@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
-def test_a_weight_that_is_none_is_refused(weight):
-    with pytest.raises(DissectError, match="rotations"):
-        replace(TINY, rotations=weight)
-
-
-def test_several_processes_are_refused(tmp_path):
-    with pytest.raises(DissectError, match="one process"):
-        train(TrainState.start(TURNING, CPU), Stripes(), tmp_path, world=World(0, 2))
-
-
-def test_a_resumed_run_is_the_unbroken_run(tmp_path):
-    unbroken = train(TrainState.start(TURNING, CPU), Stripes(), tmp_path / "unbroken")
-    train(TrainState.start(replace(TURNING, steps=3), CPU), Stripes(), tmp_path / "broken")
-    state = load_state(checkpoints(tmp_path / "broken")[0], CPU)
-    state.config = TURNING
-    assert same(weights(unbroken), weights(train(state, Stripes(), tmp_path / "broken")))

@@ -76,6 +76,12 @@ def train(
             help="Weight of an auxiliary task of D: by how many quarters a real image was turned."
         ),
     ] = 0.0,
+    contrast: Annotated[
+        float,
+        typer.Option(
+            help="Weight of an auxiliary task of D: which of many views show the same real image."
+        ),
+    ] = 0.0,
     begin_from: Annotated[
         Path | None,
         typer.Option(

@@ -42,7 +42,7 @@ def apply_in_bfloat16(part: nn.Module, x: Tensor) -> Tensor:
     """
     if isinstance(part, nn.Flatten):
         return x  # for the linear part, which needs no other order of the values
-    if isinstance(part, nn.Linear):
+    if isinstance(part, nn.Linear) and x.dim() == 4:
         rows, weight = (
             _grid(images).flatten(1) for images in (x, part.weight.unflatten(1, x.shape[1:]))
         )

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from dissect.files import write_bytes
 from dissect.models.dcgan import Discriminator, Generator
 from dissect.training.average import update_average
 from dissect.training.config import TrainConfig
-from dissect.training.rotations import RotationReader
+from dissect.training.tasks import TASKS, Reader, TaskState
 
 __all__ = [
     "TrainState",
@@ -49,8 +49,7 @@ class TrainState:
     discriminator_optimizer: torch.optim.Adam
     step: int = 0
     seconds: float = 0.0  # spent in steps, over all sessions of the run
-    rotations: RotationReader | None = None  # where the auxiliary task is on
-    rotations_optimizer: torch.optim.Adam | None = None  # of its head
+    tasks: dict[str, TaskState] = field(default_factory=dict)  # those that are on
 
     @classmethod
     def start(cls, config: TrainConfig, device: torch.device) -> "TrainState":
@@ -80,12 +79,13 @@ class TrainState:
             _adam(generator, config, device),
             _adam(discriminator, config, device),
         )
-        if config.rotations:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(config.seed)
-                state.rotations = RotationReader(discriminator)
-            state.rotations.to(device=device)
-            state.rotations_optimizer = _adam(state.rotations.head, config, device)
+        for place, (name, task) in enumerate(TASKS.items()):
+            if getattr(config, name):
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(config.seed + place)
+                    reader = Reader(discriminator, task)
+                reader.to(device=device)
+                state.tasks[name] = TaskState(reader, _adam(reader.head, config, device))
         return state
 
     def set_rate(self, rate: float) -> None:
@@ -142,9 +142,7 @@ class TrainState:
             ("generator", self.generator, self.generator_optimizer),
             ("discriminator", self.discriminator, self.discriminator_optimizer),
         ]
-        if self.rotations is not None:
-            assert self.rotations_optimizer is not None
-            found.append(("rotations", self.rotations.head, self.rotations_optimizer))
+        found += [(name, task.reader.head, task.optimizer) for name, task in self.tasks.items()]
         return found
 
     def _networks(self) -> list[tuple[str, nn.Module]]:

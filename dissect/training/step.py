@@ -14,8 +14,8 @@ from dissect.training.device import autocast_dtype
 from dissect.training.diffaugment import augment, augmentations
 from dissect.training.distributed import Forward, shared_forward
 from dissect.training.fast import fast_forward
-from dissect.training.rotations import turned
 from dissect.training.state import TrainState
+from dissect.training.tasks import TASKS
 
 __all__ = ["Losses", "Players", "train_step"]
 
@@ -48,8 +48,8 @@ def train_step(
 
     The discriminator learns on `real` and on G(z), in two batches because batch norm sees them
     apart, then the generator learns against the new discriminator with the non-saturating loss
-    (Goodfellow et al. 2014, section 3; Radford et al. 2015, section 4). Where the run has an
-    auxiliary task, the discriminator does it on the real images, turned, in a third batch.
+    (Goodfellow et al. 2014, section 3; Radford et al. 2015, section 4). Where the run has
+    auxiliary tasks, the discriminator does each on the real images, in a batch of its own.
 
     Args:
         state: the run, changed in place.
@@ -77,15 +77,20 @@ def train_step(
         real_logits = players.judge(seen(real, 0))
         fake_logits = players.judge(seen(fake.detach(), 1))
         learnt = [state.discriminator_optimizer]
-        if state.rotations is not None and state.rotations_optimizer is not None:
-            learnt.append(state.rotations_optimizer)
-            pictures, quarters = turned(real, (config.seed, state.step, 3))
-            guesses = fast_forward(state.rotations, seen(pictures, 3))
+        answered = []
+        for name, learner in state.tasks.items():
+            learnt.append(learner.optimizer)
+            part = TASKS[name].part
+            pictures, right = TASKS[name].pose(real, (config.seed, state.step, part))
+            if TASKS[name].augmented:
+                pictures = seen(pictures, part)
+            answered.append((name, fast_forward(learner.reader, pictures), right))
     # -log sigmoid(x) is softplus(-x), and -log(1 - sigmoid(x)) is softplus(x).
     discriminator_loss = (softplus(-real_logits.float()) + softplus(fake_logits.float())).mean()
     loss = discriminator_loss
-    if state.rotations is not None:
-        loss = loss + config.rotations * cross_entropy(guesses.float(), quarters)
+    for name, read, right in answered:
+        answers = TASKS[name].answer(read.float())
+        loss = loss + getattr(config, name) * cross_entropy(answers, right)
     _descend(loss, *learnt)
 
     with (
