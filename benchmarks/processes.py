@@ -4,7 +4,8 @@ Training (of the paper's networks and of small ones, also with batch norms that 
 keep to their process's share), `dissect units` and `dissect effect`, each in one process and in two
 that share the work, one thread a process. They take turns, so that what else the machine does
 meets them all alike; medians. In the rows "a batch each" two processes make steps of twice as many
-images, so that each has as many of them as one process alone.
+images, so that each has as many of them as one process alone. In the rows "sent" gradients are
+averaged by DistributedDataParallel, as between machines, and not through shared memory.
 
 Beside the time that passed stands the processor's: what would be gained where both processes have a
 core of their own. Communication is the share of the time that a process spends sending, receiving
@@ -34,8 +35,10 @@ from dissect.dissection import dissect_units
 from dissect.effect_study import study_effect
 from dissect.intervention import Intervention
 from dissect.models import latents_for, load
+from dissect.pipes import Pipes
 from dissect.processes import World, joined
 from dissect.segment import open_segmenter
+from dissect.training import shared_weights
 from dissect.training.config import TrainConfig
 from dissect.training.device import keep_freed_memory
 from dissect.training.distributed import synchronized
@@ -64,6 +67,12 @@ class Exchange:
         for name in ("all_reduce", "broadcast", "send", "recv"):
             setattr(dist, name, self._timed(getattr(dist, name)))
         vars(dissect.training.distributed)["DistributedDataParallel"] = _OneByOne
+        for owner, names in (
+            (shared_weights._Part, ("_hand_over", "_mean")),
+            (Pipes, ("exchange",)),
+        ):
+            for name in names:
+                setattr(owner, name, self._timed(getattr(owner, name)))
 
     def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -98,12 +107,16 @@ def training(
     *,
     synchronous: bool = True,
     batch_each: bool = False,
+    sent: bool = False,
 ) -> Callable[[], None]:
     """So many steps of the paper's 128 images, or of 128 images a process.
 
-    Not synchronous, each process's batch norms take the statistics of its own share.
+    Not synchronous, each process's batch norms take the statistics of its own share; sent, the
+    processes share no memory.
     """
     keep_freed_memory()
+    if sent:
+        os.environ.pop("LOCAL_WORLD_SIZE", None)  # as if there were several machines
     state = TrainState.start(config, torch.device("cpu"))
     rows = BATCH if batch_each else BATCH // world.size
     real = (torch.rand(rows, 3, 64, 64) * 2 - 1).contiguous(memory_format=torch.channels_last)
@@ -153,9 +166,11 @@ SMALL = TrainConfig(generator_width=64, discriminator_width=32, kernel=4, batch_
 WORK: dict[str, Callable[[World, int], Callable[[], None]]] = {
     "paper": partial(training, config=PAPER),
     "paper, apart": partial(training, config=PAPER, synchronous=False),
+    "paper, sent": partial(training, config=PAPER, sent=True),
     f"paper, {EACH}": partial(training, config=PAPER, batch_each=True),
     "small": partial(training, config=SMALL),
     "small, apart": partial(training, config=SMALL, synchronous=False),
+    "small, sent": partial(training, config=SMALL, sent=True),
     f"small, {EACH}": partial(training, config=SMALL, batch_each=True),
     "units": units,
     "effect": effect,

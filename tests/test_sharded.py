@@ -103,9 +103,9 @@ def test_a_mistake_is_told_once_and_ends_both(tiny, tmp_path):  # noqa: F811
 
 
 class Pair:
-    """Two processes that run the same Python, each knowing the other, without `torchrun`."""
+    """Processes that run the same Python, each knowing the others, without `torchrun`."""
 
-    def __init__(self, code, *arguments):
+    def __init__(self, code, *arguments, size=2, **more):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
@@ -116,10 +116,14 @@ class Pair:
                 stderr=subprocess.PIPE,
                 text=True,
                 env=environment(
-                    RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port
+                    RANK=str(rank),
+                    WORLD_SIZE=str(size),
+                    MASTER_ADDR="127.0.0.1",
+                    MASTER_PORT=port,
+                    **more,
                 ),
             )
-            for rank in range(2)
+            for rank in range(size)
         ]
 
     def end(self):

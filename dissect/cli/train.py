@@ -192,7 +192,7 @@ def train(
     place, world = resolve_device(own_device(device)), World.of_environment()
     state = resumed(out, place, asked, output) if resume else begun(out, place, asked)
     world.share_of(state.config.batch_size)
-    with joined(world, place):
+    with joined(world, place) as world:
         _Run(state, out, world, output).go(
             sample_every=sample_every,
             save_every=save_every,

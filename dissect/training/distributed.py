@@ -1,9 +1,10 @@
 """A training in several processes, which together make the steps of one.
 
 Each process takes its share of every batch; gradients are averaged by DistributedDataParallel, so
-that all hold the same weights; the first alone writes. The images and latents of a step depend on
-the seed and the step as ever: the world's size changes the results by rounding only, if batch norm
-takes its statistics over the whole batch.
+that all hold the same weights, or the weights are shared (`dissect.training.shared_weights`); the
+first process alone writes. The images and latents of a step depend on the seed and the step as
+ever: the world's size changes the results by rounding only, if batch norm takes its statistics over
+the whole batch.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from dissect.processes import World
@@ -54,7 +54,7 @@ def synchronized(*networks: nn.Module, world: World) -> Iterator[None]:
             for module in list(network.modules()):
                 for name, norm in module.named_children():
                     if isinstance(norm, nn.BatchNorm2d):
-                        setattr(module, name, _SynchronizedNorm(norm))
+                        setattr(module, name, _SynchronizedNorm(norm, world))
                         replaced.append((module, name, norm))
     try:
         yield
@@ -66,8 +66,9 @@ def synchronized(*networks: nn.Module, world: World) -> Iterator[None]:
 class _SynchronizedNorm(nn.BatchNorm2d):
     """A batch norm that shares its parameters and buffers with another, and asks the world."""
 
-    def __init__(self, norm: nn.BatchNorm2d) -> None:
+    def __init__(self, norm: nn.BatchNorm2d, world: World) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum)
+        self._exchange = world.exchanged
         self.weight, self.bias = norm.weight, norm.bias
         self.running_mean, self.running_var = norm.running_mean, norm.running_var
         self.num_batches_tracked = norm.num_batches_tracked
@@ -77,7 +78,9 @@ class _SynchronizedNorm(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         function: Any = _NormalizeTogether
-        y, mean, variance, count = function.apply(x, self.weight, self.bias, self.eps)
+        y, mean, variance, count = function.apply(
+            x, self.weight, self.bias, self.eps, self._exchange
+        )
         with torch.no_grad():
             assert self.running_mean is not None
             assert self.running_var is not None
@@ -98,32 +101,35 @@ class _NormalizeTogether(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Any, ...]:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, exchange: Forward
+    ) -> tuple[Any, ...]:
         here = x.numel() // x.shape[1]
         # What a running average becomes that forgets all but this batch: mean, unbiased variance.
         own = weight.new_zeros(2, len(weight))
         torch.ops.aten.batch_norm_update_stats(x, own[0], own[1], 1.0)
         own[1] *= (here - 1) / here
-        means, variances = _of_all(own).unbind(1)
+        means, variances = exchange(own).unbind(1)
         mean = means.mean(0)
         # Chan et al. 1979: the difference of two large sums would lose digits.
         variance = variances.mean(0) + means.var(0, correction=0)
         y, *_ = torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)
         ctx.save_for_backward(x, weight, mean, (variance + eps).rsqrt())
-        ctx.eps = eps
+        ctx.eps, ctx.exchange = eps, exchange
         ctx.mark_non_differentiable(mean, variance)
-        return y, mean, variance, here * dist.get_world_size()
+        return y, mean, variance, here * len(means)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         x, weight, mean, scale = ctx.saved_tensors
-        rows, world = x.numel() // x.shape[1], dist.get_world_size()
+        rows = x.numel() // x.shape[1]
         _, weight_gradient, bias_gradient = torch.ops.aten.native_batch_norm_backward(
             grad, x, weight, None, None, mean, scale, True, ctx.eps, [False, True, True]
         )
         # What a row does to the statistics is felt in every process's loss: a line through the
         # values of each channel, along the means of both gradients over all rows.
-        both = _of_all(torch.stack([weight_gradient, bias_gradient])).sum(0) / (rows * world)
+        together = ctx.exchange(torch.stack([weight_gradient, bias_gradient]))
+        both = together.sum(0) / (rows * len(together))
         slope = both[0] * scale
         gain = weight * scale
         offset = gain * (mean * slope - both[1])
@@ -132,12 +138,4 @@ class _NormalizeTogether(torch.autograd.Function):
         dx = torch.native_batch_norm(grad, gain, offset, zeros, ones, False, 0.0, 0.0)[0]
         # This slope is a small part of it, and may be rounded as the values are.
         dx.addcmul_(x, (gain * slope).neg_().to(x.dtype)[:, None, None])
-        return dx, weight_gradient, bias_gradient, None
-
-
-def _of_all(own: Tensor) -> Tensor:
-    """Every process's values, (processes, ...), in one exchange."""
-    together = own.new_zeros(dist.get_world_size(), *own.shape)
-    together[dist.get_rank()] = own
-    dist.all_reduce(together)
-    return together
+        return dx, weight_gradient, bias_gradient, None, None

@@ -1,6 +1,6 @@
 """One step of the GAN game."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from dissect.training.device import autocast_dtype
 from dissect.training.diffaugment import augment, augmentations
 from dissect.training.distributed import Forward, shared_forward
 from dissect.training.fast import fast_forward
+from dissect.training.shared_weights import SharedWeights
 from dissect.training.state import TrainState
 from dissect.training.tasks import TASKS
 
@@ -21,17 +22,26 @@ __all__ = ["Losses", "Players", "train_step"]
 
 
 class Players(NamedTuple):
-    """The two networks as they are called in training."""
+    """The two networks as they are called in training, and how an optimiser makes its step."""
 
     generate: Forward
     judge: Forward
     world: World
+    step: Callable[[torch.optim.Adam], None] = torch.optim.Adam.step
 
     @classmethod
     def of(cls, state: TrainState, world: World) -> "Players":
         """Those of `state`, whose gradients are averaged over `world`."""
-        generate = shared_forward(state.generator, world)
-        return cls(generate, shared_forward(state.discriminator, world), world)
+        device = next(state.generator.parameters()).device
+        optimizers = (state.generator_optimizer, state.discriminator_optimizer)
+        together = SharedWeights.of(optimizers, world, device)
+        if together is None:
+            generate = shared_forward(state.generator, world)
+            return cls(generate, shared_forward(state.discriminator, world), world)
+        alone = World()
+        generate = shared_forward(state.generator, alone)
+        judge = shared_forward(state.discriminator, alone)
+        return cls(generate, judge, world, together.step)
 
 
 class Losses(NamedTuple):
@@ -91,7 +101,7 @@ def train_step(
     for name, read, right in answered:
         answers = TASKS[name].answer(read.float())
         loss = loss + getattr(config, name) * cross_entropy(answers, right)
-    _descend(loss, *learnt)
+    _descend(loss, players, *learnt)
 
     with (
         _frozen(state.discriminator),
@@ -99,7 +109,7 @@ def train_step(
     ):
         logits = fast_forward(state.discriminator, seen(fake, 2))
     generator_loss = softplus(-logits.float()).mean()
-    _descend(generator_loss, state.generator_optimizer)
+    _descend(generator_loss, players, state.generator_optimizer)
 
     state.step += 1
     # A young average would remember the first weights for long: it follows closely at first.
@@ -108,12 +118,12 @@ def train_step(
     return Losses(discriminator_loss.detach(), generator_loss.detach())
 
 
-def _descend(loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
+def _descend(loss: Tensor, players: Players, *optimizers: torch.optim.Adam) -> None:
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
     loss.backward()
     for optimizer in optimizers:
-        optimizer.step()
+        players.step(optimizer)
 
 
 @contextmanager
