@@ -27,7 +27,7 @@ class Players(NamedTuple):
     generate: Forward
     judge: Forward
     world: World
-    step: Callable[[torch.optim.Adam], None] = torch.optim.Adam.step
+    step: Callable[[torch.optim.Adam], None]
 
     @classmethod
     def of(cls, state: TrainState, world: World) -> "Players":
@@ -35,13 +35,13 @@ class Players(NamedTuple):
         device = next(state.generator.parameters()).device
         optimizers = (state.generator_optimizer, state.discriminator_optimizer)
         together = SharedWeights.of(optimizers, world, device)
-        if together is None:
-            generate = shared_forward(state.generator, world)
-            return cls(generate, shared_forward(state.discriminator, world), world)
-        alone = World()
-        generate = shared_forward(state.generator, alone)
-        judge = shared_forward(state.discriminator, alone)
-        return cls(generate, judge, world, together.step)
+        # Where weights are shared, no gradient is sent.
+        among, step = (
+            (world, torch.optim.Adam.step) if together is None else (World(), together.step)
+        )
+        networks = (state.generator, state.discriminator)
+        generate, judge = (shared_forward(network, among) for network in networks)
+        return cls(generate, judge, world, step)
 
 
 class Losses(NamedTuple):
