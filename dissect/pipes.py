@@ -1,7 +1,7 @@
 """Pipes between the processes of one machine, for what they tell one another many times a second.
 
-gloo takes a millisecond and more for a few numbers where every core is busy, because threads of its
-own have to get their turn first. A process that reads from a pipe is woken by the one that writes.
+gloo is slow at that where every core is busy, because threads of its own have to get their turn
+first. A process that reads from a pipe is woken by the one that writes.
 """
 
 import os
