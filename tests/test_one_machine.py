@@ -131,6 +131,25 @@ def test_where_one_process_has_no_such_memory_none_uses_it():
     run(WITHOUT)
 
 
+REFUSED = """
+import os, torch
+from dissect.processes import World, joined
+
+world = World.of_environment()
+if world.rank == 1:
+    def refuse(*_):
+        raise PermissionError
+    os.open = refuse
+with joined(world) as world:
+    assert world._pipes is None
+    assert world.exchanged(torch.ones(2) * world.rank).tolist() == [[0, 0], [1, 1]]
+"""
+
+
+def test_where_one_process_may_open_no_pipe_none_uses_them():
+    run(REFUSED)
+
+
 @pytest.mark.parametrize(
     ("world", "local"), [(World(), "1"), (World(0, 2), "1"), (World(0, 2), "")]
 )
