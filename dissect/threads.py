@@ -1,13 +1,14 @@
 """Independent pieces of work side by side, each on a core of its own."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 
-__all__ = ["one_a_core"]
+__all__ = ["one_a_core", "one_thread"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -56,3 +57,14 @@ def one_a_core(
     for worker in workers:
         worker.result()
     return [results[place] for place in sorted(results)]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, torch computes with one thread: sums are the same whatever the number of cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

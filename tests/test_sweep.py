@@ -42,6 +42,18 @@ def test_the_fast_way_gives_the_plain_ways_numbers(generator, layer):
     assert (fast.after.sum(1) == pixels).all()
 
 
+def test_threads_change_nothing(generator):
+    z = latents_for(generator, 3, start=14)  # so few that convolutions would be split otherwise
+    found = []
+    for threads in (1, 2, 3, 5):
+        torch.set_num_threads(threads)
+        found.append(unit_effects(generator, "layer8x8", z, EYES))
+        assert torch.get_num_threads() == threads
+    for effects in found[1:]:
+        for name in ("before", "after", "both", "change", "silent"):
+            assert (getattr(effects, name) == getattr(found[0], name)).all(), name
+
+
 def test_a_silent_unit_does_nothing(generator):
     effects = unit_effects(generator, "layer8x8", latents_for(generator, 20), EYES)
     assert effects.silent[3] == 1.0

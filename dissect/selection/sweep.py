@@ -24,7 +24,7 @@ from dissect.processes import World
 from dissect.segment import Segmenter
 from dissect.selection.folding import folded
 from dissect.surgery import ablated
-from dissect.threads import one_a_core
+from dissect.threads import one_a_core, one_thread
 from dissect.units import Units
 
 __all__ = ["UnitEffects", "unit_effects"]
@@ -100,19 +100,21 @@ def unit_effects(
     Raises:
         DissectError: no such layer, or one without a grid.
     """
-    acts = activations(model, layer, z)
-    if acts.ndim != 4:
-        raise DissectError(f"layer {layer!r} gives {tuple(acts.shape)}, not a grid of units")
-    with torch.inference_mode():
-        images = torch.cat([model(part) for part in z.split(_BATCH)])
-    labels = segmenter.labels(images)
+    # What the units are measured against rounds as they do, which are worked on in one thread.
+    with one_thread():
+        acts = activations(model, layer, z)
+        if acts.ndim != 4:
+            raise DissectError(f"layer {layer!r} gives {tuple(acts.shape)}, not a grid of units")
+        with torch.inference_mode():
+            images = torch.cat([model(part) for part in z.split(_BATCH)])
+        labels = segmenter.labels(images)
+        tail = Tail.of(model, layer, acts) if fast else None
     classes = len(segmenter.classes)
     total = acts.shape[1]
     before = _counts(labels, classes)
     # What a unit adds to the pixels before; what other processes work on adds nothing here.
     after, both = np.zeros((2, total, classes), np.int64)
     change, silent = np.zeros((2, total))
-    tail = Tail.of(model, layer, acts) if fast else None
     active = acts.abs().amax((2, 3)) > 0
 
     def measured(unit: int, _: threading.Event) -> None:
