@@ -1,5 +1,7 @@
 """The discriminator's auxiliary task: which two of many views show the same image?"""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -7,8 +9,9 @@ import torch
 from test_training import CPU, TINY, Stripes
 from torch.nn.functional import cross_entropy
 
+from dissect.processes import World
 from dissect.training import TrainState, train
-from dissect.training.contrast import match, other_views, views
+from dissect.training.contrast import contrast_loss, match, other_views, views
 from dissect.training.fast import fast_forward
 
 
@@ -50,6 +53,32 @@ def test_the_loss_is_that_of_simclr_worked_by_hand():
     right, wrong = torch.tensor(1 / 0.2).exp(), torch.tensor(1.0)
     assert float(loss) == pytest.approx(-float((right / (right + 2 * wrong)).log()), rel=1e-5)
     assert other_views(2, CPU).tolist() == [2, 3, 0, 1]
+
+
+def test_processes_that_read_a_share_each_learn_as_one_that_reads_all(monkeypatch):
+    # Three threads stand for three processes, with two images each: six first views, six second.
+    pictures = torch.randn(12, 7)
+    weights = torch.randn(7, 4)
+    barrier, told, own = threading.Barrier(3), [None] * 3, threading.local()
+
+    def exchanged(_, values):
+        told[own.rank] = values
+        barrier.wait(30)
+        return torch.stack(told)
+
+    def gradient(rank, world, rows):
+        own.rank = rank
+        head = weights.clone().requires_grad_()
+        contrast_loss(pictures[rows] @ head, other_views(6, CPU), world).backward()
+        return head.grad
+
+    wanted = gradient(0, World(), slice(None))
+    monkeypatch.setattr(World, "exchanged", exchanged)
+    rows = [[2 * rank, 2 * rank + 1, 6 + 2 * rank, 7 + 2 * rank] for rank in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        worlds = [World(rank, 3) for rank in range(3)]
+        found = list(pool.map(gradient, range(3), worlds, rows))
+    torch.testing.assert_close(torch.stack(found).mean(0), wanted)
 
 
 def test_the_loss_falls_as_the_discriminator_learns_to_know_images_again(tmp_path):

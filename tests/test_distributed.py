@@ -62,10 +62,11 @@ def tensors(folder):
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
-def test_two_processes_are_one_process_within_rounding(images, tmp_path):
-    alone = run(images, tmp_path / "one", "--json")
+@pytest.mark.parametrize("tasks", [[], ["--rotations", "1", "--contrast", "1"]])
+def test_two_processes_are_one_process_within_rounding(tasks, images, tmp_path):
+    alone = run(images, tmp_path / "one", "--json", *tasks)
     assert alone.returncode == 0, alone.stderr
-    together = run(images, tmp_path / "two", "--json", processes=2)
+    together = run(images, tmp_path / "two", "--json", *tasks, processes=2)
     assert together.returncode == 0, together.stderr
     # One of them speaks.
     assert json.loads(together.stdout)["steps"] == json.loads(alone.stdout)["steps"] == 4
@@ -75,7 +76,7 @@ def test_two_processes_are_one_process_within_rounding(images, tmp_path):
     # the size of the rate however small the gradient. So the distance is held against the way gone.
     assert astray(one, two) < 0.08
     # Statistics over each process's half of the batch are another training.
-    apart = run(images, tmp_path / "apart", "--no-sync-batch-norm", processes=2)
+    apart = run(images, tmp_path / "apart", "--no-sync-batch-norm", *tasks, processes=2)
     assert apart.returncode == 0, apart.stderr
     assert astray(one, tensors(tmp_path / "apart")) > 0.24
 

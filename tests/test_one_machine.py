@@ -63,7 +63,8 @@ from pathlib import Path
 
 torch.set_num_threads(1)
 CONFIG = TrainConfig(
-    image_size=16, batch_size=12, generator_width=6, discriminator_width=5, latent_size=5, kernel=4
+    image_size=16, batch_size=12, generator_width=6, discriminator_width=5, latent_size=5, kernel=4,
+    rotations=1.0, contrast=1.0,
 )
 real = torch.rand(3, 12, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
 z = torch.rand(3, 12, 5, generator=torch.Generator().manual_seed(2)) * 2 - 1

@@ -7,7 +7,6 @@ import torch
 from test_training import CPU, TINY, Stripes, same, weights
 
 from dissect.errors import DissectError
-from dissect.processes import World
 from dissect.training import TrainState, load_state, train
 from dissect.training.config import TrainConfig
 from dissect.training.state import checkpoints
@@ -30,9 +29,22 @@ def test_a_weight_that_is_none_is_refused(name, weight):
         replace(TINY, **{name: weight})
 
 
-def test_several_processes_are_refused(tmp_path):
-    with pytest.raises(DissectError, match="one process; leave out rotations and contrast"):
-        train(TrainState.start(BOTH, CPU), Stripes(), tmp_path, world=World(0, 2))
+@pytest.mark.parametrize("name", TASKS)
+def test_a_share_of_a_batch_is_asked_what_the_whole_batch_is(name):
+    images = torch.rand(6, 3, 16, 16) * 2 - 1
+    whole, right = TASKS[name].pose(images, (3, 1), first=0, total=6)
+    shares = [
+        TASKS[name].pose(images[rows], (3, 1), first=rows.start, total=6)
+        for rows in (slice(0, 2), slice(2, 4), slice(4, 6))
+    ]
+    # Of two pictures of an image the first ones come first.
+    parts = zip(*(pictures.split(2) for pictures, _ in shares), strict=True)
+    torch.testing.assert_close(torch.cat([one for part in parts for one in part]), whole)
+    # The answer is a picture's own, or a place among those of the whole batch.
+    if len(right) == 6:
+        assert torch.cat([answers for _, answers in shares]).tolist() == right.tolist()
+    else:
+        assert all(torch.equal(answers, right) for _, answers in shares)
 
 
 def test_two_tasks_are_learnt_and_neither_is_saved_with_the_network(tmp_path):

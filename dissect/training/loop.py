@@ -95,10 +95,6 @@ def train(
     share = world.share_of(config.batch_size)
     if not config.sync_batch_norm and share.stop - share.start < 2:
         raise DissectError("batch norm needs two images a process; give a larger --batch-size")
-    if world.size > 1 and state.tasks:
-        raise DissectError(
-            f"auxiliary tasks are for one process; leave out {' and '.join(state.tasks)}"
-        )
     device = next(state.generator.parameters()).device
     if device.type == "cpu":
         keep_freed_memory()

@@ -14,14 +14,20 @@ __all__ = ["TURNS", "turned"]
 TURNS = 4
 
 
-def turned(images: Tensor, key: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def turned(
+    images: Tensor, key: tuple[int, ...], *, first: int = 0, total: int | None = None
+) -> tuple[Tensor, Tensor]:
     """`images` (N, C, S, S), each turned by 0 to 3 quarters by chance, and the quarters (N,).
 
     Args:
         images: square ones.
         key: what chance is drawn from: the same key, the same turns.
+        first: where these images lie in a batch of `total`, of which other processes hold the
+            rest; the turns are those that they would get in the whole batch.
+        total: None is N.
     """
-    quarters = np.random.default_rng(key).integers(0, TURNS, len(images))
+    whole = len(images) if total is None else total
+    quarters = np.random.default_rng(key).integers(0, TURNS, whole)[first : first + len(images)]
     choice = torch.from_numpy(quarters).to(images.device)
     result = images.clone()
     for quarter in range(1, TURNS):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, softplus
+from torch.nn.functional import softplus
 
 from dissect.processes import World
 from dissect.training.average import update_average
@@ -33,15 +33,21 @@ class Players(NamedTuple):
     def of(cls, state: TrainState, world: World) -> "Players":
         """Those of `state`, whose gradients are averaged over `world`."""
         device = next(state.generator.parameters()).device
-        optimizers = (state.generator_optimizer, state.discriminator_optimizer)
+        heads = [learner.optimizer for learner in state.tasks.values()]
+        optimizers = (state.generator_optimizer, state.discriminator_optimizer, *heads)
         together = SharedWeights.of(optimizers, world, device)
         # Where weights are shared, no gradient is sent.
-        among, step = (
-            (world, torch.optim.Adam.step) if together is None else (World(), together.step)
-        )
+        among = world if together is None else World()
+
+        def step(optimizer: torch.optim.Adam) -> None:
+            if optimizer in heads:  # which are not called as the networks are
+                for parameter in optimizer.param_groups[0]["params"]:
+                    parameter.grad = world.mean(parameter.grad)
+            optimizer.step()
+
         networks = (state.generator, state.discriminator)
         generate, judge = (shared_forward(network, among) for network in networks)
-        return cls(generate, judge, world, step)
+        return cls(generate, judge, world, step if together is None else together.step)
 
 
 class Losses(NamedTuple):
@@ -72,11 +78,12 @@ def train_step(
     players = players or Players.of(state, World())
     changes = augmentations(config.augment)
 
+    n, world = len(real), players.world
+    place = {"first": world.rank * n, "total": world.size * n}
+
     def seen(images: Tensor, part: int) -> Tensor:
         # Drawn from the seed and the step: a resumed run sees the same changes.
-        n, world = len(images), players.world
-        key = (config.seed, state.step, part)
-        return augment(images, changes, key, first=world.rank * n, total=world.size * n)
+        return augment(images, changes, (config.seed, state.step, part), **place)
 
     state.set_rate(config.rate_at(state.step))
     state.generator.train()
@@ -90,17 +97,16 @@ def train_step(
         answered = []
         for name, learner in state.tasks.items():
             learnt.append(learner.optimizer)
-            part = TASKS[name].part
-            pictures, right = TASKS[name].pose(real, (config.seed, state.step, part))
-            if TASKS[name].augmented:
-                pictures = seen(pictures, part)
+            task = TASKS[name]
+            pictures, right = task.pose(real, (config.seed, state.step, task.part), **place)
+            if task.augmented:
+                pictures = seen(pictures, task.part)
             answered.append((name, fast_forward(learner.reader, pictures), right))
     # -log sigmoid(x) is softplus(-x), and -log(1 - sigmoid(x)) is softplus(x).
     discriminator_loss = (softplus(-real_logits.float()) + softplus(fake_logits.float())).mean()
     loss = discriminator_loss
     for name, read, right in answered:
-        answers = TASKS[name].answer(read.float())
-        loss = loss + getattr(config, name) * cross_entropy(answers, right)
+        loss = loss + getattr(config, name) * TASKS[name].loss(read.float(), right, world)
     _descend(loss, players, *learnt)
 
     with (

@@ -7,18 +7,33 @@ and are left behind when the networks are saved. Not part of the DCGAN paper, an
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from dissect.models.dcgan import Discriminator, initialize
-from dissect.training.contrast import match, other_views, views
+from dissect.processes import World
+from dissect.training.contrast import contrast_loss, other_views, views
 from dissect.training.rotations import TURNS, turned
 
 __all__ = ["TASKS", "Reader", "Task", "TaskState"]
 
 _HIDDEN, _DESCRIBED = 512, 128  # of the contrast's head: SimCLR's is as deep, and ends as wide
+
+
+class _Pose(Protocol):
+    def __call__(
+        self, images: Tensor, key: tuple[int, ...], *, first: int, total: int
+    ) -> tuple[Tensor, Tensor]:
+        """The pictures (M, C, S, S) that are asked about, and the right answers, int64.
+
+        Args:
+            images: real ones (N, C, S, S).
+            key: what chance is drawn from.
+            first, total: where they lie in a batch that several processes share.
+        """
 
 
 class Task(NamedTuple):
@@ -27,17 +42,18 @@ class Task(NamedTuple):
     part: int  # tells the draws of a step apart: 0 to 2 are the game's augmentations
     # How the head reads the 4x4 grid, of so many values.
     head: Callable[[int], nn.Module]
-    # From real images (N, C, S, S) and a key to the pictures (M, C, S, S) that it asks about, and
-    # the right one of the answers to each, int64 (M,).
-    pose: Callable[[Tensor, tuple[int, ...]], tuple[Tensor, Tensor]]
-    # From what the head read (M, D) to the logits of the answers (M, answers).
-    answer: Callable[[Tensor], Tensor]
+    pose: _Pose
+    # From what the head read of the pictures, float32 (M, D), the right answers, and who reads the
+    # rest of the batch, to the loss; what counts is the mean of its gradients over the processes.
+    loss: Callable[[Tensor, Tensor, World], Tensor]
     # Whether the pictures are augmented like everything else that the discriminator sees.
     augmented: bool
 
 
-def _pose_views(images: Tensor, key: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    return views(images, key), other_views(len(images), images.device)
+def _views(
+    images: Tensor, key: tuple[int, ...], *, first: int, total: int
+) -> tuple[Tensor, Tensor]:
+    return views(images, key, first=first, total=total), other_views(total, images.device)
 
 
 # By the field of the configuration that holds the task's weight.
@@ -46,7 +62,7 @@ TASKS = {
         3,
         lambda values: nn.Sequential(nn.Flatten(), nn.Linear(values, TURNS)),
         turned,
-        lambda read: read,
+        lambda read, quarters, _: cross_entropy(read, quarters),
         True,
     ),
     "contrast": Task(
@@ -54,8 +70,8 @@ TASKS = {
         lambda values: nn.Sequential(
             nn.Flatten(), nn.Linear(values, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, _DESCRIBED)
         ),
-        _pose_views,
-        match,
+        _views,
+        contrast_loss,
         False,
     ),
 }
