@@ -78,7 +78,7 @@ def test_other_sizes_and_kernels_fit(size, kernel):
 
 def test_weights_are_drawn_as_in_the_paper():
     torch.manual_seed(0)
-    generator = Generator(width=32)
+    generator = Generator(width=32).requires_grad_(False)
     assert math.isclose(float(generator.layer8x8.conv.weight.std()), 0.02, rel_tol=0.01)
     assert abs(float(generator.layer8x8.conv.weight.mean())) < 1e-4
     assert math.isclose(float(generator.layer4x4.norm.weight.mean()), 1, abs_tol=0.01)
