@@ -5,7 +5,8 @@ keep to their process's share), `dissect units` and `dissect effect`, each in on
 that share the work, one thread a process. They take turns, so that what else the machine does
 meets them all alike; medians. In the rows "a batch each" two processes make steps of twice as many
 images, so that each has as many of them as one process alone. In the rows "sent" gradients are
-averaged by DistributedDataParallel, as between machines, and not through shared memory.
+averaged by DistributedDataParallel, as between machines, and not through shared memory; in the row
+"tasks" the discriminator learns both auxiliary tasks besides.
 
 Beside the time that passed stands the processor's: what would be gained where both processes have a
 core of their own. Communication is the share of the time that a process spends sending, receiving
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -171,6 +173,7 @@ WORK: dict[str, Callable[[World, int], Callable[[], None]]] = {
     "small": partial(training, config=SMALL),
     "small, apart": partial(training, config=SMALL, synchronous=False),
     "small, sent": partial(training, config=SMALL, sent=True),
+    "small, tasks": partial(training, config=replace(SMALL, rotations=1.0, contrast=1.0)),
     f"small, {EACH}": partial(training, config=SMALL, batch_each=True),
     "units": units,
     "effect": effect,

@@ -183,7 +183,7 @@ def test_the_average_moves_by_its_share():
     nn.init.constant_(average.weight, 1.0)
     nn.init.constant_(network.weight, 2.0)
     update_average(average, network, 0.75)
-    assert float(average.weight) == 1.25
+    assert average.weight.item() == 1.25
 
 
 COMMAND = """

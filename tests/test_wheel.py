@@ -11,6 +11,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Whatever PYTHONPATH names, which may be the checkout.
+ALONE = ("-I", "-c")
+
 OFFLINE = """
 import socket, sys
 def refuse(*_):
@@ -48,13 +51,13 @@ def installed(tmp_path_factory):
 
 def run(python, folder, *words):
     return subprocess.run(
-        [python, "-c", OFFLINE, *words], cwd=folder, capture_output=True, text=True, check=False
+        [python, *ALONE, OFFLINE, *words], cwd=folder, capture_output=True, text=True, check=False
     )
 
 
 def test_the_package_is_the_wheels_own(installed, tmp_path):
     where = subprocess.run(
-        [installed, "-c", "import dissect; print(dissect.__file__)"],
+        [installed, *ALONE, "import dissect; print(dissect.__file__)"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
