@@ -12,8 +12,9 @@ demo: $(VENV)/.installed
 	@echo "Look at out/ablate.png (before, and after the removal of the window units)"
 	@echo "and at out/probe.png (which units they are)."
 
+# A worker on each core: threads of torch's own would only wait for one another.
 test: $(VENV)/.installed-dev lint
-	$(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
