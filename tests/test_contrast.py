@@ -7,11 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 from test_training import CPU, TINY, Stripes
-from torch.nn.functional import cross_entropy
 
 from dissect.processes import World
 from dissect.training import TrainState, train
-from dissect.training.contrast import contrast_loss, match, other_views, views
+from dissect.training.contrast import contrast_loss, other_views, views
 from dissect.training.fast import fast_forward
 
 
@@ -49,7 +48,7 @@ def test_views_are_mirrored_cropped_and_greyed_by_chance():
 def test_the_loss_is_that_of_simclr_worked_by_hand():
     # Two images; the views of each read alike, at right angles to the other's.
     read = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 3.0]])
-    loss = cross_entropy(match(read), other_views(2, CPU))
+    loss = contrast_loss(read, other_views(2, CPU), World())
     right, wrong = torch.tensor(1 / 0.2).exp(), torch.tensor(1.0)
     assert float(loss) == pytest.approx(-float((right / (right + 2 * wrong)).log()), rel=1e-5)
     assert other_views(2, CPU).tolist() == [2, 3, 0, 1]
@@ -95,7 +94,7 @@ def loss(state):
     images = torch.from_numpy(Stripes().images(range(16))).permute(0, 3, 1, 2) / 127.5 - 1
     with torch.no_grad():
         read = state.tasks["contrast"].reader(views(images, (7,)))
-    return float(cross_entropy(match(read), other_views(16, CPU)))
+    return float(contrast_loss(read, other_views(16, CPU), World()))
 
 
 def test_a_head_of_two_layers_reads_alike_in_bfloat16():

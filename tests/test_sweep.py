@@ -54,6 +54,20 @@ def test_threads_change_nothing(generator):
             assert (getattr(effects, name) == getattr(found[0], name)).all(), name
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_images_before_and_after_are_made_with_as_many_threads(generator, fast):
+    torch.set_num_threads(3)
+    seen = []
+
+    def labels(images):
+        seen.append(torch.get_num_threads())
+        return EYES.labels(images)
+
+    eyes = Segmenter(EYES.classes, labels)
+    unit_effects(generator, "layer8x8", latents_for(generator, 4), eyes, fast=fast)
+    assert set(seen) == {1 if fast else 3}
+
+
 def test_a_silent_unit_does_nothing(generator):
     effects = unit_effects(generator, "layer8x8", latents_for(generator, 20), EYES)
     assert effects.silent[3] == 1.0

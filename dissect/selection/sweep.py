@@ -9,6 +9,7 @@ worked on side by side, each on a core of its own.
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import cast
 
@@ -100,15 +101,16 @@ def unit_effects(
     Raises:
         DissectError: no such layer, or one without a grid.
     """
-    # What the units are measured against rounds as they do, which are worked on in one thread.
     with one_thread():
         acts = activations(model, layer, z)
         if acts.ndim != 4:
             raise DissectError(f"layer {layer!r} gives {tuple(acts.shape)}, not a grid of units")
-        with torch.inference_mode():
-            images = torch.cat([model(part) for part in z.split(_BATCH)])
-        labels = segmenter.labels(images)
         tail = Tail.of(model, layer, acts) if fast else None
+    side_by_side = tail is not None and z.device.type == "cpu"
+    # Sums round by the number of threads: the images before are made with as many as those after.
+    with one_thread() if side_by_side else nullcontext(), torch.inference_mode():
+        images = torch.cat([model(part) for part in z.split(_BATCH)])
+        labels = segmenter.labels(images)
     classes = len(segmenter.classes)
     total = acts.shape[1]
     before = _counts(labels, classes)
@@ -141,11 +143,11 @@ def unit_effects(
     world = world or World()
     wanted = range(total) if units is None else list(units)
     mine = world.shared(wanted, others=lambda taken: watch(len(taken)))
-    if tail is None or z.device.type != "cpu":
+    if side_by_side:
+        one_a_core(measured, mine)
+    else:
         for unit in mine:
             measured(unit, threading.Event())
-    else:
-        one_a_core(measured, mine)
     after, both, change, silent = (
         world.sum(torch.from_numpy(values)).numpy() for values in (after, both, change, silent)
     )

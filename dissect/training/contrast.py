@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from dissect.processes import World
 
-__all__ = ["contrast_loss", "match", "other_views", "views"]
+__all__ = ["contrast_loss", "other_views", "views"]
 
 # The views are those of SimCLR, appendix A; crops are not as small, for images of 32 pixels.
 _AREA, _LOG_SHAPE = (0.25, 1.0), (math.log(3 / 4), math.log(4 / 3))
@@ -81,7 +81,7 @@ def other_views(n: int, device: torch.device) -> Tensor:
     return torch.arange(2 * n, device=device).roll(n)
 
 
-def match(read: Tensor) -> Tensor:
+def _match(read: Tensor) -> Tensor:
     """Logits of each view's other one being the k-th of them, (2 N, 2 N); itself it cannot be.
 
     Their cross entropy with `other_views` is SimCLR's loss (equation 1): what was read of the two
@@ -112,4 +112,4 @@ def contrast_loss(read: Tensor, right: Tensor, world: World) -> Tensor:
     # Of each process first views and second ones; of all of them first views come first.
     halves = zip(*(one.chunk(2) for one in everyone), strict=True)
     whole = torch.cat([one for half in halves for one in half])
-    return world.size * functional.cross_entropy(match(whole), right)
+    return world.size * functional.cross_entropy(_match(whole), right)

@@ -40,7 +40,7 @@ class Players(NamedTuple):
         among = world if together is None else World()
 
         def step(optimizer: torch.optim.Adam) -> None:
-            if optimizer in heads:  # which are not called as the networks are
+            if optimizer in heads:  # whose gradients DistributedDataParallel does not see
                 for parameter in optimizer.param_groups[0]["params"]:
                     parameter.grad = world.mean(parameter.grad)
             optimizer.step()
