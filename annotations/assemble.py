@@ -12,13 +12,13 @@ import argparse
 from pathlib import Path
 
 from dissect import load
-from dissect.annotated import fit_from_boxes, save_ahead
+from dissect._utils.errors import DissectError
+from dissect._utils.images import to_images
+from dissect._utils.io import save_image
 from dissect.annotations import AnnotatedImage, Annotations, Box, pair_iou, pixels_digest
-from dissect.data import to_images
-from dissect.errors import DissectError
 from dissect.figures import boxes_sheet
-from dissect.files import save_image
 from dissect.models import bundled_file, fingerprint, generate
+from dissect.probe.fit import fit_from_boxes, save_ahead
 
 LAYER = "layer8x8"  # the default of every command
 FOLDER = Path(__file__).resolve().parent

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 
 from dissect import Annotations, annotation_file, load
-from dissect.annotated import fit_from_boxes
-from dissect.comparison import compare, fresh_latents
-from dissect.data import to_images
+from dissect._utils.images import to_images
+from dissect._utils.io import save_image
+from dissect.effect.compare import compare, fresh_latents
 from dissect.figures import boxes_sheet
-from dissect.files import save_image
 from dissect.models import bundled_file
-from dissect.segment import open_segmenter
+from dissect.probe.fit import fit_from_boxes
+from dissect.segmentation import open_segmenter
 from dissect.selection.stored import load_choices
 
 MODEL, CONCEPT, LAYER = "bedrooms64", "window", "layer8x8"

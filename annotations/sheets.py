@@ -9,9 +9,9 @@ import argparse
 from pathlib import Path
 
 from dissect import load
-from dissect.data import to_images
+from dissect._utils.images import to_images
+from dissect._utils.io import save_image
 from dissect.figures import ruled_sheet
-from dissect.files import save_image
 from dissect.models import generate
 
 PER_SHEET = 12

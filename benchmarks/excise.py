@@ -5,7 +5,7 @@ import time
 import torch
 
 import dissect
-from dissect.annotated import fit_from_boxes
+from dissect.probe.fit import fit_from_boxes
 from dissect.units import Units
 
 LAYER, BATCH, BLOCKS = "layer8x8", 64, 15

@@ -17,7 +17,8 @@ import time
 import numpy as np
 import torch
 
-from dissect.data import LabelledSource, to_tensor
+from dissect._utils.images import to_tensor
+from dissect.data import LabelledSource
 from dissect.models import Discriminator
 from dissect.representation import discriminator_features, feature_layers
 

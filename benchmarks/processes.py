@@ -33,13 +33,13 @@ from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 import dissect.training.distributed
+from dissect._utils.distributed import World, joined
+from dissect._utils.pipes import Pipes
 from dissect.dissection import dissect_units
-from dissect.effect_study import study_effect
-from dissect.intervention import Intervention
+from dissect.effect.study import study_effect
 from dissect.models import latents_for, load
-from dissect.pipes import Pipes
-from dissect.processes import World, joined
-from dissect.segment import open_segmenter
+from dissect.segmentation import open_segmenter
+from dissect.surgery.intervention import Intervention
 from dissect.training import shared_weights
 from dissect.training.config import TrainConfig
 from dissect.training.device import keep_freed_memory

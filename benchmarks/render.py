@@ -8,7 +8,7 @@ import argparse
 import statistics
 import time
 
-from dissect.data.bedrooms import render
+from dissect.data.synthetic.bedrooms import render
 
 
 def main() -> None:

@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from dissect.data import source, to_tensor
+from dissect._utils.images import to_tensor
+from dissect.data import source
 from dissect.data.cache import open_payload, write_payload
 from dissect.data.decode import square_image
 from dissect.data.dedup import first_of_each

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from dissect import latents
 from dissect.latent_space import Direction
+from dissect.models import latents
 
 STARTS = 5
 EDITS = 40

@@ -24,11 +24,10 @@ import torch
 from torch import Tensor, nn
 
 import dissect
+from dissect.dissection.single_unit import Tail, UnitEffects, unit_effects
 from dissect.hooks import activations
 from dissect.models import latents_for
-from dissect.segment import Segmenter, UNet, load_segmenter
-from dissect.selection import UnitEffects, unit_effects
-from dissect.selection.sweep import Tail
+from dissect.segmentation import Segmenter, UNet, load_segmenter
 from dissect.units import Units
 
 LAYER, BATCH = "layer8x8", 32

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from dissect._utils.device import autocast_dtype
 from dissect.models.dcgan import Discriminator, Generator
 from dissect.training.config import TrainConfig
-from dissect.training.device import autocast_dtype, keep_freed_memory
+from dissect.training.device import keep_freed_memory
 from dissect.training.fast import fast_forward
 from dissect.training.state import TrainState
 from dissect.training.step import train_step

@@ -16,17 +16,13 @@ Names are loaded when first used, so that the import costs no more than it must.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-# Loaded at once because the function bears its module's name: importing the module later would
-# put the module in the function's place.
-from dissect.latents import latents
-
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from dissect._utils.errors import DissectError
     from dissect.annotations import Annotations, Box, annotation_file
-    from dissect.errors import DissectError
     from dissect.hooks import activations, edit, record
-    from dissect.models import Discriminator, Generator, fingerprint, latents_for, load
+    from dissect.models import Discriminator, Generator, fingerprint, latents, latents_for, load
     from dissect.models import save_checkpoint as save
     from dissect.probe import Probe, fit_probe
     from dissect.surgery import ablated, bake, excise, inserted, insertion, swap
@@ -36,13 +32,14 @@ _HOMES = {
     "Annotations": "dissect.annotations",
     "Box": "dissect.annotations",
     "annotation_file": "dissect.annotations",
-    "DissectError": "dissect.errors",
+    "DissectError": "dissect._utils.errors",
     "activations": "dissect.hooks",
     "edit": "dissect.hooks",
     "record": "dissect.hooks",
     "Discriminator": "dissect.models",
     "Generator": "dissect.models",
     "fingerprint": "dissect.models",
+    "latents": "dissect.models",
     "latents_for": "dissect.models",
     "load": "dissect.models",
     "save": "dissect.models:save_checkpoint",

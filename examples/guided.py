@@ -16,9 +16,10 @@ from torch.nn.functional import interpolate
 
 import dissect
 from dissect import attribution
-from dissect.data import source, to_tensor
+from dissect._utils.images import to_tensor
+from dissect._utils.io import save_image
+from dissect.data import source
 from dissect.figures import guided_sheet, labelled_rows, signed_images
-from dissect.files import save_image
 
 LAYER, UNIT = "layer4x4", 5
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 import dissect
-from dissect.data import to_images
+from dissect._utils.images import to_images
+from dissect._utils.io import save_image
 from dissect.figures import labelled_rows
-from dissect.files import save_image
 
 LAYER = "layer8x8"
 

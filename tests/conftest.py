@@ -34,7 +34,7 @@ def _seed_and_threads() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory):
     """A client of a server of the studio, what it serves, and the folder that it writes in."""
-    from studio_tools import running, workspace
+    from helpers.studio import running, workspace
 
     folder = tmp_path_factory.mktemp("studio")
     made = workspace(folder)
@@ -63,7 +63,7 @@ def open_page(browser, tmp_path):
 
     It is an address of a studio of the test's own, or of the `client` that is given.
     """
-    from studio_tools import running, workspace
+    from helpers.studio import running, workspace
 
     tabs, errors = [], []
     with running(workspace(tmp_path)) as own:

@@ -8,8 +8,8 @@ import torch
 from torch.nn.functional import batch_norm, conv2d, leaky_relu
 
 import dissect
+from dissect._utils.errors import DissectError
 from dissect.cli import main
-from dissect.errors import DissectError
 from dissect.models import generate, latents_for, load
 from dissect.units import Units
 

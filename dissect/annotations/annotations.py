@@ -13,10 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dissect._utils.errors import DissectError
+from dissect._utils.schema import near_names
 from dissect.annotations.boxes import AnnotatedImage, Box, union_share
 from dissect.annotations.coco import Coco, read_coco, write_coco
-from dissect.errors import DissectError
-from dissect.records import near_names
 
 __all__ = [
     "Agreement",

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dissect.errors import DissectError
-from dissect.records import finite
+from dissect._utils.errors import DissectError
+from dissect._utils.schema import finite
 
 __all__ = ["AnnotatedImage", "Box", "union_share"]
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dissect._utils.errors import DissectError
+from dissect._utils.io import read_json, write_json
+from dissect._utils.schema import Record, finite, near_names
 from dissect.annotations.boxes import AnnotatedImage, Box
-from dissect.errors import DissectError
-from dissect.files import read_json, write_json
-from dissect.records import Record, finite, near_names
 
 __all__ = ["Coco", "read_coco", "write_coco"]
 

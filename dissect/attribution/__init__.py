@@ -1,7 +1,6 @@
 """What a unit answers to: attribution through captum, LeakyReLU made right."""
 
 from dissect.attribution.concepts import ConceptShares, concept_shares, receptive_field
-from dissect.attribution.control import random_twin
 from dissect.attribution.methods import (
     deconvolution,
     grad_cam,
@@ -10,6 +9,7 @@ from dissect.attribution.methods import (
     occlusion,
     saliency,
 )
+from dissect.attribution.random_init import random_twin
 from dissect.attribution.rectifiers import GuidedRule
 from dissect.attribution.responses import Responses, strongest
 from dissect.attribution.study import FeaturePictures, FeatureStudy, pictures, study_features

@@ -8,11 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from dissect._utils.images import to_tensor
+from dissect._utils.progress import Advance
 from dissect.attribution.methods import guided_backprop
 from dissect.attribution.responses import Responses
-from dissect.data import RenderedSource, to_tensor
+from dissect.data import RenderedSource
 from dissect.hooks import activations
-from dissect.progress import Advance
 
 __all__ = ["ConceptShares", "concept_shares", "receptive_field"]
 

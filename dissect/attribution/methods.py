@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dissect._utils.errors import DissectError
 from dissect.attribution.rectifiers import GuidedRule, UnitAt, checked_rule, guided_network
 from dissect.attribution.target import Place, Target, Unit
-from dissect.errors import DissectError
 from dissect.hooks import resolve_layer
 
 __all__ = [

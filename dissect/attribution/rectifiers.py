@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, relu
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 from dissect.hooks import record
 
 __all__ = ["GuidedRule", "UnitAt", "checked_rule", "guided_network"]

@@ -9,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dissect.data import ImageSource, to_tensor
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
+from dissect._utils.images import to_tensor
+from dissect._utils.progress import Advance
+from dissect.data import ImageSource
 from dissect.hooks import activations
-from dissect.progress import Advance
 
 __all__ = ["Responses", "grid_of", "strongest"]
 

@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from dissect._utils.images import to_tensor
+from dissect._utils.progress import progress_bar
 from dissect.attribution.concepts import ConceptShares, concept_shares
 from dissect.attribution.methods import guided_backprop
 from dissect.attribution.responses import Responses, grid_of, strongest
-from dissect.data import ImageSource, RenderedSource, to_tensor
-from dissect.progress import progress_bar
+from dissect.data import ImageSource, RenderedSource
 
 __all__ = ["FeaturePictures", "FeatureStudy", "pictures", "study_features"]
 

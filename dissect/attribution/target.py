@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 from dissect.hooks import activations
 
 __all__ = ["Place", "Target", "Unit", "peaks"]

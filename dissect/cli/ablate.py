@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dissect._utils.errors import DissectError
 from dissect.cli.choosing import by_rule
 from dissect.cli.chosen import Wanted, ablate_chosen, chosen_edits
 from dissect.cli.inserting import Job, insert, swap_in
@@ -23,7 +24,6 @@ from dissect.cli.options import (
 )
 from dissect.cli.output import Output
 from dissect.cli.saving import about_edit, check_saving, save_edited, saved_text
-from dissect.errors import DissectError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -108,11 +108,12 @@ def ablate(
     force: Force = False,
 ) -> None:
     """Remove units and draw fresh samples before, after, and with as many random units removed."""
-    from dissect.annotated import fit_from_labels, mean_elsewhere
-    from dissect.comparison import Edit, compare, edit_arguments, fresh_latents, most_of_concept
+    from dissect._utils.device import resolve_device
+    from dissect._utils.io import save_image
+    from dissect.effect.compare import Edit, compare, edit_arguments, fresh_latents, most_of_concept
     from dissect.figures import labelled_rows
-    from dissect.files import save_image
-    from dissect.models import fingerprint, load, resolve_device
+    from dissect.models import fingerprint, load
+    from dissect.probe.fit import fit_from_labels, mean_elsewhere
     from dissect.units import Units, parse_rule
 
     output = Output(as_json=as_json)

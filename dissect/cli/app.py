@@ -6,6 +6,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from dissect._utils.errors import DissectError
+from dissect._utils.voice import is_first, speak_once
 from dissect.cli import (
     ablate,
     arithmetic,
@@ -25,8 +27,6 @@ from dissect.cli import (
     units,
     walk,
 )
-from dissect.errors import DissectError
-from dissect.voice import is_first, speak_once
 
 __all__ = ["app", "main"]
 

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dissect._utils.errors import DissectError
 from dissect.cli.options import Device, Json, Model, Out, Seed
 from dissect.cli.output import Output
 from dissect.cli.walk import Reader
-from dissect.errors import DissectError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from dissect.attributes import AttributeReader, Realism
     from dissect.figures.latent_space import Column
     from dissect.latent_space import Condition, Shown, Term, TrialScore
+    from dissect.segmentation import AttributeReader, Realism
 
 __all__ = ["arithmetic"]
 
@@ -77,10 +77,10 @@ def arithmetic(
     """Add and subtract concepts in latent space, and beside it in pixel space (section 6.3.2)."""
     import torch
 
-    from dissect.attributes import Realism
-    from dissect.data import to_images
+    from dissect._utils.device import resolve_device
+    from dissect._utils.images import to_images
+    from dissect._utils.io import save_image, write_json
     from dissect.figures.latent_space import arithmetic_figure
-    from dissect.files import save_image, write_json
     from dissect.latent_space import (
         Shown,
         TrialScore,
@@ -93,7 +93,8 @@ def arithmetic(
         random_sum,
         reader_for,
     )
-    from dissect.models import latents_for, load, resolve_device
+    from dissect.models import latents_for, load
+    from dissect.segmentation import Realism
 
     output = Output(as_json=as_json)
     terms = parse_expression(expression)
@@ -186,7 +187,7 @@ def _pools(
     known = [*found, *(listed.concepts if listed is not None else ())]
     for term in terms:
         if term.concept not in known:
-            from dissect.records import near_names
+            from dissect._utils.schema import near_names
 
             near = near_names(term.concept, known)
             raise DissectError(
@@ -219,7 +220,7 @@ def _pools(
 def _column(
     generator: "nn.Module", term: "Term", z: "Tensor", place: int
 ) -> tuple["Column", "Tensor"]:
-    from dissect.data import to_images
+    from dissect._utils.images import to_images
     from dissect.figures.latent_space import Column
     from dissect.latent_space import draw
 

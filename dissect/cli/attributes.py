@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dissect._utils.errors import DissectError
 from dissect.cli.options import Device, Json, Model, Out, Seed
 from dissect.cli.output import Output
 from dissect.cli.walk import Reader
-from dissect.errors import DissectError
 
 if TYPE_CHECKING:
-    from dissect.attributes import HeldOut
+    from dissect.segmentation import HeldOut
 
 __all__ = ["attributes", "train_attributes"]
 
@@ -39,13 +39,14 @@ def attributes(
     as_json: Json = False,
 ) -> None:
     """A numbered contact sheet of samples with the attributes that are read from them."""
-    from dissect.attributes import held_out as held_out_faces
-    from dissect.data import to_images
-    from dissect.data.faces import ATTRIBUTES
+    from dissect._utils.device import resolve_device
+    from dissect._utils.images import to_images
+    from dissect._utils.io import save_image, write_json
+    from dissect.data.synthetic.faces import ATTRIBUTES
     from dissect.figures.latent_space import contact_sheet
-    from dissect.files import save_image, write_json
     from dissect.latent_space import held_out_rooms, reader_for
-    from dissect.models import fingerprint, generate, load, resolve_device
+    from dissect.models import fingerprint, generate, load
+    from dissect.segmentation import held_out as held_out_faces
 
     output = Output(as_json=as_json)
     place = resolve_device(device)
@@ -83,11 +84,11 @@ def train_attributes(
     """Train an attribute network, write attributes.safetensors and print its held-out error."""
     import time
 
-    from dissect.attributes import AttributeReader, held_out, load_attributes, save_attributes
+    from dissect._utils.device import resolve_device
+    from dissect._utils.progress import progress_bar
     from dissect.data import RenderedSource
     from dissect.data import source as open_source
-    from dissect.models import resolve_device
-    from dissect.progress import progress_bar
+    from dissect.segmentation import AttributeReader, held_out, load_attributes, save_attributes
     from dissect.training.attributes import AttributeConfig, train_attributes
 
     opened = open_source(source, count=images)

@@ -5,16 +5,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dissect._utils.errors import DissectError
+from dissect._utils.progress import progress_bar
 from dissect.cli.labels import open_eyes
 from dissect.cli.output import Output
-from dissect.errors import DissectError
-from dissect.progress import progress_bar
 
 if TYPE_CHECKING:
     from torch import nn
 
     from dissect.probe import Probe
-    from dissect.selection.auto import Choice
+    from dissect.selection.search import Choice
     from dissect.units import Units
 
 __all__ = ["AUTO_FILE", "by_rule", "check_rule", "known_choices", "look_for_choices"]
@@ -137,10 +137,10 @@ def look_for_choices(
         labels: what the probe was fitted to.
         n: samples to choose on; as many others are there to test on.
     """
-    from dissect.annotated import fit_from_segmenter
-    from dissect.selection.auto import Search, choose_edit, search_steps
-    from dissect.selection.goal import Goal
+    from dissect.probe.fit import fit_from_segmenter
+    from dissect.selection.objective import Goal
     from dissect.selection.samples import CHOOSE
+    from dissect.selection.search import Search, choose_edit, search_steps
     from dissect.selection.stored import save_choices
 
     eyes = open_eyes(generator, segmenter)

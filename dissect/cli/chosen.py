@@ -5,17 +5,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dissect._utils.errors import DissectError
 from dissect.cli.choosing import known_choices, look_for_choices
 from dissect.cli.output import Output
 from dissect.cli.saving import save_edited, saved_text
-from dissect.errors import DissectError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from dissect.intervention import Intervention
     from dissect.probe import Probe
-    from dissect.selection.auto import Choice
+    from dissect.selection.search import Choice
+    from dissect.surgery.intervention import Intervention
 
 __all__ = ["Wanted", "ablate_chosen", "choice_text", "choice_values", "chosen_edits"]
 
@@ -102,9 +102,9 @@ def ablate_chosen(
 ) -> None:
     """Draw some of the fresh latents `z` before, under each edit, and with random units instead."""
     n, where = wanted.n, wanted.where
-    from dissect.comparison import draw_each, most_of_concept
+    from dissect._utils.io import save_image
+    from dissect.effect.compare import draw_each, most_of_concept
     from dissect.figures import labelled_rows
-    from dissect.files import save_image
 
     shown = list(range(n)) if len(z) == n else most_of_concept(generator, probe, z, n)
     names = [name for name in ("probe", "everywhere") if where in ("both", name)]

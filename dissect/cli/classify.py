@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from dissect._utils.errors import DissectError
 from dissect.cli.options import Device, Json, Out, Seed
 from dissect.cli.output import Output
-from dissect.errors import DissectError
 
 if TYPE_CHECKING:
     from dissect.representation import TableRow
@@ -92,9 +92,10 @@ def classify(
     """Classify images by a discriminator's features, beside the baselines (Tables 1 and 2)."""
     import torch
 
+    from dissect._utils.device import resolve_device
+    from dissect._utils.io import write_json
     from dissect.data import labelled
-    from dissect.files import write_json
-    from dissect.models import load, resolve_device
+    from dissect.models import load
     from dissect.representation.protocols import FewLabels
     from dissect.representation.svm import Solver
     from dissect.representation.table import Study, peak_memory_gb

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from dissect._utils.errors import DissectError
 from dissect.cli.options import Json, Seed
 from dissect.cli.output import Output
-from dissect.errors import DissectError
 
 __all__ = ["app"]
 

@@ -36,17 +36,10 @@ def dedup(
     import numpy as np
     import torch
 
+    from dissect._utils.io import save_image, write_json
+    from dissect._utils.progress import progress_bar
     from dissect.data import source as open_source
-    from dissect.data.dedup import (
-        SIDE,
-        first_alike,
-        fit_hasher,
-        groups_of,
-        hash_images,
-        write_keep,
-    )
-    from dissect.files import save_image, write_json
-    from dissect.progress import progress_bar
+    from dissect.data.dedup import SIDE, first_alike, fit_hasher, groups_of, hash_images, write_keep
 
     output = Output(as_json=as_json)
     if threads is not None:

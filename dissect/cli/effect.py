@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dissect._utils.errors import DissectError
+from dissect._utils.progress import progress_bar
 from dissect.cli.choosing import by_rule
 from dissect.cli.chosen import chosen_edits
 from dissect.cli.effect_text import effect_text
 from dissect.cli.labels import LabelSamples, LabelSource, SegmenterName, open_labels
 from dissect.cli.options import Boxes, Concept, Device, Json, Layer, Model, Out, RuleOrAuto, Seed
 from dissect.cli.output import Output
-from dissect.errors import DissectError
-from dissect.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from dissect.effect import Effect
-    from dissect.intervention import Intervention
-    from dissect.segment import Segmenter
-    from dissect.selection.auto import Choice
+    from dissect.effect.measure import Effect
+    from dissect.segmentation import Segmenter
+    from dissect.selection.search import Choice
+    from dissect.surgery.intervention import Intervention
 
 __all__ = ["effect"]
 
@@ -83,13 +83,14 @@ def effect(
         raise DissectError(f"--where {where!r} is not known: use {', '.join(_WHERE)}")
     # Before torch is imported, which alone takes seconds.
     with progress_bar("loading", 4) as advance:
-        from dissect.annotated import fit_from_labels, mean_elsewhere
-        from dissect.comparison import Edit, fresh_latents
-        from dissect.effect_study import study_effect, study_size
-        from dissect.intervention import Intervention
-        from dissect.models import fingerprint, load, resolve_device
-        from dissect.processes import World, joined, own_device
-        from dissect.segment import open_segmenter
+        from dissect._utils.device import resolve_device
+        from dissect._utils.distributed import World, joined, own_device
+        from dissect.effect.compare import Edit, fresh_latents
+        from dissect.effect.study import study_effect, study_size
+        from dissect.models import fingerprint, load
+        from dissect.probe.fit import fit_from_labels, mean_elsewhere
+        from dissect.segmentation import open_segmenter
+        from dissect.surgery.intervention import Intervention
         from dissect.units import Units, parse_rule
 
         advance(1)
@@ -168,9 +169,9 @@ def effect(
     if not world.writes:
         return
     with progress_bar("summing up", 2) as advance:
-        from dissect.effect_report import report
+        from dissect._utils.io import save_image
+        from dissect.effect.report import report
         from dissect.figures import effect_figure, effect_sheet
-        from dissect.files import save_image
 
         found = report(study, real)
         advance(1)
@@ -204,7 +205,8 @@ def _real_features(
     eyes: "Segmenter", source_name: str | None, size: tuple[int, int]
 ) -> "NDArray[np.float64] | None":
     """Features of images like those that the segmenter learned from; None where it has none."""
-    from dissect.data import source, to_tensor
+    from dissect._utils.images import to_tensor
+    from dissect.data import source
 
     if eyes.features is None or source_name is None:
         return None
@@ -231,7 +233,7 @@ def _rows(
     """The same samples before, after each edit, and after the first control of each."""
     import torch
 
-    from dissect.data import to_images
+    from dissect._utils.images import to_images
 
     where = {
         "everywhere": "removed everywhere",

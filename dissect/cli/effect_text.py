@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dissect.effect_report import ControlDistance, EffectReport
-    from dissect.effect_summary import Distance, Summary
-    from dissect.intervention import Intervention
+    from dissect.effect.report import ControlDistance, EffectReport
+    from dissect.effect.summary import Distance, Summary
+    from dissect.surgery.intervention import Intervention
 
 __all__ = ["effect_text"]
 

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dissect._utils.errors import DissectError
 from dissect.cli.options import Device, Json, Layer, Model, Out, Seed
 from dissect.cli.output import Output
-from dissect.errors import DissectError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,12 +58,13 @@ def guided(
     as_json: Json = False,
 ) -> None:
     """Show what discriminator features answer to, by guided backpropagation (Figure 5)."""
-    from dissect.attribution.control import random_twin
+    from dissect._utils.device import resolve_device
+    from dissect._utils.io import save_image
+    from dissect.attribution.random_init import random_twin
     from dissect.attribution.rectifiers import checked_rule
     from dissect.attribution.study import pictures, study_features
     from dissect.figures import concepts_figure, guided_sheet, rasterized
-    from dissect.files import save_image
-    from dissect.models import load, resolve_device
+    from dissect.models import load
 
     output = Output(as_json=as_json)
     checked_rule(rule)

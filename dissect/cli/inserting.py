@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dissect._utils.errors import DissectError
 from dissect.cli.output import Output
 from dissect.cli.saving import check_saving, save_edited, saved_text
-from dissect.errors import DissectError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from dissect.labels import Labels
-    from dissect.placement import Placement
+    from dissect.effect.placement import Placement
     from dissect.probe import Probe
-    from dissect.segment import Segmenter
+    from dissect.segmentation import Segmenter
+    from dissect.segmentation.pseudo_labels import Labels
     from dissect.surgery import Insertion
     from dissect.units import Units
 
@@ -63,7 +63,7 @@ class Job:
 
     def fresh(self, part: int = 0) -> "Tensor":
         """Latents that nothing was chosen on; another part is of other samples."""
-        from dissect.comparison import fresh_latents
+        from dissect.effect.compare import fresh_latents
 
         n = (part + 1) * self.among
         z = fresh_latents(self.generator, n, self.seed, self.labels.annotations)
@@ -71,15 +71,15 @@ class Job:
 
     def check(self) -> None:
         """Refuse what cannot be judged or saved, before any work."""
-        from dissect.comparison import Edit
+        from dissect.effect.compare import Edit
 
         self.segmenter.number(self.labels.concept)
         check_saving(self.save, self.generator, Edit(), "probe", excised=False, force=self.force)
 
     def to_put(self, labels: "Labels") -> "Insertion":
         """What puts the labels' concept in."""
-        from dissect.annotated import labelled_cells
         from dissect.models import fingerprint
+        from dissect.probe.fit import labelled_cells
         from dissect.surgery import insertion
 
         acts, coverage = labelled_cells(self.generator, labels, self.layer)
@@ -114,10 +114,10 @@ class Job:
 
 def insert(job: Job, region: "Tensor | None") -> None:
     """Put the concept in at the region; without one, draw where it can be, and take the best."""
+    from dissect._utils.io import save_image
+    from dissect._utils.progress import progress_bar
+    from dissect.effect.placement import place, place_everywhere
     from dissect.figures import labelled_rows, placement_figure, rasterized
-    from dissect.files import save_image
-    from dissect.placement import place, place_everywhere
-    from dissect.progress import progress_bar
     from dissect.surgery import inserted
 
     concept = job.labels.concept
@@ -191,10 +191,10 @@ def swap_in(job: Job, units: "Units", probe: "Probe", threshold: float, other: "
     """Put another concept in where the probe sees the first, whose units go."""
     import torch
 
-    from dissect.comparison import most_of_concept
-    from dissect.effect import measure, observe
+    from dissect._utils.io import save_image
+    from dissect.effect.compare import most_of_concept
+    from dissect.effect.measure import measure, observe
     from dissect.figures import became_figure, labelled_rows, rasterized
-    from dissect.files import save_image
     from dissect.surgery import Insertion, inserted, swap
 
     concept, new = job.labels.concept, other.concept
@@ -280,7 +280,7 @@ def _drawn(job: Job, z: "Tensor") -> "NDArray[np.uint8]":
     import numpy as np
     import torch
 
-    from dissect.data import to_images
+    from dissect._utils.images import to_images
 
     with torch.inference_mode():
         return np.concatenate([to_images(job.generator(part)) for part in z.split(100)])

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from dissect.labels import Labels
-    from dissect.segment import Segmenter
+    from dissect.segmentation import Segmenter
+    from dissect.segmentation.pseudo_labels import Labels
 
 __all__ = ["LabelSamples", "LabelSource", "SegmenterName", "open_eyes", "open_labels"]
 
@@ -60,7 +60,7 @@ def open_labels(
             are given where they are not asked for.
     """
     from dissect.annotations import Annotations, annotation_file
-    from dissect.labels import Labels, segmented_labels
+    from dissect.segmentation.pseudo_labels import Labels, segmented_labels
 
     if source == "segmenter":
         if boxes is not None:
@@ -78,6 +78,6 @@ def open_labels(
 
 def open_eyes(generator: "nn.Module", name: str | None) -> "Segmenter":
     """The segmenter that `name` means, or the bundled one, on the generator's device."""
-    from dissect.segment import open_segmenter
+    from dissect.segmentation import open_segmenter
 
     return open_segmenter(name, device=next(generator.parameters()).device)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dissect.voice import is_first
+from dissect._utils.voice import is_first
 
 __all__ = ["Output"]
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dissect._utils.errors import DissectError
 from dissect.cli.choosing import by_rule, check_rule
 from dissect.cli.labels import LabelSamples, LabelSource, SegmenterName, open_labels
 from dissect.cli.options import Boxes, Concept, Device, Json, Model, Out, Rule, Seed
 from dissect.cli.output import Output
-from dissect.errors import DissectError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,10 +43,11 @@ def probe(
     as_json: Json = False,
 ) -> None:
     """Fit the paper's probe on boxes, score it on held-out samples, and list the units."""
-    from dissect.annotated import annotated_images, fit_from_labels, grid_layers
+    from dissect._utils.device import resolve_device
+    from dissect._utils.io import save_image
     from dissect.figures import layer_scores_figure, rasterized
-    from dissect.files import save_image
-    from dissect.models import load, resolve_device
+    from dissect.models import load
+    from dissect.probe.fit import annotated_images, fit_from_labels, grid_layers
 
     output = Output(as_json=as_json)
     check_rule(rule)
@@ -122,9 +123,9 @@ def _picture(
     annotations: "Annotations",
     images: "NDArray[np.uint8]",
 ) -> "Image.Image":
-    from dissect.annotated import annotated_latents
     from dissect.figures import probe_figure, rasterized
     from dissect.hooks import activations
+    from dissect.probe.fit import annotated_latents
 
     # The samples with the largest boxes, where a unit has room to show what it answers to.
     areas = [sum(box.area for box in boxes) for boxes in annotations.boxes]

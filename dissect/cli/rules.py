@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dissect._utils.progress import progress_bar
 from dissect.cli.choosing import known_choices, look_for_choices
 from dissect.cli.chosen import choice_text, choice_values
 from dissect.cli.labels import LabelSamples, LabelSource, SegmenterName, open_eyes, open_labels
 from dissect.cli.options import Boxes, Concept, Device, Json, Layer, Model, Out, Seed
 from dissect.cli.output import Output
 from dissect.cli.rules_text import rules_text
-from dissect.progress import progress_bar
 
 if TYPE_CHECKING:
     from torch import nn
 
     from dissect.annotations import Annotations
-    from dissect.intervention import Intervention
     from dissect.probe import Probe
+    from dissect.surgery.intervention import Intervention
 
 __all__ = ["choose", "rules"]
 
@@ -89,8 +89,8 @@ def rules(
     with progress_bar("loading", 2) as advance:
         study = _open(model, concept, layer, boxes, labels, label_samples, segmenter, device)
         advance(1)
-        from dissect.comparison import fresh_latents
-        from dissect.selection.curves import advantages, at_sizes, measure_rules
+        from dissect.effect.compare import fresh_latents
+        from dissect.effect.curves import advantages, at_sizes, measure_rules
         from dissect.selection.rules import Scorer, scoring_steps
 
         generator, probe = study.generator, study.probe
@@ -120,8 +120,8 @@ def rules(
     with progress_bar("measuring", n * (1 + trials)) as advance:
         curves = measure_rules(generator, edits, own, z, eyes, concept, watch=advance)
     with progress_bar("summing up", 2) as advance:
+        from dissect._utils.io import save_image
         from dissect.figures import rasterized, rules_figure
-        from dissect.files import save_image
 
         found = []
         for where in ("everywhere", "probe"):
@@ -156,8 +156,9 @@ def _open(
     segmenter: str | None,
     device: str,
 ) -> _Study:
-    from dissect.annotated import fit_from_labels
-    from dissect.models import load, resolve_device
+    from dissect._utils.device import resolve_device
+    from dissect.models import load
+    from dissect.probe.fit import fit_from_labels
 
     generator = load(model, device=resolve_device(device))
     seen = open_labels(
@@ -179,7 +180,7 @@ def _edits(
     rankings: "Mapping[str, Any]", where: str, gate: "Probe | None"
 ) -> "dict[tuple[str, str], Intervention]":
     """The paper's edit, of each rule's units."""
-    from dissect.intervention import Intervention
+    from dissect.surgery.intervention import Intervention
 
     return {(name, where): Intervention(units, gate) for name, units in rankings.items()}
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from dissect.cli.chosen import choice_text
 
 if TYPE_CHECKING:
-    from dissect.selection.auto import Choice
-    from dissect.selection.curves import Advantage, RuleCurve
+    from dissect.effect.curves import Advantage, RuleCurve
+    from dissect.selection.search import Choice
 
 __all__ = ["rules_text"]
 
@@ -51,7 +51,7 @@ def rules_text(
 
 
 def _row(curve: "RuleCurve", place: int | None, mark: str) -> str:
-    from dissect.effect_summary import summarize
+    from dissect.effect.summary import summarize
 
     if place is None:
         place = max(range(len(curve.sizes)), key=lambda k: curve.effects[k].removed())

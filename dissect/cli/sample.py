@@ -38,11 +38,11 @@ def sample(
     """Draw a grid of samples."""
     from PIL import Image
 
-    from dissect.data import to_images
-    from dissect.figures import image_grid
+    from dissect._utils.device import resolve_device
+    from dissect._utils.images import image_grid, to_images
+    from dissect._utils.io import save_image
     from dissect.figures.latent_space import contact_sheet
-    from dissect.files import save_image
-    from dissect.models import generate, load, resolve_device
+    from dissect.models import generate, load
 
     output = Output(as_json=as_json)
     generator = load(model, device=resolve_device(device))

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from dissect.comparison import Edit
+    from dissect.effect.compare import Edit
     from dissect.units import Units
 
 __all__ = ["about_edit", "check_saving", "save_edited", "saved_text"]

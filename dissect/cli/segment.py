@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from dissect.annotations import Annotations
     from dissect.data import RenderedSource
-    from dissect.segment import BoxScore, Segmenter
+    from dissect.segmentation import BoxScore, Segmenter
 
 __all__ = ["segment"]
 
@@ -36,13 +36,14 @@ def segment(
     as_json: Json = False,
 ) -> None:
     """Score the segmenter on held-out renders, and on samples against boxes drawn by eye."""
-    from dissect.annotated import annotated_images
+    from dissect._utils.device import resolve_device
+    from dissect._utils.io import save_image
     from dissect.annotations import Annotations, annotation_file
     from dissect.data import RenderedSource, source
     from dissect.figures import rasterized
-    from dissect.files import save_image
-    from dissect.models import load, resolve_device
-    from dissect.segment import box_score, open_segmenter, render_score
+    from dissect.models import load
+    from dissect.probe.fit import annotated_images
+    from dissect.segmentation import box_score, open_segmenter, render_score
 
     output = Output(as_json=as_json)
     place = resolve_device(device)
@@ -100,7 +101,7 @@ def _picture(
     """Renders with their true classes, samples with and without boxes, and where it errs."""
     import numpy as np
 
-    from dissect.data import to_tensor
+    from dissect._utils.images import to_tensor
     from dissect.figures.segmentation import SegmentationRow, segmentation_figure
 
     def seen(shown: "NDArray[np.uint8]") -> "NDArray[np.int64]":

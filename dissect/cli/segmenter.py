@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from dissect._utils.errors import DissectError
 from dissect.cli.output import Output
-from dissect.errors import DissectError
 
 __all__ = ["train_segmenter"]
 
@@ -26,11 +26,12 @@ def train_segmenter(
     """Train a segmenter on a rendered source, and on samples of `adapt_to`; write it."""
     import time
 
+    from dissect._utils.device import resolve_device
+    from dissect._utils.progress import progress_bar
     from dissect.data import RenderedSource
     from dissect.data import source as open_source
-    from dissect.models import generate, load, resolve_device
-    from dissect.progress import progress_bar
-    from dissect.segment import save_segmenter
+    from dissect.models import generate, load
+    from dissect.segmentation import save_segmenter
     from dissect.training.segmenter import SegmenterConfig, train_segmenter
 
     opened = open_source(source, count=images)

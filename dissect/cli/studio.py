@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from dissect._utils.errors import DissectError
 from dissect.cli.labels import SegmenterName
 from dissect.cli.options import Device, Json, Model
 from dissect.cli.output import Output
-from dissect.errors import DissectError
 
 if TYPE_CHECKING:
     from dissect.annotations import Annotations
-    from dissect.intervention import Intervention
     from dissect.latent_space import Direction
     from dissect.probe import Probe
-    from dissect.segment import Segmenter
+    from dissect.segmentation import Segmenter
     from dissect.studio import Drawing, Painter, Place, Workspace
     from dissect.studio.pictures import Pictures
+    from dissect.surgery.intervention import Intervention
 
 __all__ = ["annotate", "chosen_by_auto", "studio"]
 
@@ -206,7 +206,8 @@ def _need_extra() -> None:
 
 
 def _painter(model: str, device: str) -> "Painter":
-    from dissect.models import load, resolve_device
+    from dissect._utils.device import resolve_device
+    from dissect.models import load
     from dissect.studio import Painter
 
     return Painter(model, load(model, device=resolve_device(device)))
@@ -300,8 +301,8 @@ def _bundled(model: str, concepts: Sequence[str]) -> list[Path]:
 
 
 def _segmenter(name: str | None, device: str) -> "Segmenter | None":
-    from dissect.models import resolve_device
-    from dissect.segment import open_segmenter
+    from dissect._utils.device import resolve_device
+    from dissect.segmentation import open_segmenter
 
     try:
         return open_segmenter(name, device=resolve_device(device))

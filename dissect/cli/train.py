@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dissect._utils.errors import DissectError
 from dissect.cli.attributes import train_attributes
 from dissect.cli.options import Device, Json, Out, Seed
 from dissect.cli.output import Output
 from dissect.cli.segmenter import train_segmenter
 from dissect.cli.train_settings import begun, resumed, settings
-from dissect.errors import DissectError
 
 if TYPE_CHECKING:
+    from dissect._utils.distributed import World
     from dissect.data import ImageSource
-    from dissect.processes import World
     from dissect.training import FrechetMeter, Report, TrainState
 
 __all__ = ["train"]
@@ -148,8 +148,8 @@ def train(
     """Train a DCGAN (generator.safetensors, discriminator.safetensors) or a network that reads."""
     import torch
 
-    from dissect.models import resolve_device
-    from dissect.processes import World, joined, own_device
+    from dissect._utils.device import resolve_device
+    from dissect._utils.distributed import World, joined, own_device
     from dissect.training import TrainConfig, to_toml
 
     output = Output(as_json=as_json)
@@ -240,7 +240,7 @@ class _Run:
         pack: bool,
     ) -> None:
         """Train to the end, save the networks and say what came of it."""
-        from dissect.progress import progress_bar
+        from dissect._utils.progress import progress_bar
         from dissect.training import Watcher, open_images, save_networks, train
 
         state, out, output, writes = self.state, self.out, self.output, self.world.writes
@@ -304,7 +304,7 @@ class _Run:
 
 
 def _meter(opened: "ImageSource", n: int, state: "TrainState") -> "FrechetMeter":
-    from dissect.segment import Segmenter, load_segmenter
+    from dissect.segmentation import Segmenter, load_segmenter
     from dissect.training import FrechetMeter
 
     device = next(state.generator.parameters()).device

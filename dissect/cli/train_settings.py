@@ -5,8 +5,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dissect._utils.errors import DissectError
 from dissect.cli.output import Output
-from dissect.errors import DissectError
 
 if TYPE_CHECKING:
     import torch

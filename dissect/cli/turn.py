@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dissect._utils.errors import DissectError
 from dissect.cli.options import Device, Json, Model, Out, Seed
 from dissect.cli.output import Output
 from dissect.cli.walk import Reader
-from dissect.errors import DissectError
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor, nn
 
-    from dissect.attributes import AttributeReader
     from dissect.latent_space import Direction, TurnScore
+    from dissect.segmentation import AttributeReader
 
 __all__ = ["turn"]
 
@@ -86,7 +86,8 @@ def turn(
     """Find the direction of an attribute, move samples along it, measure it (section 6.3.2)."""
     import torch
 
-    from dissect.files import save_image, write_json
+    from dissect._utils.device import resolve_device
+    from dissect._utils.io import save_image, write_json
     from dissect.latent_space import (
         METHODS,
         Samples,
@@ -97,7 +98,7 @@ def turn(
         read,
         reader_for,
     )
-    from dissect.models import load, resolve_device
+    from dissect.models import load
 
     output = Output(as_json=as_json)
     if not _NAME.fullmatch(attribute):
@@ -226,7 +227,7 @@ def _picture(
     generator: "nn.Module", found: "Direction", paths: "Tensor", ordinary: "Tensor"
 ) -> "Image.Image":
     """The images of rows of latents (N, P, D), above them the two ends of the axis."""
-    from dissect.data import to_images
+    from dissect._utils.images import to_images
     from dissect.figures.latent_space import turn_figure
     from dissect.latent_space import draw
 

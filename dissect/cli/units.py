@@ -51,15 +51,16 @@ def units(
     as_json: Json = False,
 ) -> None:
     """Match every unit with the concepts: IoU, AUC, effect, and the samples it answers to."""
-    from dissect.annotated import grid_layers
+    from dissect._utils.device import resolve_device
+    from dissect._utils.distributed import World, joined, own_device
+    from dissect._utils.io import write_bytes
+    from dissect._utils.progress import progress_bar
     from dissect.dissection import DETECTOR, dissect_units, steps, strongest_samples
     from dissect.figures import units_page
-    from dissect.files import write_bytes
     from dissect.hooks import activations
-    from dissect.models import latents_for, load, resolve_device
-    from dissect.processes import World, joined, own_device
-    from dissect.progress import progress_bar
-    from dissect.segment import open_segmenter
+    from dissect.models import latents_for, load
+    from dissect.probe.fit import grid_layers
+    from dissect.segmentation import open_segmenter
 
     output = Output(as_json=as_json)
     place = resolve_device(own_device(device))

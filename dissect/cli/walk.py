@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dissect._utils.errors import DissectError
 from dissect.cli.options import Device, Json, Model, Out, Seed
 from dissect.cli.output import Output
-from dissect.errors import DissectError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from dissect.attributes import AttributeReader
     from dissect.latent_space import StepSizes
+    from dissect.segmentation import AttributeReader
 
 __all__ = ["Reader", "walk"]
 
@@ -57,11 +57,12 @@ def walk(
     as_json: Json = False,
 ) -> None:
     """Walk between random latents and measure how evenly the pictures change (section 6.1)."""
-    from dissect.data import to_images
+    from dissect._utils.device import resolve_device
+    from dissect._utils.images import to_images
+    from dissect._utils.io import save_image, write_json
     from dissect.figures.latent_space import walk_figure
-    from dissect.files import save_image, write_json
     from dissect.latent_space import draw, reader_for, walk_rows
-    from dissect.models import latents_for, load, resolve_device
+    from dissect.models import latents_for, load
 
     output = Output(as_json=as_json)
     place = resolve_device(device)
@@ -186,7 +187,7 @@ _SIGNED = ("yaw", "pitch")  # a curve of them is no amount
 def _gif(path: Path, pictures: "NDArray[np.uint8]") -> Path:
     from PIL import Image
 
-    from dissect.files import atomic_write
+    from dissect._utils.io import atomic_write
 
     frames = [
         Image.fromarray(image).resize(

@@ -9,7 +9,6 @@ from dissect.data.packed import PackedSource
 from dissect.data.protocol import ImageSource
 from dissect.data.rendered import RenderedSource, Renderer, source_version
 from dissect.data.sources import SourceKind, labelled, source, source_kinds
-from dissect.data.tensors import to_images, to_tensor
 
 __all__ = [
     "FolderSource",
@@ -27,6 +26,4 @@ __all__ = [
     "source",
     "source_kinds",
     "source_version",
-    "to_images",
-    "to_tensor",
 ]

@@ -6,7 +6,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 
 __all__ = ["batch_at", "batches"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 
 __all__ = ["read_batch", "read_names"]
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dissect.files import atomic_write
+from dissect._utils.io import atomic_write
 
 __all__ = [
     "Identity",

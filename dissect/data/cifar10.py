@@ -11,11 +11,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from dissect._utils.errors import DissectError
+from dissect._utils.progress import progress_bar
 from dissect.data.batchfile import read_batch, read_names
 from dissect.data.decode import UnreadableImageError, in_threads, whole_image
 from dissect.data.labelled import SIDE, LabelledSource, Split, cached, state_of
-from dissect.errors import DissectError
-from dissect.progress import progress_bar
 
 __all__ = ["CLASSES", "cifar10"]
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dissect._utils.errors import DissectError
+from dissect._utils.io import save_image
+from dissect._utils.progress import progress_bar
 from dissect.data.decode import UnreadableImageError, whole_image
 from dissect.data.folder import FolderSource
-from dissect.errors import DissectError
-from dissect.files import save_image
-from dissect.progress import progress_bar
 
 __all__ = ["CroppedFaces", "crop_faces", "face_boxes"]
 

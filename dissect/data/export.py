@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dissect._utils.io import save_image, write_json
+from dissect._utils.progress import progress_bar
 from dissect.data.rendered import RenderedSource
-from dissect.files import save_image, write_json
-from dissect.progress import progress_bar
 
 if TYPE_CHECKING:
     from PIL import Image

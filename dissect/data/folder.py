@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dissect._utils.errors import DissectError
+from dissect._utils.io import read_json, write_json
+from dissect._utils.progress import progress_bar
 from dissect.data.cache import cache_folder
 from dissect.data.decode import UnreadableImageError, in_threads, square_image
 from dissect.data.protocol import Indices, checked_count, checked_indices
-from dissect.errors import DissectError
-from dissect.files import read_json, write_json
-from dissect.progress import progress_bar
 
 __all__ = ["FolderSource"]
 

@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dissect._utils.errors import DissectError
 from dissect.data.cache import cache_folder, open_payload, write_payload
 from dissect.data.protocol import Indices, checked_count, checked_indices
-from dissect.errors import DissectError
 
 __all__ = ["SIDE", "LabelledSource", "Split", "cached", "state_of"]
 

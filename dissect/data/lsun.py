@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dissect._utils.errors import DissectError
+from dissect._utils.progress import progress_bar
 from dissect.data.cache import Identity, cache_folder, open_payload, write_payload
 from dissect.data.decode import UnreadableImageError, in_threads, square_image
 from dissect.data.protocol import Indices, checked_count, checked_indices
-from dissect.errors import DissectError
-from dissect.progress import progress_bar
 
 __all__ = ["LsunSource"]
 

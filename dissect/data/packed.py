@@ -11,6 +11,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from dissect._utils.errors import DissectError
+from dissect._utils.io import read_json, write_json
+from dissect._utils.progress import Advance, progress_bar
 from dissect.data.cache import (
     Identity,
     cache_folder,
@@ -20,9 +23,6 @@ from dissect.data.cache import (
     write_payload,
 )
 from dissect.data.protocol import ImageSource, Indices, checked_indices
-from dissect.errors import DissectError
-from dissect.files import read_json, write_json
-from dissect.progress import Advance, progress_bar
 
 __all__ = ["PackedSource"]
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 
 __all__ = ["ImageSource", "Indices", "checked_count", "checked_indices"]
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dissect._utils.errors import DissectError
+from dissect._utils.progress import progress_bar
 from dissect.data.cache import (
     Identity,
     cache_folder,
@@ -22,8 +24,6 @@ from dissect.data.cache import (
 )
 from dissect.data.protocol import Indices, checked_indices
 from dissect.data.workers import Chunk, Render, render_chunks
-from dissect.errors import DissectError
-from dissect.progress import progress_bar
 
 __all__ = ["RenderedSource", "Renderer", "source_version"]
 

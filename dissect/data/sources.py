@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dissect._utils.errors import DissectError
+from dissect._utils.schema import near_names
 from dissect.data.folder import FolderSource
 from dissect.data.labelled import LabelledSource
 from dissect.data.lsun import LsunSource
 from dissect.data.protocol import ImageSource
 from dissect.data.rendered import RenderedSource, Renderer, source_version
-from dissect.errors import DissectError
-from dissect.records import near_names
 
 __all__ = ["Request", "SourceKind", "labelled", "source", "source_kinds"]
 
@@ -115,7 +115,7 @@ def source_kinds() -> tuple[SourceKind, ...]:
 
 
 def _bedrooms(request: Request) -> ImageSource:
-    from dissect.data import bedrooms
+    from dissect.data.synthetic import bedrooms
 
     renderer = Renderer(
         name="bedrooms",
@@ -127,14 +127,13 @@ def _bedrooms(request: Request) -> ImageSource:
 
 
 def _faces(request: Request) -> ImageSource:
-    from dissect.data import faces
-    from dissect.data.bedrooms import dice
+    from dissect.data.synthetic import faces, rng
 
     renderer = Renderer(
         name="faces",
         render=faces.render,
         classes=faces.CLASSES,
-        version=source_version(Path(faces.__file__).parent, dice.__file__),
+        version=source_version(Path(faces.__file__).parent, rng.__file__),
     )
     return _rendered(renderer, request)
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dissect._utils.errors import DissectError
 from dissect.data.labelled import SIDE, LabelledSource, Split, cached, state_of
-from dissect.errors import DissectError
 
 __all__ = ["CLASSES", "svhn"]
 

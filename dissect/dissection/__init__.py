@@ -1,10 +1,10 @@
 """Network dissection: what every unit of a layer answers to, by streaming statistics."""
 
-from dissect.dissection.concepts import ConceptCounts, Cuts
+from dissect.dissection.iou import ConceptCounts, Cuts
 from dissect.dissection.result import DETECTOR, Dissection, LayerUnits
-from dissect.dissection.running import RunningMoments, RunningQuantile, RunningTopK
-from dissect.dissection.strongest import StrongestSamples, strongest_samples
+from dissect.dissection.single_unit import UnitEffects, unit_effects
 from dissect.dissection.study import count_units, dissect_units, steps, unit_levels
+from dissect.dissection.top_images import StrongestSamples, strongest_samples
 
 __all__ = [
     "DETECTOR",
@@ -12,13 +12,12 @@ __all__ = [
     "Cuts",
     "Dissection",
     "LayerUnits",
-    "RunningMoments",
-    "RunningQuantile",
-    "RunningTopK",
     "StrongestSamples",
+    "UnitEffects",
     "count_units",
     "dissect_units",
     "steps",
     "strongest_samples",
+    "unit_effects",
     "unit_levels",
 ]

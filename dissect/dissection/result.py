@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dissect.errors import DissectError
-from dissect.records import Record, near_names, read_record, write_record
+from dissect._utils.errors import DissectError
+from dissect._utils.schema import Record, near_names, read_record, write_record
 
 __all__ = ["DETECTOR", "Dissection", "LayerUnits"]
 

@@ -17,17 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dissect.dissection.concepts import OWN, SHUFFLED, ConceptCounts, Cuts
+from dissect._utils.distributed import World
+from dissect._utils.errors import DissectError
+from dissect._utils.progress import Advance
+from dissect._utils.running_stats import RunningMoments, RunningQuantile, RunningTopK
+from dissect.dissection.iou import OWN, SHUFFLED, ConceptCounts, Cuts
 from dissect.dissection.result import Dissection, LayerUnits
-from dissect.dissection.running import RunningMoments, RunningQuantile, RunningTopK
+from dissect.dissection.single_unit import UnitEffects, unit_effects
 from dissect.dissection.upsampling import Upsampling
-from dissect.errors import DissectError
 from dissect.hooks import record
 from dissect.models import fingerprint, generate, latents_for
-from dissect.processes import World
-from dissect.progress import Advance
-from dissect.segment import Segmenter
-from dissect.selection import UnitEffects, unit_effects
+from dissect.segmentation import Segmenter
 
 __all__ = ["LayerCounts", "LayerLevels", "count_units", "dissect_units", "unit_levels"]
 

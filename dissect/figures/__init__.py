@@ -2,7 +2,6 @@
 
 from dissect.figures.boxes import boxes_sheet, ruled_sheet
 from dissect.figures.effect import effect_figure, effect_sheet
-from dissect.figures.grid import image_grid
 from dissect.figures.guided import concepts_figure, guided_sheet, signed_images
 from dissect.figures.placement import became_figure, placement_figure
 from dissect.figures.probe import layer_scores_figure, probe_figure
@@ -19,7 +18,6 @@ __all__ = [
     "effect_figure",
     "effect_sheet",
     "guided_sheet",
-    "image_grid",
     "labelled_rows",
     "layer_scores_figure",
     "placement_figure",

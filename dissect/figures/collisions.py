@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 from dissect.figures.sheet import FAINT, INK, PAPER
 
 __all__ = ["collision_sheet"]

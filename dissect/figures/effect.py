@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from dissect.effect import Effect
-    from dissect.effect_report import EffectReport
-    from dissect.effect_study import EffectStudy
-    from dissect.effect_summary import Summary
-    from dissect.intervention import Intervention
+    from dissect.effect.measure import Effect
+    from dissect.effect.report import EffectReport
+    from dissect.effect.study import EffectStudy
+    from dissect.effect.summary import Summary
+    from dissect.surgery.intervention import Intervention
 
 __all__ = ["effect_figure", "effect_sheet"]
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 from dissect.figures.sheet import INK, PAPER
 from dissect.figures.style import BLUE, GREY, ORANGE, house_style
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dissect.errors import DissectError
-from dissect.figures.grid import image_grid
+from dissect._utils.errors import DissectError
+from dissect._utils.images import image_grid
 from dissect.figures.style import LINES, house_style, rasterized
 
 __all__ = ["Column", "arithmetic_figure", "contact_sheet", "turn_figure", "walk_figure"]

@@ -11,7 +11,7 @@ from dissect.figures.style import BLUE, GREY, house_style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from dissect.placement import Placement
+    from dissect.effect.placement import Placement
 
 __all__ = ["became_figure", "placement_figure"]
 

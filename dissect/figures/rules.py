@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dissect.effect_summary import Estimate, summarize
+from dissect.effect.summary import Estimate, summarize
 from dissect.figures.style import BLUE, GREEN, GREY, INK, OCHRE, ORANGE, PURPLE, house_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from dissect.selection.curves import RuleCurve
+    from dissect.effect.curves import RuleCurve
 
 __all__ = ["rules_figure"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from dissect.figures.grid import image_grid
+from dissect._utils.images import image_grid
 from dissect.figures.style import GREY, house_style
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 
 __all__ = ["SheetStyle", "labelled_rows"]
 

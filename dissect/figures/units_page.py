@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dissect.figures.grid import image_grid
+from dissect._utils.images import image_grid
 from dissect.figures.outline import outline_path
 
 if TYPE_CHECKING:
     from dissect.dissection.result import Dissection, LayerUnits
-    from dissect.dissection.strongest import StrongestSamples
+    from dissect.dissection.top_images import StrongestSamples
 
 __all__ = ["units_page"]
 

@@ -15,6 +15,14 @@ from dissect.latent_space.directions import (
     from_exemplars,
     from_regression,
 )
+from dissect.latent_space.evaluate_direction import (
+    TurnScore,
+    calibrated,
+    judged,
+    random_like,
+    read_rows,
+    scored,
+)
 from dissect.latent_space.exemplars import (
     Condition,
     Exemplars,
@@ -24,19 +32,11 @@ from dissect.latent_space.exemplars import (
     parse_conditions,
 )
 from dissect.latent_space.expression import Term, parse_expression
-from dissect.latent_space.finding import METHODS, find_directions, listed_direction
+from dissect.latent_space.find_directions import METHODS, find_directions, listed_direction
+from dissect.latent_space.optimize_latents import steered
 from dissect.latent_space.paths import Path, StepSizes, between, step_sizes, walk_rows
-from dissect.latent_space.reading import Samples, draw, read, reader_for, source_of
-from dissect.latent_space.rooms import held_out_rooms, segment_reader
-from dissect.latent_space.steering import steered
-from dissect.latent_space.turning import (
-    TurnScore,
-    calibrated,
-    judged,
-    random_like,
-    read_rows,
-    scored,
-)
+from dissect.latent_space.readout import Samples, draw, read, reader_for, source_of
+from dissect.latent_space.segment_readout import held_out_rooms, segment_reader
 
 __all__ = [
     "METHODS",

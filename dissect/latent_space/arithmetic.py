@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dissect.attributes import AttributeReader, Realism
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 from dissect.latent_space.exemplars import Condition, meeting
 from dissect.latent_space.expression import Term
-from dissect.latent_space.reading import draw
+from dissect.latent_space.readout import draw
+from dissect.segmentation import AttributeReader, Realism
 
 __all__ = [
     "Shown",

@@ -13,9 +13,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from dissect.errors import DissectError
-from dissect.files import write_bytes
-from dissect.records import Record, read_record, write_record
+from dissect._utils.errors import DissectError
+from dissect._utils.io import write_bytes
+from dissect._utils.schema import Record, read_record, write_record
 
 __all__ = ["Direction", "from_components", "from_exemplars", "from_regression"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dissect.attributes import AttributeReader
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
+from dissect._utils.schema import near_names, read_record, write_record
 from dissect.latent_space.directions import from_regression
-from dissect.records import near_names, read_record, write_record
+from dissect.segmentation import AttributeReader
 
 __all__ = ["Condition", "Exemplars", "clearest", "ends", "meeting", "parse_conditions"]
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 
 __all__ = ["Term", "parse_expression"]
 

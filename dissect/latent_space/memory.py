@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from dissect.data import ImageSource, to_tensor
+from dissect._utils.images import to_tensor
+from dissect.data import ImageSource
 
 __all__ = ["crossfades", "nearest"]
 

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 
 __all__ = ["Path", "StepSizes", "between", "step_sizes", "walk_rows"]
 

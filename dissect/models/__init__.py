@@ -3,14 +3,9 @@
 from dissect.models.checkpoint import Network, fingerprint, load_checkpoint, save_checkpoint
 from dissect.models.dcgan import Discriminator, Generator
 from dissect.models.gated import GatedEdit
-from dissect.models.loading import (
-    bundled,
-    bundled_file,
-    generate,
-    latents_for,
-    load,
-    resolve_device,
-)
+from dissect.models.generate import generate
+from dissect.models.latents import latents, latents_for
+from dissect.models.loading import bundled, bundled_file, load
 
 __all__ = [
     "Discriminator",
@@ -21,9 +16,9 @@ __all__ = [
     "bundled_file",
     "fingerprint",
     "generate",
+    "latents",
     "latents_for",
     "load",
     "load_checkpoint",
-    "resolve_device",
     "save_checkpoint",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 from dissect.models.gated import GatedEdit
 
 __all__ = ["Discriminator", "Generator", "add_edit", "initialize"]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 
 __all__ = ["GatedEdit"]
 

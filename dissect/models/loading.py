@@ -4,30 +4,22 @@ import difflib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from dissect.errors import DissectError
-from dissect.latents import latents
+from dissect._utils.device import resolve_device
+from dissect._utils.errors import DissectError
 from dissect.models.checkpoint import Network, load_checkpoint
 
 __all__ = [
-    "MakeLatents",
     "bundled",
     "bundled_file",
-    "generate",
-    "latents_for",
     "load",
-    "resolve_device",
 ]
-
-MakeLatents = Callable[[int, int, int], Tensor]
-"""(n, seed, start) to the latents of one model, the first axis n long."""
 
 
 def bundled() -> tuple[str, ...]:
@@ -81,72 +73,6 @@ def load(
         if kind != network:
             raise DissectError(f"{name} holds a {kind}, and a {network} is needed here")
     return model.eval().to(place)
-
-
-def latents_for(model: nn.Module, n: int, seed: int = 0, *, start: int = 0) -> Tensor:
-    """`n` latents that `model` takes, on its device; row i depends on (seed, start + i) alone.
-
-    A model from a factory may bring its own function. Otherwise the paper's uniform latents are
-    drawn, as wide as the model's `latent_size` says.
-
-    Raises:
-        DissectError: the model says neither.
-    """
-    parameter = next(model.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
-    own: MakeLatents | None = getattr(model, "make_latents", None)
-    if own is not None:
-        made = own(n, seed, start)
-        if not isinstance(made, Tensor) or made.shape[0] != n:
-            raise DissectError(
-                f"the model's own latents function must return a tensor whose first axis is {n}"
-            )
-        return made.to(device)
-    size = getattr(model, "latent_size", None)
-    if not isinstance(size, int):
-        raise DissectError(
-            f"{type(model).__name__} does not say which latents it takes: give it an attribute "
-            "latent_size, or let the factory return (module, function of n, seed, start)"
-        )
-    return latents(n, seed, start=start, size=size, device=device)
-
-
-def generate(
-    model: nn.Module, n: int, seed: int = 0, *, start: int = 0, batch_size: int = 100
-) -> Tensor:
-    """The images (n, channels, H, W) that `model` makes of its latents `start` to `start` + n.
-
-    Raises:
-        DissectError: the model does not say which latents it takes, or makes no image.
-    """
-    made = []
-    with torch.inference_mode():
-        for first in range(0, n, batch_size):
-            z = latents_for(model, min(batch_size, n - first), seed, start=start + first)
-            images = model(z)
-            if not isinstance(images, Tensor) or images.ndim != 4:
-                raise DissectError(
-                    f"{type(model).__name__} makes no image: it must return a tensor (N, C, H, W)"
-                )
-            made.append(images)
-    return torch.cat(made)
-
-
-def resolve_device(device: str | torch.device) -> torch.device:
-    """The device that `device` names; `auto` is CUDA where it is there, else the CPU.
-
-    Raises:
-        DissectError: no such device, or it is absent on this machine.
-    """
-    if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        have = "cpu, cuda" if torch.cuda.is_available() else "cpu"
-        raise DissectError(f"device {str(device)!r} is not available here; have: {have}") from error
-    return found
 
 
 def _nothing_there(name: str) -> str:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 from dissect.probe.ranking import Bools, Floats, Ints, Ranking
 
 __all__ = [

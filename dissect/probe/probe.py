@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
+from dissect._utils.schema import Record, read_record, write_record
 from dissect.probe.cells import (
     Cells,
     ProbeSettings,
@@ -20,7 +21,6 @@ from dissect.probe.cells import (
     sign_stability,
 )
 from dissect.probe.ranking import Floats, Interval, Ints, Ranking, bootstrap_counts, interval
-from dissect.records import Record, read_record, write_record
 from dissect.units import Units, parse_rule, rank_units
 
 __all__ = ["Probe", "ProbeScore", "ProbeSettings", "fit_probe"]

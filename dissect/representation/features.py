@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool2d
 
-from dissect.data import LabelledSource, to_tensor
+from dissect._utils.errors import DissectError
+from dissect._utils.images import to_tensor
+from dissect._utils.progress import progress_bar
+from dissect.data import LabelledSource
 from dissect.data.cache import Identity, cache_folder, open_payload, write_payload
-from dissect.errors import DissectError
 from dissect.hooks import edit, plain_copy, resolve_layer
+from dissect.hooks.recording import never_ran
 from dissect.models import Discriminator, fingerprint
-from dissect.progress import progress_bar
-from dissect.recording import never_ran
-from dissect.training.average import recalibrate
+from dissect.models.batch_norm import recalibrate
 
 __all__ = [
     "Features",

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import unfold
 
+from dissect._utils.errors import DissectError
 from dissect.data import LabelledSource
-from dissect.errors import DissectError
 from dissect.representation.features import Features, stored
 
 __all__ = ["PatchCode", "fit_patches", "kmeans_features"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 from dissect.representation.features import Features
 from dissect.representation.svm import LinearClassifier, Scaling, Solver, Svm, fit_svm
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from dissect.data import LabelledSource, to_tensor
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
+from dissect._utils.images import to_tensor
+from dissect.data import LabelledSource
 from dissect.models import Discriminator
 from dissect.representation.protocols import FewLabels, Judged, wilson
 

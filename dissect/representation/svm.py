@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 from dissect.representation.features import Features
 from dissect.representation.newton import Newton
 

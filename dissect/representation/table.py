@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dissect.data import LabelledSource, to_tensor
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
+from dissect._utils.images import to_tensor
+from dissect.data import LabelledSource
 from dissect.models import Discriminator
 from dissect.representation.features import (
     Features,

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 from dissect.models import fingerprint
 from dissect.probe import Probe
-from dissect.segment import Segmenter
+from dissect.segmentation import Segmenter
 from dissect.selection import scores
-from dissect.selection.doses import Lesson
 from dissect.selection.samples import Samples, sampled
+from dissect.selection.strengths import Lesson
 from dissect.units import Rule, Units, parse_rule, rank_units
 
 __all__ = ["SCORED", "Scorer", "scoring_steps"]

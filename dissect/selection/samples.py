@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, max_pool2d
 
-from dissect.effect import MARGIN, Observed, observe
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
+from dissect.effect.measure import MARGIN, Observed, observe
 from dissect.hooks import activations
 from dissect.models import latents_for
-from dissect.partial import begun_at
-from dissect.segment import Segmenter
-from dissect.selection.around import colours_around
-from dissect.selection.folding import folded
+from dissect.models.batch_norm import folded
+from dissect.segmentation import Segmenter
+from dissect.selection.inpaint import colours_around
+from dissect.surgery.split import begun_at
 
 __all__ = ["CHOOSE", "VALIDATE", "Samples", "quickly", "sampled"]
 
@@ -141,7 +141,7 @@ def quickly(device: torch.device, *, exact: bool = False) -> Iterator[None]:
     Good enough to choose by; what is reported of a choice is measured in float32.
     """
     # The trainer is much to import for whoever only reads what was chosen.
-    from dissect.training.device import autocast_dtype
+    from dissect._utils.device import autocast_dtype
 
     dtype = None if exact else autocast_dtype(device)
     with nullcontext() if dtype is None else torch.autocast(device.type, dtype):

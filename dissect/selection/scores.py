@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dissect.effect import PRESENT
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
+from dissect.dissection.single_unit import unit_effects
+from dissect.effect.measure import PRESENT
 from dissect.hooks import plain_copy
 from dissect.models import latents_for
-from dissect.segment import Segmenter
-from dissect.selection.doses import Lesson, learned_doses
+from dissect.segmentation import Segmenter
 from dissect.selection.samples import CHOOSE, Samples
-from dissect.selection.sweep import unit_effects
+from dissect.selection.strengths import Lesson, learned_doses
 
 __all__ = ["ace_scores", "causal_scores", "gradient_scores", "iou_scores"]
 

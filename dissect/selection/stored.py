@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dissect.errors import DissectError
-from dissect.intervention import Intervention
+from dissect._utils.errors import DissectError
+from dissect._utils.schema import Record, read_record, write_record
 from dissect.probe import Probe
-from dissect.records import Record, read_record, write_record
-from dissect.selection.auto import Choice
-from dissect.selection.goal import Outcome
+from dissect.selection.objective import Outcome
+from dissect.selection.search import Choice
 from dissect.surgery import Gate
+from dissect.surgery.intervention import Intervention
 from dissect.units import Units
 
 __all__ = ["load_choices", "save_choices", "suits"]

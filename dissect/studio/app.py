@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from dissect._utils.errors import DissectError
+from dissect._utils.schema import Record
 from dissect.annotations import AnnotatedImage, Annotations, Box
-from dissect.errors import DissectError
-from dissect.records import Record
 from dissect.studio.drawing import Drawing
 from dissect.studio.exploring import exploring_routes
 from dissect.studio.messages import Asked, answer, get, picture, post

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dissect._utils.errors import DissectError
+from dissect._utils.io import read_json
 from dissect.annotations import AnnotatedImage, Annotations, Box
-from dissect.errors import DissectError
-from dissect.files import read_json
 from dissect.studio.pictures import Pictures, identity
 
 __all__ = ["BoxFile", "ConflictError", "Drawn"]

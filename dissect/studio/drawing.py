@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dissect._utils.errors import DissectError
+from dissect._utils.io import read_json
+from dissect._utils.schema import near_names
 from dissect.annotations import Agreement, Annotations, pair_iou
-from dissect.errors import DissectError
-from dissect.files import read_json
-from dissect.records import near_names
 from dissect.studio.boxfile import BoxFile
 from dissect.studio.pictures import Pictures, identity
 

@@ -6,9 +6,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from dissect.errors import DissectError
-from dissect.intervention import Intervention
+from dissect._utils.errors import DissectError
 from dissect.studio.study import Study
+from dissect.surgery.intervention import Intervention
 from dissect.units import Units
 
 __all__ = ["Edit", "Step", "Where", "steps"]

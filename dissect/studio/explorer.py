@@ -14,18 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dissect.annotated import grid_layers
+from dissect._utils.errors import DissectError
+from dissect._utils.images import to_images
+from dissect._utils.schema import near_names
 from dissect.annotations import Annotations
-from dissect.comparison import fresh_latents
-from dissect.data import to_images
-from dissect.effect import Effect, measure, observe
-from dissect.errors import DissectError
+from dissect.effect.compare import fresh_latents
+from dissect.effect.measure import Effect, measure, observe
 from dissect.hooks import activations
-from dissect.intervention import Intervention
 from dissect.latent_space import Direction
 from dissect.probe import Probe
-from dissect.records import near_names
-from dissect.segment import Segmenter
+from dissect.probe.fit import grid_layers
+from dissect.segmentation import Segmenter
 from dissect.studio.edits import Edit, Step, steps
 from dissect.studio.painter import Painter, Pixels
 from dissect.studio.ranking import Kind, Progress, Ranker
@@ -33,6 +32,7 @@ from dissect.studio.saving import SavedGenerator, Saver
 from dissect.studio.study import Study, make_study
 from dissect.studio.walking import fitting
 from dissect.surgery import ablated
+from dissect.surgery.intervention import Intervention
 from dissect.units import Units
 
 __all__ = ["Choose", "Edited", "Explorer", "Measured"]

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from dissect.errors import DissectError
-from dissect.records import Record
+from dissect._utils.errors import DissectError
+from dissect._utils.schema import Record
 from dissect.studio.boxfile import ConflictError
 
 __all__ = ["LARGEST", "Asked", "answer", "get", "picture", "post"]

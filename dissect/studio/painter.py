@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from dissect.annotated import grid_layers
-from dissect.data import to_images
+from dissect._utils.images import to_images
 from dissect.hooks import activations
 from dissect.models import fingerprint, latents_for
+from dissect.probe.fit import grid_layers
 
 __all__ = ["Painter", "png"]
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from dissect._utils.errors import DissectError
 from dissect.annotations import AnnotatedImage, pixels_digest
 from dissect.data import FolderSource
-from dissect.errors import DissectError
 from dissect.studio.painter import Painter, Pixels
 
 __all__ = ["FolderPictures", "Pictures", "SamplePictures", "identity"]

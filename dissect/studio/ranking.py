@@ -19,13 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from dissect._utils.errors import DissectError
+from dissect._utils.schema import read_record, write_record
 from dissect.dissection import count_units, unit_levels
-from dissect.errors import DissectError
+from dissect.dissection.single_unit import unit_effects
 from dissect.hooks import activations, plain_copy
 from dissect.models import fingerprint, generate, latents_for
-from dissect.records import read_record, write_record
-from dissect.segment import Segmenter
-from dissect.selection import unit_effects
+from dissect.segmentation import Segmenter
 
 __all__ = ["RANKINGS", "Kind", "Progress", "Ranker", "Ranking"]
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dissect.errors import DissectError
-from dissect.files import write_bytes
+from dissect._utils.errors import DissectError
+from dissect._utils.io import write_bytes
 from dissect.models import Generator, load, save_checkpoint
 from dissect.studio.edits import Step
 from dissect.studio.painter import Pixels, png

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 from dissect.studio.app import make_app
 from dissect.studio.guard import Door, Guard
 from dissect.studio.workspace import Workspace

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dissect.annotated import UNSCORED, fitted_ahead, labelled_cells
 from dissect.annotations import Annotations
-from dissect.labels import Labels
 from dissect.probe import Probe, fit_probe
+from dissect.probe.fit import UNSCORED, fitted_ahead, labelled_cells
+from dissect.segmentation.pseudo_labels import Labels
 from dissect.studio.painter import Painter
 
 __all__ = ["Study", "make_study"]

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dissect.errors import DissectError
-from dissect.files import read_json
+from dissect._utils.errors import DissectError
+from dissect._utils.io import read_json
 from dissect.latent_space import Direction
 from dissect.studio.painter import Painter, Pixels
 

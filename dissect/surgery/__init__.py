@@ -1,9 +1,9 @@
 """Units removed, replaced and put in: for a while with `ablated`, for good with `bake`."""
 
-from dissect.surgery.ablation import Gate, Within, ablated, mean_activation
-from dissect.surgery.baking import bake
-from dissect.surgery.excision import excise
-from dissect.surgery.inserting import Insertion, inserted, insertion, swap
+from dissect.surgery.ablate import Gate, Within, ablated, mean_activation
+from dissect.surgery.bake import bake
+from dissect.surgery.excise import excise
+from dissect.surgery.insert import Insertion, inserted, insertion, swap
 
 __all__ = [
     "Gate",

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from dissect.errors import DissectError
-from dissect.layers import named_modules, resolve_layer
+from dissect._utils.errors import DissectError
+from dissect.hooks.modules import named_modules, resolve_layer
 from dissect.models.gated import GatedEdit
 
 __all__ = ["CONVS", "TRANSPOSED_CONVS", "keeps", "norm_that_ends", "traced_end"]

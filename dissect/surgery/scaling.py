@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from dissect.errors import DissectError
-from dissect.layers import resolve_layer
+from dissect._utils.errors import DissectError
+from dissect.hooks.modules import resolve_layer
 from dissect.surgery.graph import CONVS, TRANSPOSED_CONVS, traced_end
 from dissect.units import Units
 

@@ -4,11 +4,11 @@ from dissect.training.beginning import begin_with
 from dissect.training.config import TrainConfig
 from dissect.training.export import save_networks
 from dissect.training.loop import Report, sample_average, train
+from dissect.training.monitor import FrechetMeter, Watcher
 from dissect.training.presets import PRESETS, read_config, to_toml
 from dissect.training.presets import preset as preset_config
 from dissect.training.sources import open_images
 from dissect.training.state import TrainState, checkpoints, load_state, save_state
-from dissect.training.watching import FrechetMeter, Watcher
 
 __all__ = [
     "PRESETS",

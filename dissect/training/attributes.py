@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from dissect.attributes.network import AttributeNetwork
-from dissect.data import RenderedSource, batches, faces, to_tensor
-from dissect.errors import DissectError
+from dissect._utils.device import autocast_dtype
+from dissect._utils.errors import DissectError
+from dissect._utils.images import to_tensor
+from dissect.data import RenderedSource, batches
+from dissect.data.synthetic import faces
+from dissect.segmentation.attribute_network import AttributeNetwork
 from dissect.training.augment import roughen
-from dissect.training.device import autocast_dtype, keep_freed_memory
+from dissect.training.device import keep_freed_memory
 
 __all__ = ["AttributeConfig", "train_attributes"]
 

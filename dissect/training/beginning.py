@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 from dissect.models import load
 from dissect.training.average import update_average
 from dissect.training.state import TrainState

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 from dissect.training.diffaugment import augmentations
 
 __all__ = ["TrainConfig"]

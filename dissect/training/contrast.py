@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from dissect.processes import World
+from dissect._utils.distributed import World
 
 __all__ = ["contrast_loss", "other_views", "views"]
 

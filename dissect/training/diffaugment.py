@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 
 __all__ = ["AUGMENTATIONS", "augment", "augmentations"]
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dissect.processes import World
+from dissect._utils.distributed import World
 from dissect.training.fast import fast_forward
 
 __all__ = ["Forward", "shared_forward", "synchronized"]

@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from dissect.data import ImageSource, batches, to_images, to_tensor
-from dissect.errors import DissectError
-from dissect.figures.grid import image_grid
-from dissect.files import save_image, write_bytes
-from dissect.latents import latents
-from dissect.processes import World
-from dissect.training.average import recalibrate
+from dissect._utils.distributed import World
+from dissect._utils.errors import DissectError
+from dissect._utils.images import image_grid, to_images, to_tensor
+from dissect._utils.io import save_image, write_bytes
+from dissect.data import ImageSource, batches
+from dissect.models.batch_norm import recalibrate
+from dissect.models.latents import latents
 from dissect.training.device import keep_freed_memory
 from dissect.training.distributed import synchronized
+from dissect.training.signals import stop_requests
 from dissect.training.state import TrainState, checkpoint_path, clear_litter, save_state
 from dissect.training.step import Players, train_step
-from dissect.training.stopping import stop_requests
 
 __all__ = ["Report", "calibrate_discriminator", "lines_until", "sample_average", "train"]
 

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from dissect.data import RenderedSource, batch_at, to_tensor
-from dissect.errors import DissectError
-from dissect.segment.hung import hung_classes, one_class_each
-from dissect.segment.network import UNet
+from dissect._utils.device import autocast_dtype
+from dissect._utils.errors import DissectError
+from dissect._utils.images import to_tensor
+from dissect.data import RenderedSource, batch_at
+from dissect.segmentation.regions import hung_classes, one_class_each
+from dissect.segmentation.unet import UNet
 from dissect.training.augment import rehang, roughen
-from dissect.training.device import autocast_dtype, keep_freed_memory
+from dissect.training.device import keep_freed_memory
 
 __all__ = ["SegmenterConfig", "train_segmenter"]
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dissect.processes import World
+from dissect._utils.distributed import World
 
 __all__ = ["SharedWeights"]
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from dissect._utils.errors import DissectError
 from dissect.data import ImageSource, PackedSource, source
 from dissect.data.dedup import KeptSource, read_keep
 from dissect.data.dedup.keep import keep_digest
-from dissect.errors import DissectError
 from dissect.training.config import TrainConfig
 
 __all__ = ["open_images"]

@@ -12,8 +12,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from dissect.errors import DissectError
-from dissect.files import write_bytes
+from dissect._utils.errors import DissectError
+from dissect._utils.io import write_bytes
 from dissect.models.dcgan import Discriminator, Generator
 from dissect.training.average import update_average
 from dissect.training.config import TrainConfig

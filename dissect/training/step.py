@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from dissect.processes import World
+from dissect._utils.device import autocast_dtype
+from dissect._utils.distributed import World
 from dissect.training.average import update_average
-from dissect.training.device import autocast_dtype
 from dissect.training.diffaugment import augment, augmentations
 from dissect.training.distributed import Forward, shared_forward
 from dissect.training.fast import fast_forward

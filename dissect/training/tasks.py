@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from dissect._utils.distributed import World
 from dissect.models.dcgan import Discriminator, initialize
-from dissect.processes import World
 from dissect.training.contrast import contrast_loss, other_views, views
 from dissect.training.rotations import TURNS, turned
 

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dissect import DissectError, latents
-from dissect.training.average import recalibrate
+from dissect import DissectError
+from dissect.models import latents
+from dissect.models.batch_norm import recalibrate
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data" / "svhn-dcgan-authors"
 STATISTICS_SEED = 2**31

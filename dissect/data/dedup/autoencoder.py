@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dissect.errors import DissectError
+from dissect._utils.errors import DissectError
 
 __all__ = ["CODE_BITS", "SIDE", "Autoencoder", "normalized"]
 

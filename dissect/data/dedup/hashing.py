@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from dissect._utils.errors import DissectError
 from dissect.data.dedup.autoencoder import CODE_BITS, Autoencoder, normalized
 from dissect.data.dedup.disturb import disturbed
 from dissect.data.dedup.groups import CERTAIN, first_alike
 from dissect.data.protocol import ImageSource
-from dissect.errors import DissectError
 
 __all__ = ["Hasher", "fit_hasher", "hash_images"]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dissect._utils.errors import DissectError
+from dissect._utils.io import atomic_write
 from dissect.data.protocol import ImageSource, Indices, checked_indices
-from dissect.errors import DissectError
-from dissect.files import atomic_write
 
 __all__ = ["KeptSource", "keep_digest", "read_keep", "write_keep"]
 

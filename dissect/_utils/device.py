@@ -1,0 +1,38 @@
+"""Devices by name, and what a device computes in."""
+
+import torch
+
+from dissect._utils.errors import DissectError
+
+__all__ = ["autocast_dtype", "resolve_device"]
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The device that `device` names; `auto` is CUDA where it is there, else the CPU.
+
+    Raises:
+        DissectError: no such device, or it is absent on this machine.
+    """
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        have = "cpu, cuda" if torch.cuda.is_available() else "cpu"
+        raise DissectError(f"device {str(device)!r} is not available here; have: {have}") from error
+    return found
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """bfloat16 where the device computes in it, None where it would only be emulated.
+
+    A processor without AVX-512 BF16 or AMX emulates bfloat16, many times slower than float32.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
+    if device.type == "cpu":
+        cpu = torch.cpu
+        native = cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
+        return torch.bfloat16 if native else None
+    return None

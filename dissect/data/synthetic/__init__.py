@@ -1,0 +1,1 @@
+"""Rendered worlds whose masks are known: bedrooms and faces."""

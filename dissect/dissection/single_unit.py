@@ -1,0 +1,234 @@
+"""The effect of every single unit of a layer, without running the network anew for each.
+
+Four things make it fast. The part before the layer runs once. A unit that is silent on a sample
+changes nothing there, so that sample is passed over. The first convolution after the edit is
+linear: its output without a unit is the output with it less the unit's own share, a convolution
+of one channel. And what follows has its batch norms folded into its convolutions. Units are
+worked on side by side, each on a core of its own.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dissect._utils.distributed import World
+from dissect._utils.errors import DissectError
+from dissect._utils.parallel import one_a_core, one_thread
+from dissect.hooks import activations
+from dissect.models.batch_norm import folded
+from dissect.segmentation import Segmenter
+from dissect.surgery import ablated
+from dissect.surgery.split import rest_of
+from dissect.units import Units
+
+__all__ = ["UnitEffects", "unit_effects"]
+
+_BATCH = 32  # what fits the caches of a processor
+
+_Convolution = nn.Conv2d | nn.ConvTranspose2d
+
+
+@dataclass(frozen=True)
+class UnitEffects:
+    """What removing each unit alone does to the pixels of every class; C units, K classes.
+
+    Attributes:
+        layer: the layer of the units.
+        classes: the names of all K.
+        before: (K,) pixels of each class before, over all samples.
+        after: (C, K) pixels of each class without the unit.
+        both: (C, K) pixels that are of the class before and after.
+        change: (C,) mean absolute change of the images, on the [-1, 1] scale.
+        silent: (C,) share of the samples on which the unit is 0 everywhere.
+    """
+
+    layer: str
+    classes: tuple[str, ...]
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
+    both: NDArray[np.int64]
+    change: NDArray[np.float64]
+    silent: NDArray[np.float64]
+
+    def removed(self, concept: str) -> NDArray[np.float64]:
+        """(C,) share of the concept's pixels that each unit alone takes away."""
+        k = self.classes.index(concept)
+        share: NDArray[np.float64] = 1 - self.after[:, k] / max(int(self.before[k]), 1)
+        return share
+
+    def kept(self, concept: str) -> NDArray[np.float64]:
+        """(C,) mean over the other classes of their IoU before and after."""
+        either = self.before[None] + self.after - self.both
+        iou = np.where(either > 0, self.both / np.maximum(either, 1), 1.0)
+        others = [k for k, name in enumerate(self.classes) if name != concept]
+        mean: NDArray[np.float64] = iou[:, others].mean(1)
+        return mean
+
+
+def unit_effects(
+    model: nn.Module,
+    layer: str,
+    z: Tensor,
+    segmenter: Segmenter,
+    *,
+    units: Iterable[int] | None = None,
+    fast: bool = True,
+    world: World | None = None,
+    watch: Callable[[int], None] = lambda _: None,
+) -> UnitEffects:
+    """The effect of zeroing every unit of `layer`, one at a time, at all positions.
+
+    Args:
+        model: the generator, in eval mode.
+        layer: which layer's units.
+        z: latents to measure on.
+        segmenter: the eyes.
+        units: which of them; all without it. What is reported of the others is no effect.
+        fast: go on from the layer where what follows it can be told (see `dissect.partial`) and
+            begins with a convolution; off, and for any other model, each unit costs a full forward
+            pass. The numbers are the same within rounding.
+        world: the processes that share out the units, all of which call this and get the result.
+        watch: called with the number of units that were done since, by any process; from several
+            threads, as the segmenter is.
+
+    Raises:
+        DissectError: no such layer, or one without a grid.
+    """
+    with one_thread():
+        acts = activations(model, layer, z)
+        if acts.ndim != 4:
+            raise DissectError(f"layer {layer!r} gives {tuple(acts.shape)}, not a grid of units")
+        tail = Tail.of(model, layer, acts) if fast else None
+    side_by_side = tail is not None and z.device.type == "cpu"
+    # Sums round by the number of threads: the images before are made with as many as those after.
+    with one_thread() if side_by_side else nullcontext(), torch.inference_mode():
+        images = torch.cat([model(part) for part in z.split(_BATCH)])
+        labels = segmenter.labels(images)
+    classes = len(segmenter.classes)
+    total = acts.shape[1]
+    before = _counts(labels, classes)
+    # What a unit adds to the pixels before; what other processes work on adds nothing here.
+    after, both = np.zeros((2, total, classes), np.int64)
+    change, silent = np.zeros((2, total))
+    active = acts.abs().amax((2, 3)) > 0
+
+    def measured(unit: int, _: threading.Event) -> None:
+        rows = active[:, unit].nonzero().squeeze(1)
+        if tail is None:
+            rows = torch.arange(len(z))
+        drawn = (
+            _plainly(model, Units(layer, (unit,), total), z)
+            if tail is None
+            else tail.without(unit, rows)
+        )
+        for at, edited in drawn:
+            place = rows[at]
+            # Rows are the classes before, columns those without the unit.
+            pairs = _counts(labels[place] * classes + segmenter.labels(edited), classes**2)
+            table = pairs.reshape(classes, classes)
+            # What the untouched samples count stays; what these counted is taken out and put anew.
+            after[unit] += table.sum(0) - table.sum(1)
+            both[unit] += np.diag(table) - table.sum(1)
+            change[unit] += float((edited - images[place]).abs().mean((1, 2, 3)).sum())
+        silent[unit] = 1 - float(active[:, unit].float().mean())
+        watch(1)
+
+    world = world or World()
+    wanted = range(total) if units is None else list(units)
+    mine = world.shared(wanted, others=lambda taken: watch(len(taken)))
+    if side_by_side:
+        one_a_core(measured, mine)
+    else:
+        for unit in mine:
+            measured(unit, threading.Event())
+    after, both, change, silent = (
+        world.sum(torch.from_numpy(values)).numpy() for values in (after, both, change, silent)
+    )
+    return UnitEffects(
+        layer,
+        segmenter.classes,
+        before,
+        before + after,
+        before + both,
+        change / max(len(z), 1),
+        silent,
+    )
+
+
+class Tail:
+    """What follows a layer, begun from the output of the first convolution after it."""
+
+    def __init__(self, acts: Tensor, conv: _Convolution, following: nn.Module) -> None:
+        self.acts = acts.contiguous(memory_format=torch.channels_last)
+        self.conv, self.following = conv, following
+        with torch.inference_mode():
+            self.whole = torch.cat([conv(part) for part in self.acts.split(_BATCH)])
+
+    @classmethod
+    def of(cls, model: nn.Module, layer: str, acts: Tensor) -> "Tail | None":
+        """None where what follows cannot be told, or does not begin with a convolution."""
+        rest = rest_of(model, layer)
+        if rest is None:
+            return None
+        # The layer hands on what it is given; the parts after it run in order.
+        parts = _in_a_row(nn.Sequential(*list(folded(rest).children())[1:]))
+        if not parts:
+            return None
+        conv, *following = parts
+        if not isinstance(conv, _Convolution) or conv.groups > 1 or conv.padding_mode != "zeros":
+            return None
+        return cls(acts, conv, nn.Sequential(*following))
+
+    def without(self, unit: int, rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Images of the samples `rows` without the unit, in batches, and which rows they are."""
+        everything = len(rows) == len(self.acts)
+        # Convolutions of one channel are slow in the layout that suits the others.
+        alone = (self.acts if everything else self.acts[rows])[:, unit : unit + 1].contiguous()
+        for first in range(0, len(rows), _BATCH):
+            at = slice(first, first + _BATCH)
+            with torch.inference_mode():
+                whole = self.whole[at if everything else rows[at]]
+                yield at, self.following(whole - self._share(alone[at], unit))
+
+    def _share(self, alone: Tensor, unit: int) -> Tensor:
+        """The unit's own part of the convolution's output."""
+        conv = self.conv
+        if isinstance(conv, nn.ConvTranspose2d):
+            return nn.functional.conv_transpose2d(
+                alone,
+                conv.weight[unit : unit + 1],
+                None,
+                conv.stride,
+                cast("tuple[int, ...]", conv.padding),
+                conv.output_padding,
+                1,
+                conv.dilation,
+            )
+        return nn.functional.conv2d(
+            alone, conv.weight[:, unit : unit + 1], None, conv.stride, conv.padding, conv.dilation
+        )
+
+
+def _in_a_row(module: nn.Module) -> list[nn.Module]:
+    """The modules that run one after the other, those of a `Sequential` in its place."""
+    if type(module).forward is not nn.Sequential.forward:
+        return [module]
+    return [part for child in module.children() for part in _in_a_row(child)]
+
+
+def _plainly(model: nn.Module, unit: Units, z: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    for first in range(0, len(z), _BATCH):
+        at = slice(first, first + _BATCH)
+        with torch.inference_mode(), ablated(model, unit):
+            yield at, model(z[at])
+
+
+def _counts(labels: Tensor, classes: int) -> NDArray[np.int64]:
+    return torch.bincount(labels.flatten(), minlength=classes).cpu().numpy()

@@ -1,0 +1,259 @@
+"""Rules compared: what each removes and what that costs elsewhere, as it takes more units.
+
+Every rule ranks all units on latents of its own. Its first units are then removed, more and more
+of them, everywhere and at the cells of a gate, and all edits are measured on the same fresh
+latents, so that they differ by what they do and not by the images that they met.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dissect._utils.errors import DissectError
+from dissect.effect.measure import Effect
+from dissect.effect.study import Trial, measure_each
+from dissect.effect.summary import Estimate, summarize
+from dissect.segmentation import Segmenter
+from dissect.surgery.intervention import Intervention
+
+__all__ = [
+    "LEVELS",
+    "Advantage",
+    "RuleCurve",
+    "advantages",
+    "at_sizes",
+    "curve_sizes",
+    "measure_rules",
+]
+
+_Floats = NDArray[np.float64]
+_Key = tuple[str, str, float]
+
+# Shares removed at which the rules' costs are compared.
+LEVELS = (0.25, 0.5, 0.75, 0.9, 0.95, 0.98)
+
+
+@dataclass(frozen=True)
+class RuleCurve:
+    """One rule under one gate, as the number of units grows.
+
+    Attributes:
+        rule: its name, such as `iou`.
+        where: `everywhere` or `probe`.
+        sizes: numbers of units, growing.
+        effects: what that many of its first units did, removed.
+        own: the size that the rule would choose by itself, where it has one.
+    """
+
+    rule: str
+    where: str
+    sizes: tuple[int, ...]
+    effects: tuple[Effect, ...]
+    own: int | None = None
+
+    def enough(self, removed: float = 0.98) -> int | None:
+        """The place of the first size that removes so much; None where none does."""
+        for place, effect in enumerate(self.effects):
+            if effect.removed() >= removed:
+                return place
+        return None
+
+    def values(self) -> list[dict[str, Any]]:
+        """Ready for JSON: the figures of every size, with their intervals."""
+        return [
+            {"n_units": size, **summarize([effect], resamples=400).values()}
+            for size, effect in zip(self.sizes, self.effects, strict=True)
+        ]
+
+
+def curve_sizes(total: int, own: Sequence[int] = ()) -> list[int]:
+    """Numbers of units at which a rule is read: each about 1.4 times the last, and `own`."""
+    steps = {round(2 ** (power / 2)) for power in range(4, 2 * total.bit_length())}
+    return sorted({size for size in steps if size <= total} | {k for k in own if k <= total})
+
+
+def measure_rules(
+    model: nn.Module,
+    edits: Mapping[tuple[str, str], Intervention | Sequence[Intervention]],
+    own: Mapping[tuple[str, str], int],
+    z: Tensor,
+    segmenter: Segmenter,
+    concept: str,
+    *,
+    watch: Callable[[int], None] = lambda _: None,
+) -> list[RuleCurve]:
+    """A curve for each edit, named by (rule, where).
+
+    Args:
+        model: the generator, in eval mode.
+        edits: of all the units that a rule may take, best first; or one edit for each number of
+            units.
+        own: how many of them the rule takes by itself, where it says.
+        z: latents on which no rule chose.
+        segmenter: the eyes.
+        concept: what was to be removed.
+        watch: called with the number of images after each batch; `len(z)` for each size of each
+            edit, and once more.
+
+    Raises:
+        DissectError: what `measure_each` raises.
+    """
+    sized = {name: at_sizes(edit, own.get(name)) for name, edit in edits.items()}
+    trials: dict[_Key, Trial] = {
+        (*name, size): Trial(edit, len(z), with_features=False)
+        for name, mine in sized.items()
+        for size, edit in mine.items()
+    }
+    effects, _ = measure_each(model, trials, z, segmenter, concept, watch=watch)
+    return [
+        RuleCurve(*name, tuple(mine), tuple(effects[(*name, size)] for size in mine), own.get(name))
+        for name, mine in sized.items()
+    ]
+
+
+def at_sizes(
+    edit: Intervention | Sequence[Intervention], own: int | None
+) -> dict[int, Intervention]:
+    """The edits at which a rule is read, by their number of units, few first.
+
+    Args:
+        edit: of all its units, best first; or one for each number of units.
+        own: how many of them the rule takes by itself, where it says.
+    """
+    if not isinstance(edit, Intervention):
+        return {len(one.units): one for one in sorted(edit, key=lambda one: len(one.units))}
+    total = len(edit.units)
+    return {k: edit.strongest(k) for k in curve_sizes(total, [total if own is None else own])}
+
+
+@dataclass(frozen=True)
+class Advantage:
+    """How much less another rule changes elsewhere than this one, at equal removal.
+
+    Attributes:
+        rule, where: the rule that is compared.
+        level: the share removed.
+        cost: mean change outside of this rule where it removes that; None where it never does.
+        less: this rule's cost minus the other's, with its interval over images; None likewise.
+        kept: mean IoU of the other classes there.
+        kept_less: the other's kept minus this rule's, with its interval.
+    """
+
+    rule: str
+    where: str
+    level: float
+    cost: float | None
+    less: Estimate | None
+    kept: float | None
+    kept_less: Estimate | None
+
+    def values(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        result: dict[str, Any] = {
+            "rule": self.rule,
+            "where": self.where,
+            "removed": self.level,
+            "outside_change": self.cost,
+            "kept_mean": self.kept,
+        }
+        for name, found in (("spared", self.less), ("kept_more", self.kept_less)):
+            result[name] = None if found is None else found.value
+            result[f"{name}_ci"] = None if found is None else found.interval
+        return result
+
+
+def advantages(
+    best: RuleCurve,
+    others: Sequence[RuleCurve],
+    *,
+    levels: Sequence[float] = LEVELS,
+    resamples: int = 400,
+    seed: int = 0,
+) -> list[Advantage]:
+    """What `best` spares against each other rule, at each share removed.
+
+    Between two sizes of a curve the cost is interpolated. Images are resampled together for both
+    rules, so that the interval is of their difference on the same images.
+
+    Raises:
+        DissectError: curves on different images.
+    """
+    images = len(best.effects[0])
+    if any(len(curve.effects[0]) != images for curve in others):
+        raise DissectError("rules are compared on the same images")
+    random = np.random.default_rng(seed)
+    drawn = random.multinomial(images, np.full(images, 1 / images), size=resamples)
+    weights = np.vstack([np.ones(images), drawn])
+    mine = _read(best, weights, levels)
+    found = []
+    for curve in others:
+        theirs = _read(curve, weights, levels)
+        for place, level in enumerate(levels):
+            cost, kept = (figure[:, place] for figure in theirs)
+            my_cost, my_kept = (figure[:, place] for figure in mine)
+            known = not np.isnan(cost[0]) and not np.isnan(my_cost[0])
+            found.append(
+                Advantage(
+                    curve.rule,
+                    curve.where,
+                    level,
+                    None if np.isnan(cost[0]) else float(cost[0]),
+                    _estimate(cost - my_cost) if known else None,
+                    None if np.isnan(kept[0]) else float(kept[0]),
+                    _estimate(my_kept - kept) if known else None,
+                )
+            )
+    return found
+
+
+def _estimate(values: _Floats) -> Estimate:
+    """An interval over the resamples in which both rules reach the level."""
+    return Estimate.of(np.concatenate([values[:1], values[1:][~np.isnan(values[1:])]]))
+
+
+def _read(curve: RuleCurve, weights: _Floats, levels: Sequence[float]) -> tuple[_Floats, _Floats]:
+    """Cost and kept, (1 + resamples, levels) each, at the first units that remove the level."""
+    effects = curve.effects
+    before = weights @ np.stack([e.before for e in effects], 1)
+    removed = 1 - (weights @ np.stack([e.after for e in effects], 1)) / np.maximum(before, 1)
+    pixels = np.stack([e.outside_pixels for e in effects], 1)
+    change = np.stack([np.nan_to_num(e.outside) for e in effects], 1) * pixels
+    cost = (weights @ change) / np.maximum(weights @ pixels, 1)
+    kept = np.stack([_kept_mean(e, weights) for e in effects], 1)
+    # Nothing removed costs nothing: every curve begins there.
+    zero = np.zeros((len(weights), 1))
+    removed, cost = np.hstack([zero, removed]), np.hstack([zero, cost])
+    kept = np.hstack([zero + 1, kept])
+    return _crossed(removed, cost, levels), _crossed(removed, kept, levels)
+
+
+def _kept_mean(effect: Effect, weights: _Floats) -> _Floats:
+    others = [k for k, name in enumerate(effect.classes) if name != effect.concept]
+    both, either = weights @ effect.both[:, others], weights @ effect.either[:, others]
+    share = np.ones(both.shape)
+    np.divide(both, either, out=share, where=either > 0)
+    mean: _Floats = share.mean(1)
+    return mean
+
+
+def _crossed(removed: _Floats, figure: _Floats, levels: Sequence[float]) -> _Floats:
+    """The figure where `removed` first reaches each level, (rows, levels); NaN where it does not.
+
+    Linear between the size before and the size at which it does.
+    """
+    rows = np.arange(len(removed))
+    found = np.full((len(removed), len(levels)), np.nan)
+    for place, level in enumerate(levels):
+        reached = removed >= level
+        at = reached.argmax(1)
+        ok = reached.any(1) & (at > 0)
+        before = np.maximum(at - 1, 0)
+        low, high = removed[rows, before], removed[rows, at]
+        share = (level - low) / np.where(high > low, high - low, 1)
+        value = figure[rows, before] + share * (figure[rows, at] - figure[rows, before])
+        found[ok, place] = value[ok]
+    return found

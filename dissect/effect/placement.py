@@ -1,0 +1,208 @@
+"""Where a concept can be put in, and where it cannot: measured with a segmenter.
+
+Bau et al. (2019, GAN Dissection, section 4.4) insert doors at every place of many images, and find
+that the network draws them only where they make sense.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dissect._utils.errors import DissectError
+from dissect.segmentation import Segmenter
+from dissect.surgery import Insertion, inserted
+from dissect.surgery.split import begun_at
+
+__all__ = ["FREE", "SEEN", "Placement", "place", "place_everywhere"]
+
+_BATCH = 100
+# A region shows the concept from this share of its pixels on, and is free of it up to that one.
+SEEN, FREE = 0.25, 0.05
+# Of fewer free samples no probability is told.
+_FEWEST = 5
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A concept put in at some places of the grid, on N samples; the axes P are of places.
+
+    Attributes:
+        concept: what was put in.
+        classes: the segmenter's.
+        before, after: (N, *P), the share of the region's pixels that are the concept.
+        surroundings: (N, *P), the class of most of the region's pixels before.
+        change: (*P,), the mean absolute change of all pixels outside the region, on the [-1, 1]
+            scale.
+    """
+
+    concept: str
+    classes: tuple[str, ...]
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    surroundings: NDArray[np.int64]
+    change: NDArray[np.float64]
+
+    @property
+    def free(self) -> NDArray[np.bool_]:
+        """(N, *P), whether the region was free of the concept: only those count."""
+        return self.before <= FREE
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """(N, *P), whether the segmenter sees the concept in the region after."""
+        return self.after >= SEEN
+
+    def probability(self) -> NDArray[np.float64]:
+        """(*P,), the share of free samples on which the concept is seen after.
+
+        NaN where fewer than 5 samples are free.
+        """
+        free = self.free.sum(0)
+        share = (self.free & self.seen).sum(0) / np.maximum(free, 1)
+        return np.where(free >= _FEWEST, share, np.nan)
+
+    def interval(self, *, resamples: int = 200, seed: int = 0) -> Interval:
+        """The 95% bootstrap interval of the share over all places, from resampled images."""
+        axes = tuple(range(1, self.free.ndim))
+        return _interval((self.free & self.seen).sum(axes), self.free.sum(axes), resamples, seed)
+
+    def share(self) -> float:
+        """The share of free samples and places on which the concept is seen after."""
+        return float((self.free & self.seen).sum() / max(int(self.free.sum()), 1))
+
+    def by_surroundings(
+        self, *, fewest: int = 20, resamples: int = 200, seed: int = 0
+    ) -> dict[str, tuple[int, float, Interval]]:
+        """For what was there before: how many free regions, the share seen after, its interval.
+
+        Surroundings with fewer than `fewest` regions are left out; the most frequent come first.
+        """
+        axes = tuple(range(1, self.free.ndim))
+        found = {}
+        for number, name in enumerate(self.classes):
+            here = self.free & (self.surroundings == number)
+            count, hits = here.sum(axes), (here & self.seen).sum(axes)
+            total = int(count.sum())
+            if total >= fewest:
+                around = _interval(hits, count, resamples, seed)
+                found[name] = (total, float(hits.sum() / total), around)
+        return dict(sorted(found.items(), key=lambda item: -item[1][0]))
+
+
+def place(
+    model: nn.Module, segmenter: Segmenter, z: Tensor, what: Insertion, cells: Tensor
+) -> Placement:
+    """The concept put in at one region of every sample; P is (1,).
+
+    Args:
+        model: the generator, in evaluation mode.
+        segmenter: its eyes; it must know the concept of `what.units`.
+        z: N latents that were not used for choosing the units.
+        what: units and levels.
+        cells: (H, W) of the layer's grid, above 0.5 or True where the region is.
+
+    Raises:
+        DissectError: a concept that the segmenter does not know, or a region of another grid.
+    """
+    return _place(model, segmenter, z, what, [cells > 0.5], (1,), None)
+
+
+def place_everywhere(
+    model: nn.Module,
+    segmenter: Segmenter,
+    z: Tensor,
+    what: Insertion,
+    grid: tuple[int, int],
+    *,
+    patch: tuple[int, int] = (2, 2),
+    watch: Callable[[int], None] | None = None,
+) -> Placement:
+    """The concept put in at every patch of cells in turn; P is (rows, columns) of patches.
+
+    Args:
+        model, segmenter, z, what: as `place` takes them.
+        grid: rows and columns of the layer.
+        patch: rows and columns of cells that are set at a time; a patch starts at every cell from
+            which it fits.
+        watch: called with 1 after each place.
+
+    Raises:
+        DissectError: a patch that does not fit the grid, and as `place`.
+    """
+    rows, columns = grid[0] - patch[0] + 1, grid[1] - patch[1] + 1
+    if min(*patch, rows, columns) < 1:
+        raise DissectError(f"a patch of {patch[0]}x{patch[1]} cells does not fit {grid} cells")
+    regions = []
+    for row in range(rows):
+        for column in range(columns):
+            cells = torch.zeros(grid, dtype=torch.bool)
+            cells[row : row + patch[0], column : column + patch[1]] = True
+            regions.append(cells)
+    return _place(model, segmenter, z, what, regions, (rows, columns), watch)
+
+
+def _place(
+    model: nn.Module,
+    segmenter: Segmenter,
+    z: Tensor,
+    what: Insertion,
+    regions: list[Tensor],
+    shape: tuple[int, ...],
+    watch: Callable[[int], None] | None,
+) -> Placement:
+    concept = what.units.concept or ""
+    number, classes = segmenter.number(concept), len(segmenter.classes)
+    if not len(z):
+        raise DissectError("a placement needs at least 1 latent")
+    rest, begun = begun_at(model, what.units.layer, z)
+    images, labels = _seen(rest, segmenter, begun)
+    before, after, surroundings, change = [], [], [], []
+    for cells in regions:
+        pixels = _pixels(cells, labels.shape[1:])
+        with inserted(rest, what.units, where=cells, values=what.values):
+            drawn, found = _seen(rest, segmenter, begun)
+        old = torch.nn.functional.one_hot(labels[:, pixels], classes).sum(1)
+        before.append(old[:, number] / int(pixels.sum()))
+        surroundings.append(old.argmax(1))
+        after.append((found[:, pixels] == number).double().mean(1))
+        change.append(float((drawn - images).abs().mean(1)[:, ~pixels].mean()))
+        if watch is not None:
+            watch(1)
+    everything = (len(z), *shape)
+    return Placement(
+        concept=concept,
+        classes=segmenter.classes,
+        before=torch.stack(before, 1).double().numpy().reshape(everything),
+        after=torch.stack(after, 1).numpy().reshape(everything),
+        surroundings=torch.stack(surroundings, 1).numpy().reshape(everything),
+        change=np.array(change).reshape(shape),
+    )
+
+
+def _seen(model: nn.Module, segmenter: Segmenter, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Images (N, 3, H, W) and classes (N, H, W), on the CPU."""
+    with torch.inference_mode():
+        images = torch.cat([model(part) for part in inputs.split(_BATCH)])
+    return images.float().cpu(), segmenter.labels(images).cpu()
+
+
+def _pixels(cells: Tensor, size: torch.Size) -> Tensor:
+    """The pixels of the cells, (H, W) bool."""
+    large = torch.nn.functional.interpolate(cells[None, None].float(), tuple(size), mode="nearest")
+    return large[0, 0] > 0.5
+
+
+def _interval(
+    hits: NDArray[np.int64], counts: NDArray[np.int64], resamples: int, seed: int
+) -> Interval:
+    random = np.random.default_rng(seed)
+    rows = random.integers(0, len(hits), (resamples, len(hits)))
+    values = hits[rows].sum(1) / np.maximum(counts[rows].sum(1), 1)
+    low, high = np.quantile(values, (0.025, 0.975))
+    return float(low), float(high)

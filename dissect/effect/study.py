@@ -1,0 +1,319 @@
+"""The whole measurement of an edit: its effect, its dose and response, and its controls.
+
+Everything is measured on the same latents, so that edits differ by what they do and not by the
+images that they happened to meet. What comes before the layer runs once for all of them.
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import ceil
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dissect._utils.distributed import State, World
+from dissect._utils.errors import DissectError
+from dissect._utils.parallel import one_a_core
+from dissect.effect.measure import Effect, joined, measure, observe
+from dissect.hooks.modules import can_be_compiled
+from dissect.segmentation import Segmenter
+from dissect.surgery.intervention import Intervention
+from dissect.surgery.split import begun_at, rest_of
+
+__all__ = ["STRENGTHS", "EffectStudy", "doses", "measure_each", "study_effect", "study_size"]
+
+STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+# Latents whose images and activations are in memory at once, on each core.
+_CHUNK = 50
+# Edits that are worth looking anew at what was before them.
+_FEWEST = 8
+
+_Key = tuple[str, str, float]
+# The effects by trial, and the features of the images before.
+_Measured = tuple[dict[_Key, Effect], NDArray[np.float64] | None]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One edit to be measured.
+
+    Attributes:
+        intervention: the edit.
+        n: on how many latents, the first ones.
+        with_features: whether its images' features are wanted.
+    """
+
+    intervention: Intervention
+    n: int
+    with_features: bool = True
+
+
+@dataclass(frozen=True)
+class EffectStudy:
+    """What was measured, by the name of the edit, such as `everywhere` (the paper's) or `probe`.
+
+    Attributes:
+        edits: each edit itself, on all latents; also those beside, which have no controls or
+            doses.
+        random: an edit's controls: as many random units, edited alike, on the first `few` latents.
+        by_units: the strongest so many of its units, by their number, on the first `few` latents.
+        by_strength: all its units at each strength from 0.25 to 2, on the first `few` latents.
+        few: how many latents those are.
+        features: (N, F) of the images before, or None where the segmenter has no features.
+    """
+
+    edits: Mapping[str, Effect]
+    random: Mapping[str, Sequence[Effect]]
+    by_units: Mapping[str, Mapping[int, Effect]]
+    by_strength: Mapping[str, Mapping[float, Effect]]
+    few: int
+    features: NDArray[np.float64] | None
+
+
+def doses(count: int) -> list[int]:
+    """Numbers of units at which a dose-response curve is read: powers of 2, and all."""
+    return sorted(
+        {2**power for power in range(1, count.bit_length()) if 2**power < count} | {count}
+    )
+
+
+def study_effect(
+    model: nn.Module,
+    edits: Mapping[str, Intervention],
+    z: Tensor,
+    segmenter: Segmenter,
+    concept: str,
+    *,
+    beside: Mapping[str, Intervention] | None = None,
+    controls: int = 20,
+    few: int = 300,
+    seed: int = 0,
+    world: World | None = None,
+    watch: Callable[[int], None] = lambda _: None,
+) -> EffectStudy:
+    """What each edit does to the images of `z`, beside as many random units edited alike.
+
+    Args:
+        model: the generator, in eval mode.
+        edits: by name; of one layer.
+        z: latents that were not used for choosing them.
+        segmenter: the eyes.
+        concept: what was to be removed.
+        beside: further edits, to be measured without controls and other doses.
+        controls: how many random sets are measured for each edit.
+        few: on how many of the latents, the first ones, the controls and the other doses are
+            measured; on all of them where there are fewer.
+        seed: of the random sets.
+        world: the processes that share out the work, all of which call this and get the result.
+        watch: called with the number of images after each batch, and of those that other processes
+            work on; `study_size` in all.
+
+    Raises:
+        DissectError: no units, edits of different layers, no pixel of the concept in any image,
+            or what `measure` and `ablated` raise.
+    """
+    few = min(few, len(z))
+    trials = _trials(edits, beside or {}, len(z), few, controls, seed)
+    effects, features = measure_each(model, trials, z, segmenter, concept, world=world, watch=watch)
+    main = {name: effects["edit", name, 0] for name in (*edits, *(beside or {}))}
+    for found in main.values():
+        if not found.before.sum():
+            raise DissectError(
+                f"the segmenter sees no {concept} in any of {len(z)} samples: there is nothing to "
+                "remove; try more samples"
+            )
+    by_units, by_strength = {}, {}
+    for name, edit in edits.items():
+        # The edit itself is one of the doses.
+        whole = main[name].first(few)
+        by_units[name] = {k: effects.get(("units", name, k), whole) for k in doses(len(edit.units))}
+        by_strength[name] = {
+            dose: effects.get(("strength", name, dose), whole) for dose in STRENGTHS
+        }
+    random = {name: [effects["random", name, k] for k in range(controls)] for name in edits}
+    return EffectStudy(main, random, by_units, by_strength, few, features)
+
+
+def study_size(
+    edits: Mapping[str, Intervention],
+    n: int,
+    *,
+    beside: Mapping[str, Intervention] | None = None,
+    controls: int = 20,
+    few: int = 300,
+) -> int:
+    """How many images `study_effect` draws of `n` latents, before and after, for a progress bar."""
+    trials = _trials(edits, beside or {}, n, min(few, n), controls, 0)
+    return n + sum(trial.n for trial in trials.values())
+
+
+def measure_each(
+    model: nn.Module,
+    trials: Mapping[_Key, Trial],
+    z: Tensor,
+    segmenter: Segmenter,
+    concept: str,
+    *,
+    world: World | None = None,
+    watch: Callable[[int], None] = lambda _: None,
+) -> _Measured:
+    """The effect of each trial, by its key, and the features of the images before.
+
+    The latents are worked off in chunks, so that memory does not grow with their number; on the
+    CPU several chunks at once, the segmenter and `watch` being called from several threads, and
+    where there are several processes, in all of them.
+
+    Raises:
+        DissectError: edits of different layers, or what `measure` and `ablated` raise.
+    """
+    layers = {trial.intervention.units.layer for trial in trials.values()}
+    if len(layers) != 1:
+        raise DissectError(f"edits of one layer are compared, not of {len(layers)}")
+    (layer,) = layers
+    world = world or World()
+    lock = threading.Lock()
+
+    def measured(piece: _Piece, stopped: threading.Event) -> State:
+        with lock:  # it registers hooks on the model
+            rest, inputs = begun_at(model, layer, z[piece.start : piece.start + _CHUNK])
+        return _measure_piece(piece, rest, inputs, segmenter, concept, watch, stopped)
+
+    side_by_side = _can_be_shared_out(model, layer, z)
+    workers = world.size * (torch.get_num_threads() if side_by_side else 1)
+    pieces = _pieces(trials, len(z), workers)
+    mine = world.shared(pieces, others=lambda taken: watch(sum(piece.size for piece in taken)))
+    if side_by_side:
+        found = one_a_core(measured, mine)
+    else:
+        found = [measured(piece, threading.Event()) for piece in mine]
+    own = {name: values for state in found for name, values in state.items()}
+    rows: dict[str, dict[str, NDArray[Any]]] = defaultdict(dict)
+    for name, values in world.gathered(own).items():
+        part, _, field = name.rpartition("/")
+        rows[part][field] = values.numpy()
+    effects = {
+        key: joined(
+            [
+                Effect.of_rows(concept, segmenter.classes, rows[f"{number}/{start}"])
+                for start in range(0, trial.n, _CHUNK)
+            ]
+        )
+        for number, (key, trial) in enumerate(trials.items())
+    }
+    before = [rows[f"before/{start}"] for start in range(0, len(z), _CHUNK)]
+    features = [seen["features"] for seen in before if seen]
+    return effects, np.concatenate(features) if features else None
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some trials on some latents, which one process and thread sees to.
+
+    Attributes:
+        start, count: which latents.
+        trials: by their numbers, and each with the number of these latents that it is tried on.
+        first: whether no other piece of these latents tells what was seen before.
+    """
+
+    start: int
+    count: int
+    trials: Mapping[int, tuple[Trial, int]]
+    first: bool
+
+    @property
+    def size(self) -> int:
+        """How many images are drawn, those of before counted once for all pieces."""
+        return self.count * self.first + sum(n for _, n in self.trials.values())
+
+
+def _pieces(trials: Mapping[_Key, Trial], n: int, workers: int) -> list[_Piece]:
+    """All trials on all of `n` latents, in pieces that keep so many workers busy to the end.
+
+    A chunk's trials stay together where they can: each piece sees anew what was before the edits.
+    """
+    share = sum(trial.n for trial in trials.values()) / workers
+    pieces = []
+    for start in range(0, n, _CHUNK):
+        count = min(_CHUNK, n - start)
+        tried = {
+            number: (trial, min(trial.n - start, count))
+            for number, trial in enumerate(trials.values())
+            if trial.n > start
+        }
+        size = sum(each for _, each in tried.values())
+        parts = 1 if workers == 1 else min(ceil(2 * size / share), ceil(len(tried) / _FEWEST))
+        numbers = list(tried)
+        for part in range(parts):
+            chosen = {number: tried[number] for number in numbers[part::parts]}
+            pieces.append(_Piece(start, count, chosen, part == 0))
+    return pieces
+
+
+def _measure_piece(
+    piece: _Piece,
+    rest: nn.Module,
+    inputs: Tensor,
+    segmenter: Segmenter,
+    concept: str,
+    watch: Callable[[int], None],
+    stopped: threading.Event,
+) -> State:
+    """What was measured image by image, by names that no other piece uses."""
+    before = observe(rest, segmenter, inputs, watch=watch if piece.first else lambda _: None)
+    rows: State = {}
+    if piece.first and before.features is not None:
+        rows[f"before/{piece.start}/features"] = torch.from_numpy(before.features)
+    for number, (trial, n) in piece.trials.items():
+        if stopped.is_set():
+            break
+        effect = measure(
+            rest,
+            segmenter,
+            inputs[:n],
+            concept,
+            partial(trial.intervention.on, rest),
+            before=before.first(n),
+            with_features=trial.with_features,
+            watch=watch,
+        )
+        for name, values in effect.rows().items():
+            rows[f"{number}/{piece.start}/{name}"] = torch.from_numpy(values)
+    return rows
+
+
+def _can_be_shared_out(model: nn.Module, layer: str, z: Tensor) -> bool:
+    """Whether chunks can be edited side by side: each has a model of its own to put hooks on.
+
+    Not where that is the whole model, nor where anything may be compiled (`edit` then changes the
+    modules that follow, too). A GPU is busy with one chunk.
+    """
+    return rest_of(model, layer) is not None and z.device.type == "cpu" and not can_be_compiled()
+
+
+def _trials(
+    edits: Mapping[str, Intervention],
+    beside: Mapping[str, Intervention],
+    n: int,
+    few: int,
+    controls: int,
+    seed: int,
+) -> dict[_Key, Trial]:
+    trials = {("edit", name, 0.0): Trial(edit, n) for name, edit in beside.items()}
+    for name, edit in edits.items():
+        if not len(edit.units):
+            raise DissectError("there is no unit to remove: choose at least one")
+        trials["edit", name, 0] = Trial(edit, n)
+        for k in doses(len(edit.units))[:-1]:
+            trials["units", name, k] = Trial(edit.strongest(k), few, with_features=False)
+        for dose in STRENGTHS:
+            if dose != edit.strength:
+                trials["strength", name, dose] = Trial(edit.at(dose), few, with_features=False)
+        for k in range(controls):
+            trials["random", name, k] = Trial(edit.control(seed + k), few)
+    return trials

@@ -1,0 +1,129 @@
+"""Batch norm: its statistics measured anew, and a network in which it is folded away."""
+
+from collections.abc import Iterable
+from copy import deepcopy
+from itertools import pairwise
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+__all__ = ["folded", "recalibrate"]
+
+_Model = TypeVar("_Model", bound=nn.Module)
+
+# Fewer outputs than this leave lanes of a vector register empty.
+_FEW = 8
+
+
+@torch.no_grad()
+def recalibrate(network: nn.Module, inputs: Iterable[Tensor]) -> None:
+    """Set the batch-norm statistics of `network` to those of `inputs`, and its mode to eval.
+
+    The mean and variance of every batch count alike (a cumulative average), and nothing of
+    earlier statistics is kept.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    network.train()
+    try:
+        for batch in inputs:
+            network(batch)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        network.eval()
+
+
+def folded(network: _Model) -> _Model:
+    """A copy whose batch norms are in the convolutions before them; equal within rounding.
+
+    In evaluation mode a batch norm multiplies each channel and adds to it, which the convolution
+    can do by itself. Weights are laid out with the channels last, as processors like them. Its
+    parameters take no gradients; what it is given does.
+
+    A transposed convolution of stride 2 to a few colours, which fill a processor's registers badly,
+    becomes an ordinary one of the small grid, with four outputs a cell that are then laid apart.
+
+    Args:
+        network: in evaluation mode. Only what stands in a `nn.Sequential` is changed, and only a
+            batch norm that stands right behind a convolution is folded.
+    """
+    copy = deepcopy(network).eval().requires_grad_(False)
+    for parent in [module for module in copy.modules() if isinstance(module, nn.Sequential)]:
+        for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
+            if (
+                _can_be_folded(conv)
+                and isinstance(norm, nn.BatchNorm2d)
+                and norm.track_running_stats
+            ):
+                _fold(conv, norm)  # type: ignore[arg-type]
+                setattr(parent, name, nn.Identity())
+        for name, module in parent.named_children():
+            if _is_to_colours(module):
+                setattr(parent, name, _laid_apart(module))  # type: ignore[arg-type]
+    return copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _can_be_folded(module: nn.Module) -> bool:
+    # The weights of a transposed convolution in groups are laid out in another way.
+    return isinstance(module, nn.Conv2d) or (
+        isinstance(module, nn.ConvTranspose2d) and module.groups == 1
+    )
+
+
+def _fold(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> None:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight,
+        conv.bias,
+        norm.running_mean,
+        norm.running_var,
+        norm.eps,
+        norm.weight,
+        norm.bias,
+        transpose=isinstance(conv, nn.ConvTranspose2d),
+    )
+    conv.weight, conv.bias = weight.requires_grad_(False), bias.requires_grad_(False)
+
+
+def _is_to_colours(module: nn.Module) -> bool:
+    return (
+        isinstance(module, nn.ConvTranspose2d)
+        and module.out_channels < _FEW
+        and module.groups == 1
+        and module.stride == (2, 2)
+        and module.dilation == (1, 1)
+        # Those that double the grid and reach one cell to each side.
+        and (module.kernel_size, module.padding, module.output_padding)
+        in (((4, 4), (1, 1), (0, 0)), ((5, 5), (2, 2), (1, 1)))
+    )
+
+
+def _laid_apart(conv: nn.ConvTranspose2d) -> nn.Sequential:
+    """The same as a convolution of 3x3 cells with four outputs for each, and their places.
+
+    Output 2i + p is made of the inputs i + d, d from -1 to 1, by the weight at p + padding - 2d.
+    """
+    before, after, side, _ = conv.weight.shape
+    weight = conv.weight.new_zeros(after, 2, 2, before, 3, 3)
+    padding = int(conv.padding[0])
+    taps = [
+        (p, d + 1, p + padding - 2 * d)
+        for p in (0, 1)
+        for d in (-1, 0, 1)
+        if 0 <= p + padding - 2 * d < side
+    ]
+    for p, row, at_row in taps:
+        for q, column, at_column in taps:
+            weight[:, p, q, :, row, column] = conv.weight[:, :, at_row, at_column].T
+    apart = nn.Conv2d(before, 4 * after, 3, padding=1, bias=conv.bias is not None)
+    apart.weight = nn.Parameter(weight.reshape(4 * after, before, 3, 3), requires_grad=False)
+    if conv.bias is not None:
+        apart.bias = nn.Parameter(conv.bias.repeat_interleave(4), requires_grad=False)
+    return nn.Sequential(apart, nn.PixelShuffle(2))

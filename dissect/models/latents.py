@@ -1,0 +1,92 @@
+"""Seeded latents: the i-th depends on the seed and on i alone."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dissect._utils.errors import DissectError
+
+__all__ = ["Distribution", "MakeLatents", "latents", "latents_for"]
+
+Distribution = Literal["uniform", "normal"]
+MakeLatents = Callable[[int, int, int], Tensor]
+"""(n, seed, start) to the latents of one model, the first axis n long."""
+
+# A Philox counter yields four 64-bit words, one word makes one double.
+_WORDS_PER_COUNTER = 4
+
+
+def latents(
+    n: int,
+    seed: int = 0,
+    *,
+    start: int = 0,
+    size: int = 100,
+    distribution: Distribution = "uniform",
+    device: str | torch.device = "cpu",
+) -> Tensor:
+    """`n` latents of shape (n, size), float32; row i is a function of (seed, start + i) alone.
+
+    Neither the batch size nor the number asked for changes a row: `latents(9, start=3)` is
+    `latents(12)[3:]`. The counter-based generator Philox is what makes that cheap.
+
+    Args:
+        n: how many, at least 0.
+        seed: which series, at least 0.
+        start: index of the first row in the series.
+        size: components of a latent (100 in the paper).
+        distribution: `uniform` on [-1, 1] (Radford et al. 2015, section 4) or standard `normal`.
+        device: where the tensor goes; the values are always drawn on the CPU.
+
+    Raises:
+        DissectError: a negative count, seed or start, a size below 1, or an unknown distribution.
+    """
+    if n < 0 or seed < 0 or start < 0 or size < 1:
+        raise DissectError(
+            f"latents need n, seed, start >= 0 and size >= 1; got n={n}, seed={seed}, "
+            f"start={start}, size={size}"
+        )
+    if distribution not in ("uniform", "normal"):
+        raise DissectError(f"unknown distribution {distribution!r}: use 'uniform' or 'normal'")
+    counters_per_row = -(-size // _WORDS_PER_COUNTER)
+    stream = np.random.Philox(key=seed).advance(start * counters_per_row)
+    unit = np.random.Generator(stream).random((n, counters_per_row * _WORDS_PER_COUNTER))
+    values = torch.from_numpy(unit[:, :size])
+    if distribution == "uniform":
+        values = 2.0 * values - 1.0
+    else:
+        # The inverse of the distribution function takes one word a value, whatever the value;
+        # rejection samplers do not, and would tie a row to the rows before it.
+        values = torch.special.ndtri(values.clamp(min=2.0**-54))
+    return values.float().to(device)
+
+
+def latents_for(model: nn.Module, n: int, seed: int = 0, *, start: int = 0) -> Tensor:
+    """`n` latents that `model` takes, on its device; row i depends on (seed, start + i) alone.
+
+    A model from a factory may bring its own function. Otherwise the paper's uniform latents are
+    drawn, as wide as the model's `latent_size` says.
+
+    Raises:
+        DissectError: the model says neither.
+    """
+    parameter = next(model.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    own: MakeLatents | None = getattr(model, "make_latents", None)
+    if own is not None:
+        made = own(n, seed, start)
+        if not isinstance(made, Tensor) or made.shape[0] != n:
+            raise DissectError(
+                f"the model's own latents function must return a tensor whose first axis is {n}"
+            )
+        return made.to(device)
+    size = getattr(model, "latent_size", None)
+    if not isinstance(size, int):
+        raise DissectError(
+            f"{type(model).__name__} does not say which latents it takes: give it an attribute "
+            "latent_size, or let the factory return (module, function of n, seed, start)"
+        )
+    return latents(n, seed, start=start, size=size, device=device)

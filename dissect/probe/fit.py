@@ -1,0 +1,238 @@
+"""From boxes on a generator's samples, or a segmenter's masks, to a probe of its layers."""
+
+from collections.abc import Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dissect._utils.errors import DissectError
+from dissect._utils.images import to_images
+from dissect._utils.schema import read_record, write_record
+from dissect.annotations import Annotations
+from dissect.hooks import activations, layer_names, record
+from dissect.models import bundled_file, fingerprint, generate, latents_for
+from dissect.probe import Probe, fit_probe
+from dissect.segmentation import Segmenter
+from dissect.segmentation.pseudo_labels import Labels, segmented_labels
+
+__all__ = [
+    "UNSCORED",
+    "annotated_images",
+    "annotated_latents",
+    "fit_from_boxes",
+    "fit_from_labels",
+    "fit_from_segmenter",
+    "fitted_ahead",
+    "grid_layers",
+    "labelled_cells",
+    "mean_elsewhere",
+    "save_ahead",
+]
+
+_AHEAD = "probe of boxes"
+
+# Settings of `fit_probe` for whoever needs no score: only as many fits as must be made.
+UNSCORED: Mapping[str, Any] = {"folds": 2, "resamples": 1, "shuffles": 2, "sign_fits": 1}
+
+
+def annotated_latents(model: nn.Module, annotations: Annotations) -> Tensor:
+    """The latents of the annotated images, in their order, as `model` takes them.
+
+    Raises:
+        DissectError: the boxes are for another model, or record no latents.
+    """
+    annotations.check_model(fingerprint(model))
+    parts = []
+    # Consecutive rows of a seed are drawn at once.
+    rows = enumerate(annotations.latent_rows)
+    for (seed, _), run in groupby(rows, key=lambda item: (item[1][0], item[1][1] - item[0])):
+        indices = [index for _, (_, index) in run]
+        parts.append(latents_for(model, len(indices), seed, start=indices[0]))
+    return torch.cat(parts)
+
+
+def annotated_images(model: nn.Module, annotations: Annotations) -> NDArray[np.uint8]:
+    """The annotated images, drawn again: (N, H, W, 3) uint8.
+
+    Raises:
+        DissectError: as `annotated_latents`.
+    """
+    z = annotated_latents(model, annotations)
+    with torch.inference_mode():
+        images = torch.cat([model(part) for part in z.split(100)])
+    return to_images(images)
+
+
+def fit_from_boxes(
+    model: nn.Module,
+    annotations: Annotations,
+    layer: str,
+    *,
+    seed: int = 0,
+    scored: bool = True,
+) -> Probe:
+    """The probe of `layer` for the annotated concept (see `fit_probe`).
+
+    Args:
+        model: the generator whose samples were annotated.
+        annotations: boxes on its samples.
+        layer: the layer that is probed.
+        seed: of what is drawn at random in fitting.
+        scored: off, only as many resamples are made as must be: the weights are the same, the
+            score's intervals and the stability mean nothing. Ten times faster.
+
+    Raises:
+        DissectError: boxes for another model, no such layer, or a layer without a grid.
+    """
+    return fit_from_labels(model, Labels(annotations), layer, seed=seed, scored=scored)
+
+
+def fitted_ahead(name: str, model: nn.Module, annotations: Annotations, layer: str) -> Probe | None:
+    """What `fit_from_boxes` gives without a score, where a bundled model brings just that.
+
+    scikit-learn alone takes a second to import, which is long for whoever waits for a page.
+
+    Args:
+        name: of the model.
+        model: the generator whose samples were annotated.
+        annotations: boxes on its samples.
+        layer: the layer that is probed.
+
+    Returns:
+        None for other models, boxes or layers.
+
+    Raises:
+        DissectError: a damaged file.
+    """
+    try:
+        path = bundled_file(name, f"probe-{annotations.concept}-{layer}.json")
+    except DissectError:
+        return None
+    record = read_record(path, _AHEAD, 1)
+    found = Probe.of(record.record("probe"))
+    same = record.text("boxes") == annotations.digest and found.model == fingerprint(model)
+    return found if same else None
+
+
+def save_ahead(path: str | Path, probe: Probe, annotations: Annotations) -> Path:
+    """`path`, now holding the probe of these boxes for `fitted_ahead`."""
+    held = {"boxes": annotations.digest, "probe": probe.fields()}
+    return write_record(path, _AHEAD, 1, held)
+
+
+def fit_from_segmenter(
+    model: nn.Module,
+    segmenter: Segmenter,
+    concept: str,
+    layer: str,
+    n: int = 300,
+    *,
+    seed: int = 0,
+    scored: bool = True,
+    **settings: Any,
+) -> Probe:
+    """The probe of `layer` for a concept that a segmenter knows: its masks in place of boxes.
+
+    A cell's coverage is the share of its pixels that the segmenter calls the concept. Nobody has
+    to draw, and a shape is followed more closely than by a box; but the probe learns what the
+    segmenter sees, mistakes and all.
+
+    Args:
+        model: the generator.
+        segmenter: its eyes.
+        concept: one of the segmenter's classes.
+        layer: the layer that is probed.
+        n: how many samples are segmented: the first ones of `seed`.
+        seed: of the samples, and of what is drawn at random in fitting.
+        scored: as `fit_from_boxes` takes it.
+        settings: what else `fit_probe` takes, such as `inside` and `C`.
+
+    Raises:
+        DissectError: a concept that the segmenter does not know or sees on too few samples, no
+            such layer, or a layer without a grid.
+    """
+    labels = segmented_labels(model, segmenter, concept, n, seed=seed)
+    return fit_from_labels(model, labels, layer, seed=seed, scored=scored, **settings)
+
+
+def fit_from_labels(
+    model: nn.Module,
+    labels: Labels,
+    layer: str,
+    *,
+    seed: int = 0,
+    scored: bool = True,
+    **settings: Any,
+) -> Probe:
+    """The probe of `layer` from labels of either kind (see `fit_from_segmenter`)."""
+    acts, coverage = labelled_cells(model, labels, layer)
+    if not scored:
+        settings |= UNSCORED
+    return fit_probe(
+        acts,
+        coverage,
+        layer=layer,
+        concept=labels.concept,
+        model=fingerprint(model),
+        seed=seed,
+        **settings,
+    )
+
+
+def labelled_cells(model: nn.Module, labels: Labels, layer: str) -> tuple[Tensor, Tensor]:
+    """The layer on the labelled samples, (N, C, h, w), and the cells' coverage, (N, h, w).
+
+    Raises:
+        DissectError: labels for another model, no such layer, or a layer without a grid.
+    """
+    acts = activations(model, layer, annotated_latents(model, labels.annotations))
+    if acts.ndim != 4:
+        raise DissectError(
+            f"layer {layer!r} gives {tuple(acts.shape)}, not a grid of units (N, C, H, W)"
+        )
+    return acts, labels.coverage((acts.shape[2], acts.shape[3]))
+
+
+def mean_elsewhere(model: nn.Module, labels: Labels | Annotations, layer: str) -> Tensor:
+    """The mean of every unit of `layer` over the labelled cells without the concept, (C,).
+
+    Raises:
+        DissectError: boxes for another model, no such layer, one without a grid, or no such cell.
+    """
+    if isinstance(labels, Annotations):
+        labels = Labels(labels)
+    acts, coverage = labelled_cells(model, labels, layer)
+    outside = coverage == 0
+    if not bool(outside.any()):
+        raise DissectError(f"the labels leave no cell of {layer!r} free of a {labels.concept}")
+    return acts.movedim(1, -1)[outside.to(acts.device)].mean(0)
+
+
+def grid_layers(model: nn.Module) -> list[str]:
+    """The layers of `model` that hold units on a grid, in the order in which they run.
+
+    Of a network built of blocks, the blocks: a layer inside another one is left out where the
+    two end alike. The layer that makes the image, and grids of one cell, are left out too.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    image = generate(model, 1)
+    z = latents_for(model, 1)
+    children = [name for name, _ in model.named_children()]
+    names = children if len(children) > 1 else layer_names(model)
+    for name in names:
+        try:
+            with torch.inference_mode(), record(model, name, stop=True) as acts:
+                model(z)
+            shapes[name] = tuple(acts[name].shape)
+        except DissectError:
+            continue  # it did not run, or gives no tensor: not a layer to probe
+    return [
+        name
+        for name, shape in shapes.items()
+        if len(shape) == 4 and shape[2] * shape[3] > 1 and shape[1:] != tuple(image.shape[1:])
+    ]

@@ -1,0 +1,106 @@
+"""Images as a foreign network wants them: resized and normalised as its settings say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dissect._utils.errors import DissectError
+from dissect._utils.schema import finite
+
+__all__ = ["Preparation"]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What an image processor of the transformers library does, in torch and with gradients.
+
+    Attributes:
+        mean, std: of each channel, subtracted and divided by.
+        scale: what the largest value of a pixel is before that.
+        size: (height, width) to resize to, or the length of the shorter side; None: as they are.
+        reversed_channels: blue first.
+    """
+
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    scale: float = 1.0
+    size: tuple[int, int] | int | None = None
+    reversed_channels: bool = False
+
+    @classmethod
+    def of(cls, processor: Any) -> "Preparation":
+        """From an image processor, or its settings as `preprocessor_config.json` holds them.
+
+        Raises:
+            DissectError: settings that are none.
+        """
+        settings = processor.to_dict() if hasattr(processor, "to_dict") else processor
+        if not isinstance(settings, Mapping):
+            raise DissectError("a processor is an image processor or a mapping of its settings")
+        normalised = settings.get("do_normalize", "image_mean" in settings)
+        scale = 255.0
+        if settings.get("do_rescale", True):
+            scale *= _number(settings, "rescale_factor", 1 / 255)
+        return cls(
+            _channels(settings, "image_mean") if normalised else cls.mean,
+            _channels(settings, "image_std") if normalised else cls.std,
+            scale,
+            _size(settings),
+            bool(settings.get("do_flip_channel_order", False)),
+        )
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) in [-1, 1] as the network wants them."""
+        x = (images + 1) * (self.scale / 2)
+        size = self.size
+        if isinstance(size, int):
+            height, width = images.shape[2:]
+            ratio = size / min(height, width)
+            size = (round(height * ratio), round(width * ratio))
+        if size is not None and size != tuple(images.shape[2:]):
+            x = functional.interpolate(
+                x, size, mode="bilinear", align_corners=False, antialias=True
+            )
+        mean = torch.tensor(self.mean, device=x.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=x.device).view(1, 3, 1, 1)
+        x = (x - mean) / std
+        return x.flip(1) if self.reversed_channels else x
+
+
+def _size(settings: Mapping[str, Any]) -> tuple[int, int] | int | None:
+    # What a centre crop cuts away would stay without a class: the whole image takes its size.
+    cropped = settings.get("do_center_crop") and settings.get("crop_size")
+    size = settings.get("crop_size" if cropped else "size")
+    if size is None or not (cropped or settings.get("do_resize", True)):
+        return None
+    if isinstance(size, Mapping):
+        sides = [size.get(key) for key in ("height", "width")]
+        size = size.get("shortest_edge") if None in sides else sides
+    found = [size] if isinstance(size, int) else size
+    if (
+        not isinstance(found, (list, tuple))
+        or len(found) not in (1, 2)
+        or not all(isinstance(side, int) and side > 0 for side in found)
+    ):
+        raise DissectError(f"the processor's size is not one that dissect knows: {size!r}")
+    return found[0] if len(found) == 1 else (found[0], found[1])
+
+
+def _channels(settings: Mapping[str, Any], key: str) -> tuple[float, float, float]:
+    values = settings.get(key)
+    found = [finite(value) for value in values] if isinstance(values, (list, tuple)) else []
+    kept = [value for value in found if value is not None]
+    if len(kept) != 3 or len(found) != 3:
+        raise DissectError(f"the processor's {key} must be three numbers, not {values!r}")
+    return (kept[0], kept[1], kept[2])
+
+
+def _number(settings: Mapping[str, Any], key: str, default: float) -> float:
+    value = finite(settings.get(key, default))
+    if value is None:
+        raise DissectError(f"the processor's {key} must be a number, not {settings[key]!r}")
+    return value

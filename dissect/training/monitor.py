@@ -1,0 +1,170 @@
+"""Looking on: curves in TensorBoard, the Fréchet distance as training goes, and a summary."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from dissect._utils.errors import DissectError
+from dissect._utils.images import to_tensor
+from dissect._utils.io import write_bytes
+from dissect._utils.stats import frechet_distance
+from dissect.data import ImageSource
+from dissect.models.latents import latents
+from dissect.segmentation import Segmenter
+from dissect.training.loop import Report, lines_until
+from dissect.training.state import TrainState
+
+__all__ = ["FrechetMeter", "Watcher"]
+
+_BATCH = 100
+# Latents of their own, as those of the grids are.
+_FRECHET_SEED = 2**31 + 2
+
+
+@dataclass(frozen=True)
+class FrechetMeter:
+    """How far samples are from the source's images, in a segmenter's features.
+
+    Its numbers compare with one another, of the same number of images, and with no other FID.
+    """
+
+    segmenter: Segmenter
+    real: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, source: ImageSource, segmenter: Segmenter, n: int) -> "FrechetMeter":
+        """A meter that compares `n` samples with `n` images of `source`, drawn by chance.
+
+        Raises:
+            DissectError: too few images, or a segmenter without features.
+        """
+        if segmenter.features is None:
+            raise DissectError("this segmenter has no features to compare images in")
+        if len(source) < n:
+            raise DissectError(f"{source.name} has {len(source)} images, fewer than --frechet {n}")
+        drawn = np.sort(np.random.default_rng(0).choice(len(source), n, replace=False))
+        parts = [
+            _features(segmenter, to_tensor(source.images(drawn[start : start + _BATCH])))
+            for start in range(0, n, _BATCH)
+        ]
+        return cls(segmenter, np.concatenate(parts))
+
+    def measure(self, state: TrainState) -> float:
+        """The distance of samples of `state.average`, in eval mode."""
+        device = next(state.average.parameters()).device
+        parts = []
+        for start in range(0, len(self.real), _BATCH):
+            n = min(_BATCH, len(self.real) - start)
+            size = state.config.latent_size
+            z = latents(n, _FRECHET_SEED, start=start, size=size, device=device)
+            with torch.inference_mode():
+                parts.append(_features(self.segmenter, state.average(z)))
+        return frechet_distance(self.real, np.concatenate(parts))
+
+
+def _features(segmenter: Segmenter, images: torch.Tensor) -> NDArray[np.float64]:
+    assert segmenter.features is not None
+    with torch.inference_mode():
+        found: NDArray[np.float64] = segmenter.features(images).double().cpu().numpy()
+    return found
+
+
+class Watcher:
+    """What is written down of a run beside its losses, and said of it at the end.
+
+    `report` and `samples` are what `train` calls.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        state: TrainState,
+        *,
+        tensorboard: bool = False,
+        frechet: FrechetMeter | None = None,
+        show: Callable[[Report], None] = lambda _: None,
+    ) -> None:
+        """Open the files in `folder`, without what was written after the step of `state`.
+
+        Args:
+            folder: the run's; curves for TensorBoard go to `tensorboard/` in it, distances to
+                `frechet.jsonl`.
+            state: the run.
+            tensorboard: whether TensorBoard's files are wanted.
+            frechet: what measures the distance, with each grid of samples.
+            show: called with each report.
+
+        Raises:
+            DissectError: tensorboard is not installed.
+        """
+        self._path = folder / "frechet.jsonl"
+        self._lines = lines_until(self._path, state.step)
+        self._frechet = frechet
+        self._show = show
+        self._writer = _writer(folder / "tensorboard", state.step) if tensorboard else None
+        self._last: Report | None = None
+
+    def report(self, report: Report) -> None:
+        """Note losses and speed."""
+        self._last = report
+        self._show(report)
+        if self._writer is not None:
+            for name, value in (
+                ("loss/discriminator", report.discriminator_loss),
+                ("loss/generator", report.generator_loss),
+                ("images_per_s", report.images_per_s),
+            ):
+                self._writer.add_scalar(name, value, report.step)
+
+    def samples(self, state: TrainState, grid: Image.Image) -> None:
+        """Note a grid of samples, and measure them where that is wanted."""
+        if self._writer is not None:
+            self._writer.add_image("samples", np.asarray(grid), state.step, dataformats="HWC")
+        if self._frechet is not None:
+            distance = self._frechet.measure(state)
+            self._lines.append(json.dumps({"step": state.step, "frechet": distance}) + "\n")
+            write_bytes(self._path, "".join(self._lines).encode())
+            if self._writer is not None:
+                self._writer.add_scalar("frechet", distance, state.step)
+
+    def summary(self, state: TrainState, n_images: int) -> dict[str, Any]:
+        """What the run came to."""
+        seen = state.step * state.config.batch_size
+        found: dict[str, Any] = {
+            "epochs": round(seen / n_images, 2),
+            "images_seen": seen,
+            "seconds": round(state.seconds),
+        }
+        if self._last is not None:
+            found["discriminator_loss"] = round(self._last.discriminator_loss, 3)
+            found["generator_loss"] = round(self._last.generator_loss, 3)
+        distances = [json.loads(line) for line in self._lines]
+        if distances:
+            best = min(distances, key=lambda row: float(row["frechet"]))
+            found["frechet"] = round(distances[-1]["frechet"], 3)
+            found["frechet_first"] = round(distances[0]["frechet"], 3)
+            found["frechet_best"] = {"step": best["step"], "frechet": round(best["frechet"], 3)}
+        return found
+
+    def close(self) -> None:
+        """Write out what TensorBoard's files lack."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _writer(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise DissectError(
+            'curves need the package tensorboard: pip install "dissect-gan[tensorboard]"'
+        ) from error
+    # Steps after the checkpoint that is resumed from are made again, and shown once.
+    return SummaryWriter(str(folder), purge_step=step + 1, flush_secs=30)

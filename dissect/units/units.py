@@ -1,0 +1,269 @@
+"""Units of one layer: which feature maps, how they scored, and the rules that choose them."""
+
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import SupportsFloat, SupportsIndex
+
+import numpy as np
+
+from dissect._utils.errors import DissectError
+from dissect._utils.schema import read_record, write_record
+
+__all__ = ["Rule", "Units", "parse_rule", "rank_units"]
+
+_KIND, _VERSION = "units", 1
+
+# Every rule by name, and whether it takes a count: `positive`, but `top:K`. A further rule is one
+# more line here; whoever measures its scores passes them to `rank_units`.
+RULES: dict[str, bool] = {
+    "positive": False,
+    "top": True,
+    "iou": True,
+    "ace": True,
+    "causal": True,
+    "gradient": True,
+    "auto": False,
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A way to choose units: a name of `RULES`, and how many units where the rule takes a count."""
+
+    name: str
+    count: int | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.count is None else f"{self.name}:{self.count}"
+
+
+def parse_rule(text: str) -> Rule:
+    """The rule that `text` names: `positive`, or `top:K` with K at least 1.
+
+    Raises:
+        DissectError: an unknown rule, a count that is missing, not a whole number or below 1, or
+            a count where the rule takes none.
+    """
+    name, colon, count = text.strip().partition(":")
+    if name not in RULES:
+        raise DissectError(f"unknown rule {text!r}: use {_known_rules()}")
+    if not RULES[name]:
+        if colon:
+            raise DissectError(f"the rule {name!r} takes no count, yet {text!r} gives one")
+        return Rule(name)
+    # isdecimal alone lets digits of other scripts pass; nobody means those.
+    if not (count.isascii() and count.isdecimal()) or len(count) > 9 or int(count) < 1:
+        raise DissectError(
+            f"the rule {text!r} needs a count of at least 1 after a colon, as in '{name}:12'"
+        )
+    return Rule(name, int(count))
+
+
+def _known_rules() -> str:
+    return " or ".join(f"'{name}:K'" if counted else f"'{name}'" for name, counted in RULES.items())
+
+
+@dataclass(frozen=True)
+class Units:
+    """Units of one layer, best first.
+
+    Attributes:
+        layer: the name of the submodule whose output they are channels of.
+        indices: channel indices, each in [0, total), none twice; in order of rank, best first.
+        total: how many units the layer has.
+        scores: one finite number a unit, larger is better; empty where the units have none.
+        concept: what they draw, where that is known.
+        rule: how they were chosen, where that is known.
+        model: the fingerprint of the model, where that is known.
+
+    Raises:
+        DissectError: an index twice or out of range, or scores that do not pair with the indices.
+    """
+
+    layer: str
+    indices: tuple[int, ...]
+    total: int
+    scores: tuple[float, ...] = ()
+    concept: str | None = None
+    rule: str | None = None
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "indices", _integers(self.indices))
+        object.__setattr__(self, "scores", _floats(self.scores))
+        if not self.layer:
+            raise DissectError("units need the name of their layer")
+        if self.total < 1:
+            raise DissectError(f"a layer has at least 1 unit, not {self.total}")
+        outside = [index for index in self.indices if not 0 <= index < self.total]
+        if outside:
+            raise DissectError(
+                f"unit {outside[0]} is not in {self.layer!r}: "
+                f"its {self.total} units are 0 to {self.total - 1}"
+            )
+        if len(set(self.indices)) < len(self.indices):
+            twice = next(index for index in self.indices if self.indices.count(index) > 1)
+            raise DissectError(f"unit {twice} of {self.layer!r} is listed twice; once is enough")
+        if self.scores and len(self.scores) != len(self.indices):
+            raise DissectError(
+                f"{len(self.scores)} scores do not pair with {len(self.indices)} units"
+            )
+        if not all(map(math.isfinite, self.scores)):
+            raise DissectError(f"the scores of units in {self.layer!r} must be finite numbers")
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def top(self, k: int) -> "Units":
+        """The `k` units of the highest scores (of the lowest ranks, where they have no scores).
+
+        Raises:
+            DissectError: `k` below 1 or above the number of units.
+        """
+        _check_count(k, len(self), "the set")
+        order: Sequence[int] = range(len(self))
+        if self.scores:
+            order = sorted(order, key=lambda place: -self.scores[place])
+        chosen = order[:k]
+        return replace(
+            self,
+            indices=tuple(self.indices[place] for place in chosen),
+            scores=tuple(self.scores[place] for place in chosen) if self.scores else (),
+            rule=f"top:{k}",
+        )
+
+    def random(self, seed: int = 0) -> "Units":
+        """The control: as many units of the same layer, drawn at random without replacement.
+
+        They come from the layer's other units. Where those are hardly more than are drawn (fewer
+        than 5 for 4), so that all controls would be alike, they come from the whole layer, and
+        overlap with the set; they are the set itself only where it is the whole layer.
+        A function of the set and of `seed` alone.
+
+        Raises:
+            DissectError: a negative seed.
+        """
+        if seed < 0:
+            raise DissectError(f"a seed is at least 0, not {seed}")
+        pool = sorted(set(range(self.total)) - set(self.indices))
+        if 4 * len(pool) < 5 * len(self):
+            pool = list(range(self.total))
+        own, rng = tuple(sorted(self.indices)), np.random.default_rng(seed)
+        drawn = own
+        while drawn == own:
+            drawn = tuple(sorted(rng.permutation(pool)[: len(self)].tolist()))
+            if len(self) in (0, self.total):  # there is no other
+                break
+        return Units(
+            layer=self.layer,
+            indices=drawn,
+            total=self.total,
+            rule=f"random:{seed}",
+            model=self.model,
+        )
+
+    def check(self, fingerprint: str | None, layer: str, total: int) -> None:
+        """Nothing, where the units belong to this layer of this model.
+
+        Args:
+            fingerprint: the model's fingerprint; None leaves the model unchecked.
+            layer: the layer's name.
+            total: how many units the layer has.
+
+        Raises:
+            DissectError: another layer, another number of units, or another model.
+        """
+        if layer != self.layer:
+            raise DissectError(f"these are units of layer {self.layer!r}, not of {layer!r}")
+        if total != self.total:
+            raise DissectError(
+                f"these units were chosen among {self.total} in {self.layer!r}, which has {total} "
+                "in this model: choose the units on this model"
+            )
+        if None not in (fingerprint, self.model) and fingerprint != self.model:
+            raise DissectError(
+                f"these units were chosen on model {self.model}, and this is {fingerprint}: "
+                "load that model, or choose the units on this one"
+            )
+
+    def save(self, path: str | Path) -> Path:
+        """`path`, now holding the units as JSON; `Units.load` gives the same units back."""
+        return write_record(path, _KIND, _VERSION, asdict(self))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Units":
+        """The units that `save` wrote, or that somebody typed.
+
+        Raises:
+            DissectError: no such file, not a file of units, or a field of a wrong type or value.
+        """
+        record = read_record(path, _KIND, _VERSION)
+        layer, total = record.text("layer"), record.integer("total", 1)
+        indices = record.integers("indices")
+        scores = record.numbers("scores") if record.has("scores") else ()
+        names = {key: record.text_or_none(key) for key in ("concept", "rule", "model")}
+        try:
+            return cls(layer, indices, total, scores, **names)
+        except DissectError as error:
+            raise DissectError(f"{path}: {error}") from error
+
+
+def rank_units(
+    scores: Iterable[SupportsFloat],
+    *,
+    layer: str,
+    rule: Rule,
+    keep: Iterable[bool] | None = None,
+    concept: str | None = None,
+    model: str | None = None,
+) -> Units:
+    """Units of a layer in order of their scores, the highest first; ties by the lower index.
+
+    Args:
+        scores: one finite number for every unit of the layer.
+        layer: its name.
+        rule: its count, where it has one, is how many units there will be.
+        keep: whether each unit may be chosen at all; all may without it.
+        concept, model: handed on to the `Units`.
+
+    Raises:
+        DissectError: a count below 1 or above the number of units of the layer, or scores that
+            are not finite.
+    """
+    values = _floats(scores)
+    if not all(map(math.isfinite, values)):
+        raise DissectError(f"the scores of units in {layer!r} must be finite numbers")
+    if rule.count is not None:
+        _check_count(rule.count, len(values), f"{layer!r}")
+    allowed = range(len(values))
+    kept = (
+        list(allowed)
+        if keep is None
+        else [unit for unit, ok in zip(allowed, keep, strict=True) if ok]
+    )
+    order = sorted(kept, key=lambda unit: -values[unit])[: rule.count]
+    return Units(
+        layer=layer,
+        indices=tuple(order),
+        total=len(values),
+        scores=tuple(values[unit] for unit in order),
+        concept=concept,
+        rule=str(rule),
+        model=model,
+    )
+
+
+def _check_count(count: int, available: int, place: str) -> None:
+    if not 1 <= count <= available:
+        raise DissectError(f"cannot take {count} units of {place}, which has {available}")
+
+
+def _integers(values: Iterable[SupportsIndex]) -> tuple[int, ...]:
+    return tuple(operator.index(value) for value in values)
+
+
+def _floats(values: Iterable[SupportsFloat]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)

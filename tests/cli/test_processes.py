@@ -1,0 +1,209 @@
+"""Two processes on the CPU measure what one does, to the byte."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers.command_line import common, run
+from helpers.processes import Pair, environment
+
+from dissect._utils.distributed import World
+
+# The two strokes keep torchrun from taking --n for one of its own options.
+TORCHRUN = [
+    *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+    *("-m", "--", "dissect"),
+]
+
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="torch without distributed"
+)
+
+
+def together(*words, **more):
+    """One command in two processes."""
+    return subprocess.run(
+        [sys.executable, *TORCHRUN, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+        env=environment(**more),
+    )
+
+
+def same_from_one_and_two(capsys, out, words, **more):
+    """The result of one process, which two have given, too, with the same files.
+
+    The one has three threads and the two one each: that changes nothing, either.
+    """
+    torch.set_num_threads(3)
+    status, said, err = run(capsys, *words, "--out", out)
+    assert status == 0, err
+    files = {path: path.read_bytes() for path in out.iterdir()}
+    for path in files:
+        path.unlink()
+    two = together(*words, "--out", out, **more)
+    assert two.returncode == 0, two.stderr
+    # One of them speaks, and says the same.
+    assert two.stdout == said
+    assert {path: path.read_bytes() for path in out.iterdir()} == files
+    return json.loads(said)
+
+
+# Three batches, the last of them not full; and one, so that a process has nothing to do.
+@pytest.mark.parametrize(("n", "layer"), [(111, "all"), (7, "layer8x8")])
+def test_units_of_two_processes_are_those_of_one(capsys, tiny, tmp_path, n, layer):
+    words = [
+        *("units", "--model", tiny / "g.safetensors", "--segmenter", tiny / "s.safetensors"),
+        *("--n", n, "--layer", layer, "--effect-n", 3, "--top", 3, "--json"),
+    ]
+    found = same_from_one_and_two(capsys, tmp_path, words)
+    assert found["n"] == n
+    assert len(found["files"]) == 2
+
+
+def test_an_effect_of_two_processes_is_that_of_one(
+    capsys,
+    study,
+    eyes,
+    tmp_path,
+    tmp_path_factory,
+    monkeypatch,
+):
+    cache = str(tmp_path_factory.getbasetemp() / "sharded")
+    monkeypatch.setenv("DISSECT_CACHE", cache)
+    words = ["effect", *common(study, tmp_path), "--segmenter", eyes, "--rule", "top:3"]
+    words += ["--n", 111, "--random-n", 60, "--random-sets", 3]
+    found = same_from_one_and_two(capsys, tmp_path, words, DISSECT_CACHE=cache)
+    assert found["n_samples"] == 111
+    assert found["random"]["probe"]["frechet"] is not None
+
+
+def test_a_mistake_is_told_once_and_ends_both(tiny, tmp_path):
+    words = ["units", "--model", tiny / "g.safetensors", "--out", tmp_path]
+    ended = together(*words, "--layer", "layer9x9")
+    assert ended.stdout == ""
+    told = [line for line in ended.stderr.splitlines() if line.startswith("dissect: ")]
+    assert len(told) == 1, ended.stderr
+    assert "did you mean 'layer8x8'" in told[0]
+    # The rest is the report of torchrun, which leaves with a status of its own.
+    assert "exitcode  : 2" in ended.stderr
+    assert ended.returncode == 1
+    assert not list(tmp_path.iterdir())
+
+
+MERGING = """
+import sys, torch
+from dissect._utils.running_stats import RunningMoments, RunningQuantile, RunningTopK
+from dissect._utils.distributed import World, joined
+
+values = torch.randn(3, 40, generator=torch.Generator().manual_seed(1)) * 50
+taken, of_others = [], []
+with joined(World.of_environment()) as world:
+    running = RunningQuantile(3), RunningTopK(3, 4), RunningMoments(3)
+    for place in world.shared(range(40), others=of_others.extend):
+        taken.append(place)
+        running[0].add(values[:, place, None])
+        running[1].add(values[:, place, None], torch.tensor([place]))
+        running[2].add(values[:, place, None])
+    assert sorted(taken + of_others) == list(range(40)), (taken, of_others)
+    everyone = world.gathered({str(place): torch.tensor(world.rank) for place in taken})
+    assert sorted(map(int, everyone)) == list(range(40))
+    assert [int(everyone[str(place)]) for place in taken] == [world.rank] * len(taken)
+    assert int(world.sum(torch.tensor(len(taken)))) == 40
+    merged = [world.merged(statistic) for statistic in running]
+alone = RunningQuantile(3), RunningTopK(3, 4), RunningMoments(3)
+for place in range(40):
+    alone[0].add(values[:, place, None])
+    alone[1].add(values[:, place, None], torch.tensor([place]))
+    alone[2].add(values[:, place, None])
+for mine, its in zip(merged, alone):
+    for name, value in its.state().items():
+        assert torch.equal(mine.state()[name], value), name
+"""
+
+
+def test_what_is_shared_is_done_once_and_merged_exactly_in_both():
+    for status, _, err in Pair(MERGING).end():
+        assert status == 0, err
+
+
+FACTORY = """
+import os, signal
+from dissect.models import load
+
+def lost():
+    model, calls = load({model!r}), 0
+    def count(module, inputs):
+        nonlocal calls
+        calls += 1
+        if os.environ["RANK"] == "1" and calls == 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+    model.register_forward_pre_hook(count)
+    return model
+"""
+
+
+def test_a_process_that_is_killed_ends_the_other_with_one_line(tiny, tmp_path):
+    factory = tmp_path / "factory.py"
+    factory.write_text(FACTORY.format(model=str(tiny / "g.safetensors")))
+    pair = Pair(
+        "from dissect.cli import main; main()",
+        *("units", "--model", f"{factory}:lost", "--segmenter", tiny / "s.safetensors"),
+        *("--n", 4000, "--out", tmp_path / "out"),
+    )
+    (status, out, err), (killed, *_) = pair.end()
+    assert killed == -signal.SIGKILL
+    assert status == 2, err
+    assert out == ""
+    assert err.startswith("dissect: another process was lost: ")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+SILENT = """
+import os, time
+from datetime import timedelta
+import torch
+from dissect._utils.errors import DissectError
+from dissect._utils.distributed import World, joined
+
+world = World.of_environment()
+try:
+    with joined(world, patience=timedelta(seconds=3)) as world:
+        if world.rank:
+            time.sleep(60)
+        world.sum(torch.tensor(1))
+except DissectError as error:
+    print(error)
+"""
+
+
+def test_a_process_that_hangs_is_given_up():
+    pair = Pair(SILENT)
+    out, err = pair.processes[0].communicate(timeout=600)
+    pair.processes[1].kill()
+    pair.end()
+    assert out.startswith("another process was lost: "), err
+
+
+def test_one_process_does_everything():
+    world = World()
+    assert list(world.shared(range(5))) == [0, 1, 2, 3, 4]
+    state = {"a": torch.ones(2)}
+    assert world.gathered(state) is state
+    assert int(world.sum(torch.tensor(3))) == 3
+
+
+def test_processes_that_cannot_meet_are_told_so(capsys, monkeypatch, tiny, tmp_path):
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "")):
+        monkeypatch.setenv(name, value)
+    words = ["units", "--model", tiny / "g.safetensors", "--n", 9, "--out", tmp_path]
+    status, _, err = run(capsys, *words)
+    assert status == 2
+    assert "the processes cannot join" in err
+    assert err.count("\n") == 1

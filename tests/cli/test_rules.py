@@ -1,0 +1,194 @@
+"""`--rule`, `dissect choose` and `dissect rules` on a tiny generator with tiny eyes."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers.command_line import run
+from PIL import Image
+
+from dissect._utils.images import to_images
+from dissect.annotations import AnnotatedImage, Annotations, Box, pixels_digest
+from dissect.cli import choosing
+from dissect.hooks import activations
+from dissect.models import Generator, fingerprint, generate, latents_for, load, save_checkpoint
+from dissect.segmentation import Segmenter, UNet, load_segmenter, save_segmenter
+from dissect.selection import scores
+from dissect.selection import search as auto
+from dissect.selection.objective import Outcome
+from dissect.selection.search import Choice
+from dissect.selection.stored import load_choices, save_choices
+from dissect.selection.strengths import Lesson
+from dissect.surgery.intervention import Intervention
+from dissect.units import Units
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A generator, boxes around what its unit 0 of layer8x8 marks, and eyes that know a spot."""
+    folder = tmp_path_factory.mktemp("rules")
+    torch.manual_seed(3)
+    generator = Generator(latent_size=8, width=4, image_size=32, kernel=4).eval()
+    with torch.no_grad():
+        for layer in (generator.layer4x4, generator.layer8x8, generator.layer16x16, generator.rgb):
+            layer.conv.weight.normal_(0, 0.3)
+    save_checkpoint(folder / "g.safetensors", generator)
+    images = to_images(generate(generator, 30, seed=5))
+    strength = activations(generator, "layer8x8", latents_for(generator, 30, 5))[:, 0]
+    annotated = []
+    for place, image in enumerate(images):
+        row, column = divmod(int(strength[place].argmax()), 8)
+        boxes = (Box(column * 4, row * 4, 4, 4),) if place % 3 == 0 else ()
+        digest = pixels_digest(image)
+        annotated.append(AnnotatedImage(32, 32, boxes, seed=5, index=place, sha256=digest))
+    Annotations("spot", tuple(annotated), fingerprint(generator)).save(folder / "spot.json")
+    network = UNet(("wall", "spot", "bed"), widths=(6, 8)).eval()
+    with torch.no_grad():
+        network.classify.weight.normal_(0, 1)
+        network.classify.bias.zero_()
+        wall, spot, bed = network(generate(generator, 50, 6)).unbind(1)
+        # A spot on a sixth of the pixels, a bed on another.
+        network.classify.bias[4:8] = -(spot - torch.maximum(wall, bed)).flatten().quantile(5 / 6)
+        network.classify.bias[8:12] = -(bed - wall).flatten().quantile(5 / 6)
+    save_segmenter(folder / "eyes.safetensors", network, card={})
+    return folder
+
+
+def common(study, out):
+    return [
+        *("--model", str(study / "g.safetensors"), "--boxes", str(study / "spot.json")),
+        *("--concept", "spot", "--segmenter", str(study / "eyes.safetensors")),
+        *("--out", str(out), "--json"),
+    ]
+
+
+@pytest.mark.parametrize("rule", ["iou:2", "ace:2", "causal:2", "gradient:2"])
+def test_a_rule_that_asks_the_segmenter_chooses_units(capsys, study, tmp_path, rule):
+    words = [*common(study, tmp_path), "--n", "3"]
+    status, out, _ = run(capsys, "ablate", "--rule", rule, *words)
+    assert status == 0
+    result = json.loads(out)
+    assert result["rule"] == rule
+    assert len(result["units"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ablate", "--rule", "wild:3"], "unknown rule 'wild:3'"),
+        (["ablate", "--rule", "iou"], "count of at least 1"),
+        (["ablate", "--rule", "causal:9"], "which has 8"),
+        (["probe", "--rule", "gradient:99"], "which has 8"),
+        (["probe", "--rule", "auto"], "auto chooses units, strength and gate together"),
+        (["ablate", "--rule", "auto", "--strength", "2"], "leave out --strength"),
+        (["effect", "--rule", "auto", "--threshold", "0.3"], "leave out --strength"),
+        (["rules", "--concept", "dragon"], "dragon"),
+        (["choose", "--layer", "layer9x9"], "layer8x8"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(capsys, study, tmp_path, words, message):
+    command, *rest = words
+    status, out, err = run(capsys, command, *common(study, tmp_path), *rest)
+    assert status == 2
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
+    assert message in err
+
+
+def test_a_concept_that_the_segmenter_does_not_know_is_one_line(capsys, study, tmp_path):
+    words = common(study, tmp_path)
+    save_segmenter(tmp_path / "other.safetensors", UNet(("wall", "bed"), widths=(6, 8)), card={})
+    words[words.index("--segmenter") + 1] = str(tmp_path / "other.safetensors")
+    for command in (["ablate", "--rule", "iou:2"], ["rules"], ["choose"]):
+        status, _, err = run(capsys, *command, *words)
+        assert status == 2
+        assert "does not know 'spot'" in err
+
+
+def chosen(study, where):
+    """A choice for the generator, by hand."""
+    generator = load(study / "g.safetensors")
+    units = Units("layer8x8", (3, 0), 8, (), "spot", "auto", fingerprint(generator))
+    outcome = Outcome(0.99, 0.0, 0.9, 0.98, 0.01, 100)
+    edit = Intervention(units, strength=0.8, doses=(1.5, 0.5))
+    return Choice(where, edit, (), outcome, outcome, enough=True)
+
+
+def test_ablate_takes_what_auto_chose_before(capsys, study, tmp_path):
+    choices = {"probe": chosen(study, "segmenter"), "everywhere": chosen(study, "everywhere")}
+    save_choices(tmp_path / "auto.json", choices)
+    words = [*common(study, tmp_path), "--n", "3", "--columns", "3"]
+    status, out, _ = run(capsys, "ablate", *words)
+    assert status == 0
+    result = json.loads(out)
+    assert result["rule"] == "auto"
+    assert result["units"] == [3, 0]
+    assert (result["strength"], result["doses"]) == (0.8, [1.5, 0.5])
+    assert set(result["edits"]) == {"probe", "everywhere"}
+    # Five rows: before, two edits, and their controls.
+    assert Image.open(tmp_path / "ablate.png").height > 5 * 32 * 3
+    # The paper's rule is one word away, and an option of the edit's own means it, too.
+    for more in (["--rule", "positive"], ["--strength", "1.2"]):
+        _, out, _ = run(capsys, "ablate", *words, *more)
+        assert json.loads(out)["rule"] == "positive"
+
+
+def test_a_choice_of_another_model_is_passed_over(capsys, study, tmp_path):
+    other = Generator(latent_size=8, width=4, image_size=32, kernel=4)
+    save_checkpoint(tmp_path / "other.safetensors", other)
+    choice = chosen(study, "everywhere")
+    foreign = Units("layer8x8", (3, 0), 8, (), "spot", "auto", fingerprint(other.eval()))
+    edit = Intervention(foreign, None, 0.5, 1.5)
+    outcome = choice.tested
+    save_choices(
+        tmp_path / "auto.json",
+        {"everywhere": Choice("everywhere", edit, (), outcome, outcome, True)},
+    )
+    status, out, _ = run(capsys, "ablate", *common(study, tmp_path), "--n", "2")
+    assert status == 0
+    assert json.loads(out)["rule"] == "positive"
+
+
+def test_a_chosen_edit_can_be_saved(capsys, study, tmp_path):
+    choice = chosen(study, "everywhere")
+    save_choices(tmp_path / "auto.json", {"everywhere": choice, "probe": choice})
+    file = tmp_path / "edited.safetensors"
+    words = [*common(study, tmp_path), "--n", "2", "--where", "everywhere", "--save", str(file)]
+    status, out, _ = run(capsys, "ablate", *words)
+    assert status == 0
+    saved = json.loads(out)["saved"]
+    assert saved["how"] == "weights"
+    assert saved["difference"] < 1e-5
+    generator, written = load(study / "g.safetensors"), load(file)
+    z = latents_for(generator, 4, 9)
+    with choice.intervention.on(generator), torch.inference_mode():
+        wanted = generator(z)
+    torch.testing.assert_close(written(z), wanted, atol=1e-5, rtol=0)
+
+
+def test_choose_then_rules_from_end_to_end(capsys, study, tmp_path, monkeypatch):
+    # Few steps and few labels: what is learned is of no matter here.
+    monkeypatch.setattr(auto, "_LESSON", replace(auto._LESSON, steps=3))
+    monkeypatch.setattr(auto, "_AGAIN", 2)
+    monkeypatch.setattr(scores, "Lesson", lambda: Lesson(steps=3))
+    monkeypatch.setattr(choosing, "_LABELLED", 60)
+    eyes = Segmenter.of(load_segmenter(study / "eyes.safetensors")[0])
+    seen = eyes.labels(generate(load(study / "g.safetensors"), 20, 5))
+    assert 0 < (seen == 1).float().mean() < 1
+    words = common(study, tmp_path)
+    status, out, err = run(capsys, "choose", "--n", "20", *words)
+    assert (status, err) == (0, "")
+    result = json.loads(out)
+    assert result["files"] == [str(tmp_path / "auto.json")]
+    assert set(result["edits"]) == {"probe", "everywhere"}
+    assert set(load_choices(tmp_path / "auto.json")) == {"probe", "everywhere"}
+    status, out, err = run(capsys, "rules", "--n", "20", "--choose-n", "20", *words)
+    assert (status, err) == (0, "")
+    result = json.loads(out)
+    names = {"auto", "positive", "iou", "ace", "causal", "gradient", "random"}
+    assert set(result["rules"]["probe"]) == set(result["rules"]["everywhere"]) == names
+    point = result["rules"]["probe"]["auto"][0]
+    assert point["removed_ci"][0] <= point["removed"] <= point["removed_ci"][1]
+    assert {one["rule"] for one in result["advantages"]} == names - {"auto", "random"}
+    assert Image.open(tmp_path / "rules.png").width > 1000

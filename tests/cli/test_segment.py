@@ -1,0 +1,72 @@
+"""`dissect segment`, and training on a generator's samples."""
+
+import json
+
+import pytest
+import torch
+from helpers.command_line import run
+from PIL import Image
+
+from dissect._utils.errors import DissectError
+from dissect.data import source
+from dissect.models import Generator, generate, save_checkpoint
+from dissect.segmentation import load_segmenter
+from dissect.training.segmenter import SegmenterConfig, train_segmenter
+
+
+@pytest.fixture(autouse=True)
+def _cache(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("DISSECT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def test_segment_scores_renders_and_boxes(capsys, tmp_path):
+    status, out, err = run(capsys, "segment", "--renders", 40, "--out", tmp_path, "--json")
+    assert status == 0, err
+    found = json.loads(out)
+    assert found["n_renders"] == 40
+    assert found["iou"]["bed"] > 0.9
+    assert found["n_boxes"] == 52
+    assert found["n_without"] == 102
+    assert found["recall"] >= 0.9
+    assert found["false_alarms"] <= 0.1
+    low, high = found["recall_ci"]
+    assert low < found["recall"] <= high
+    assert Image.open(tmp_path / "segment.png").width > 1_000
+
+
+def test_a_segmenter_gets_used_to_samples_and_says_of_which(capsys, tmp_path):
+    generator = Generator(latent_size=8, width=4, image_size=64, kernel=4).eval()
+    file = save_checkpoint(tmp_path / "g.safetensors", generator)
+    words = ["--adapt-to", file, "--images", 64, "--steps", 8, "--batch-size", 8]
+    status, _, err = run(capsys, "train", "--segmenter", *words, "--out", tmp_path)
+    assert status == 0, err
+    _, card = load_segmenter(tmp_path / "segmenter.safetensors")
+    assert card["adapted_to"] == str(file)
+    assert card["samples"] == 3_000
+    status, _, err = run(capsys, "train", *words, "--out", tmp_path)
+    assert status == 2
+    assert "--adapt-to goes with --segmenter" in err
+
+
+def test_samples_change_what_is_learned_and_the_seed_alone_does_it():
+    renders = source("bedrooms", count=48, size=32, progress=False)
+    torch.manual_seed(0)
+    generator = Generator(latent_size=8, width=4, image_size=32, kernel=4).eval()
+    samples = generate(generator, 24, seed=1)
+    config = SegmenterConfig(steps=20, batch_size=8, widths=(4, 8), sure=0.1)
+    once, again = (train_segmenter(renders, config, samples=samples) for _ in range(2))
+    alone = train_segmenter(renders, config)
+    same = [torch.equal(a, b) for a, b in zip(once.parameters(), again.parameters(), strict=True)]
+    assert all(same)
+    other = [torch.equal(a, b) for a, b in zip(once.parameters(), alone.parameters(), strict=True)]
+    assert not all(other)
+    with pytest.raises(DissectError, match="of the renders' size, 32x32"):
+        train_segmenter(renders, config, samples=torch.zeros(4, 3, 64, 64))
+
+
+def test_an_unknown_segmenter_is_one_line(capsys, tmp_path):
+    for name in ("nothing.safetensors", "transformers:"):
+        status, _, err = run(capsys, "segment", "--segmenter", name, "--out", tmp_path)
+        assert status == 2
+        (line,) = err.strip().splitlines()
+        assert name.removesuffix(".safetensors") in line

@@ -1,0 +1,99 @@
+"""Layers and models that cannot be studied as they stand."""
+
+from collections import OrderedDict
+
+import pytest
+import torch
+from helpers.hooks import Times, by_2_3_5, chain, ones
+from torch import nn
+
+from dissect._utils.errors import DissectError
+from dissect.hooks import activations, edit, record, resolve_layer
+
+# Training mode
+
+
+@pytest.mark.parametrize("unsteady", [nn.BatchNorm2d(1), nn.Dropout(0.5), nn.RReLU()])
+def test_training_mode_is_refused_where_it_changes_what_is_studied(unsteady):
+    model = chain(Times(2.0), unsteady)
+    for block in (lambda: record(model, "layer0"), lambda: edit(model, {"layer0": torch.neg})):
+        with pytest.raises(DissectError, match=r"layer1 \(\w+\) is in training mode.*eval\(\)"):
+            block().__enter__()
+    with pytest.raises(DissectError, match="training mode"):
+        activations(model, "layer0", ones(2, 1, 1, 1))
+    model.eval()
+    with record(model, "layer0") as acts:
+        model(ones(2, 1, 1, 1))
+    assert acts["layer0"].sum() == 4
+
+
+def test_training_mode_may_be_asked_for():
+    model = chain(nn.BatchNorm1d(1), Times(2.0))
+    with record(model, "layer0", allow_training=True) as acts:
+        model(torch.tensor([[1.0], [3.0]]))
+    assert acts["layer0"].flatten().tolist() == pytest.approx([-1, 1], abs=1e-4)
+    with edit(model, {"layer0": torch.zeros_like}, allow_training=True):
+        assert model(torch.tensor([[1.0], [3.0]])).abs().sum() == 0
+
+
+# Mistakes
+
+
+def test_unknown_layers_are_answered_with_near_names():
+    model = nn.Sequential(OrderedDict(layer4x4=nn.ReLU(), layer8x8=nn.ReLU(), rgb=nn.Tanh()))
+    with pytest.raises(DissectError) as caught:
+        resolve_layer(model, "layer8")
+    assert str(caught.value).startswith("Sequential has no layer 'layer8': did you mean 'layer8x8'")
+    with pytest.raises(DissectError, match="'8X8': did you mean 'layer8x8'\\?"):
+        resolve_layer(model, "8X8")
+    with pytest.raises(DissectError, match="its 3 layers include layer4x4, layer8x8, rgb"):
+        resolve_layer(model, "qqq")
+    with pytest.raises(DissectError, match="Tanh has no layer 'rgb': it has none"):
+        resolve_layer(model.rgb, "rgb")
+    assert resolve_layer(model, "rgb") is model.rgb
+    assert resolve_layer(model, "") is model
+
+
+def test_layers_are_given_by_name():
+    model = by_2_3_5()
+    with pytest.raises(DissectError, match="by its name, such as 'layer0', not as Times"):
+        resolve_layer(model, model.layer0)
+    with pytest.raises(DissectError, match="by its name, such as 'layer0', not as list"):
+        record(model, ["layer0", "layer1"]).__enter__()
+    with pytest.raises(DissectError, match="name layers to record, such as 'layer0'"):
+        record(model).__enter__()
+
+
+@pytest.mark.parametrize("output", [(1, 2), {"x": 1}, [ones()]])
+def test_layers_that_do_not_give_one_tensor_say_what_to_do(output):
+    class Gives(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = Times(2.0)
+
+        def forward(self, x):
+            self.inner(x)
+            return output
+
+    model = chain(Gives())
+    words = f"'layer0' gives {type(output).__name__}, not one tensor.*such as 'layer0.inner'"
+    with pytest.raises(DissectError, match=words), record(model, "layer0"):
+        model(ones())
+    with pytest.raises(DissectError, match=words), edit(model, {"layer0": lambda a: a}):
+        model(ones())
+    with record(model, "layer0.inner") as acts:
+        model(ones())
+    assert acts["layer0.inner"].item() == 2
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_is_refused_where_hooks_cannot_reach():
+    scripted = torch.jit.trace(nn.Sequential(nn.ReLU(), nn.Tanh()), ones())
+    with pytest.raises(DissectError, match="'0' is out of reach inside TorchScript"):
+        resolve_layer(scripted, "0")
+    model = chain(scripted, Times(2.0))
+    with pytest.raises(DissectError, match="'layer0.1' is out of reach inside TorchScript"):
+        resolve_layer(model, "layer0.1")
+    with record(model, "layer0") as acts:
+        model(ones())
+    assert acts["layer0"].item() == pytest.approx(0.7616, abs=1e-4)

@@ -1,0 +1,223 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers.selection import CULPRIT, EYES, GRID, UNITS, generator
+
+from dissect._utils.errors import DissectError
+from dissect.models import fingerprint
+from dissect.probe import fit_probe
+from dissect.selection import search as auto
+from dissect.selection.inpaint import colours_around
+from dissect.selection.objective import Goal, Outcome, Trial
+from dissect.selection.samples import sampled
+from dissect.selection.scores import ace_scores, causal_scores, gradient_scores, iou_scores
+from dissect.selection.search import Search, choose_edit, search_steps
+from dissect.selection.stored import load_choices, save_choices, suits
+from dissect.selection.strengths import Lesson, learned_doses
+from dissect.surgery.intervention import Intervention
+from dissect.units import Units, parse_rule
+
+
+@pytest.fixture(scope="module")
+def model():
+    return generator()
+
+
+@pytest.fixture(scope="module")
+def samples(model):
+    return sampled(model, "layer", EYES, "window", 40)
+
+
+def test_samples_know_the_concepts_cells(samples):
+    # The culprit paints one cell of 4 x 4 in three samples of five.
+    assert samples.coverage.sum() == 24
+    assert set(samples.coverage.unique().tolist()) == {0.0, 1.0}
+    assert (samples.acts[:, CULPRIT] == samples.coverage).all()
+    assert len(samples.showing()) == 24
+
+
+def test_inside_is_what_units_are_where_the_concept_is(samples):
+    found = samples.inside()
+    # The culprit is 1 there, and nothing else knows of it: relu(u - 0.2) has the mean 0.32.
+    assert found[CULPRIT] == 1.0
+    others = [found[unit].item() for unit in range(UNITS) if unit != CULPRIT]
+    assert sum(others) / len(others) == pytest.approx(0.32, abs=0.06)
+
+
+def test_every_rule_finds_the_unit_that_draws_the_concept(model, samples):
+    iou = iou_scores(model, "layer", EYES, "window", n=40, quantile=0.9)
+    for scores in (
+        iou,
+        ace_scores(samples, iou),
+        causal_scores(model, "layer", EYES, "window", n=20),
+        gradient_scores(samples),
+    ):
+        assert scores.shape == (UNITS,)
+        assert scores.isfinite().all()
+        assert scores.argmax() == CULPRIT
+        assert scores[CULPRIT] > 1.5 * scores.sort().values[-2]
+
+
+def test_doses_are_spared_where_they_do_nothing(samples):
+    lesson = Lesson(elsewhere=5.0, square=0.0, few=0.5, log=True, beyond=True, rate=0.1)
+    doses = learned_doses(samples, lesson)
+    assert doses[CULPRIT] > 0.7
+    assert doses[[unit for unit in range(UNITS) if unit != CULPRIT]].max() < 0.05
+
+
+def test_doses_may_turn_a_units_sign_and_keep_to_some_units(samples):
+    among = torch.ones(UNITS, dtype=torch.bool)
+    among[CULPRIT + 1 :] = False
+    lesson = Lesson(square=0.0, log=True, most=2.0, rate=0.1)
+    doses = learned_doses(samples, lesson, start=0.0, among=among)
+    assert doses[CULPRIT] > 1.0
+    assert doses.max() <= 2.0
+    assert (doses[CULPRIT + 1 :] == 0).all()
+
+
+def test_what_is_to_be_kept_holds_a_dose_back(samples):
+    # The wall is where no window is: taking the window away moves the wall's outline.
+    free = Lesson(square=0.0, log=True, rate=0.1)
+    held = replace(free, outlines=500.0, keep=("window",))
+    doses = [learned_doses(samples, lesson)[CULPRIT] for lesson in (free, held)]
+    assert doses[0] > 0.7
+    with pytest.raises(DissectError, match="does not know 'lamps'"):
+        learned_doses(samples, replace(free, keep=("lamps",)))
+
+
+def test_colours_around_a_region_know_nothing_of_what_is_in_it():
+    images = torch.rand(3, 3, 16, 16) * 0.2 + torch.tensor([-0.5, 0.0, 0.5]).reshape(3, 1, 1)
+    region = torch.zeros(3, 16, 16, dtype=torch.bool)
+    region[0, 4:9, 4:9] = region[1, :, :15] = region[2] = True
+    other = torch.where(region.unsqueeze(1), 1.0, images)
+    found, same = colours_around(images, region), colours_around(other, region)
+    assert torch.equal(found[:2], same[:2])
+    # A mean of what is outside: the left half's colours count more on the left.
+    images[0, :, :, 8:] += 1.0
+    assert (colours_around(images, region)[0, :, 6, 8] > found[0, :, 6, 8] + 0.3).all()
+    assert (colours_around(images, region)[0, :, 6, 4] < found[0, :, 6, 4] + 0.5).all()
+    # As far as the other side of a wide region; and all region leaves nothing to take.
+    assert (found[1] - images[1, :, :, 15:].mean((1, 2), keepdim=True)).abs().max() < 0.1
+    assert torch.equal(found[2], images[2])
+
+
+def test_doses_go_as_far_as_the_colours_around(samples):
+    # So dear a dose is not worth the window; that its red should be the wall's, -1, is.
+    alone = Lesson(square=0.0, few=100.0, rate=0.1)
+    doses = learned_doses(samples, alone), learned_doses(samples, replace(alone, around=500.0))
+    assert doses[0][CULPRIT] < 0.05
+    assert doses[1][CULPRIT] > 0.9
+
+
+def test_a_gate_that_never_opens_teaches_nothing(samples):
+    shut = torch.zeros(len(samples), GRID, GRID, dtype=torch.bool)
+    with pytest.raises(DissectError, match="opens on no sample with a window"):
+        learned_doses(samples, Lesson(), open_cells=shut)
+
+
+@pytest.fixture(scope="module")
+def probe(samples):
+    return fit_probe(
+        samples.acts, samples.coverage, layer="layer", concept="window", resamples=1, sign_fits=1
+    )
+
+
+@pytest.fixture(scope="module")
+def search():
+    return Search(n=40, sizes=(0.5, 0.2), thresholds=(0.3, 0.5))
+
+
+def test_auto_pays_for_colours_where_it_is_gated(monkeypatch, model, probe, search):
+    prices = []
+
+    def learned(samples, lesson, *, open_cells, **options):
+        prices.append((open_cells is not None, lesson.around > 0))
+        return learned_doses(samples, lesson, open_cells=open_cells, **options)
+
+    monkeypatch.setattr(auto, "learned_doses", learned)
+    choose_edit(model, "layer", EYES, "window", {"probe": probe, "all": None}, search=search)
+    assert set(prices) == {(True, True), (False, False)}
+
+
+@pytest.mark.parametrize("where", ["everywhere", "probe"])
+def test_auto_takes_that_unit_alone(model, probe, where, search):
+    steps = []
+    gates = {where: probe if where == "probe" else None}
+    choice = choose_edit(
+        model, "layer", EYES, "window", gates, search=search, watch=lambda n, _: steps.append(n)
+    )
+    edit = choice.intervention
+    assert choice.where == where
+    assert edit.units.indices == (CULPRIT,)
+    assert edit.units.rule == "auto"
+    assert edit.arguments["strength"].item() > 0.8
+    assert choice.enough
+    assert choice.tested.removed == 1.0
+    assert choice.tested.shown == 0.0
+    assert choice.tested.outside_change == 0.0
+    assert sum(steps) <= search_steps(gates, search)
+
+
+def test_a_choice_is_the_same_when_it_is_read_again(model, probe, tmp_path, search):
+    choice = choose_edit(model, "layer", EYES, "window", {"boxes": probe}, search=search)
+    path = save_choices(tmp_path / "auto.json", {"probe": choice})
+    again = load_choices(path)["probe"]
+    assert again.tested == choice.tested
+    assert again.intervention.units == choice.intervention.units
+    assert again.intervention.doses == choice.intervention.doses
+    z = model.make_latents(5, 3, 0)
+    with choice.intervention.on(model):
+        images = model(z)
+    with again.intervention.on(model):
+        assert torch.equal(model(z), images)
+    assert not torch.equal(model(z), images)
+    assert suits(again, fingerprint(model), "layer", "window", probe)
+    assert not suits(again, fingerprint(model), "layer", "bed", probe)
+    assert not suits(again, "0" * 16, "layer", "window", probe)
+    other = replace(probe, weight=probe.weight * 2)
+    assert not suits(again, fingerprint(model), "layer", "window", other)
+
+
+def trial(removed, shown, change, units, kept=1.0):
+    edit = Intervention(Units("layer", tuple(range(units)), 50))
+    return Trial("everywhere", edit, Outcome(removed, shown, 1.0, kept, change, 100))
+
+
+def test_the_goal_wants_little_change_and_then_few_units():
+    goal = Goal(removed=0.98, shown=0.01, keep=("bed",), kept=0.95, slack=1.1)
+    few, least, costly = (
+        trial(0.99, 0.0, 0.0105, 5),
+        trial(0.985, 0.01, 0.010, 9, kept=0.95),
+        trial(1.0, 0.0, 0.02, 1),
+    )
+    nearly, not_nearly = trial(0.97, 0.0, 0.001, 2), trial(0.9, 0.05, 0.0001, 1)
+    moved = trial(1.0, 0.0, 0.001, 1, kept=0.92)
+    found = goal.sorted([not_nearly, costly, moved, nearly, least, few])
+    assert found == [few, least, costly, nearly, moved, not_nearly]
+    assert goal.shortfall(not_nearly.outcome) == pytest.approx(0.12)
+    assert goal.shortfall(moved.outcome) == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("wild:3", "unknown rule 'wild:3'"),
+        ("iou", "needs a count"),
+        ("ace:0", "needs a count"),
+        ("auto:3", "takes no count"),
+        ("causal:x", "needs a count"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_one_line(text, message):
+    with pytest.raises(DissectError, match=message):
+        parse_rule(text)
+
+
+def test_an_unknown_concept_or_layer_is_one_line(model):
+    with pytest.raises(DissectError, match="does not know 'windows'"):
+        sampled(model, "layer", EYES, "windows", 4)
+    with pytest.raises(DissectError, match="no layer 'layr'"):
+        sampled(model, "layr", EYES, "window", 4)
+    with pytest.raises(DissectError, match="sees no lamp in any of 4"):
+        sampled(model, "layer", EYES, "lamp", 4)

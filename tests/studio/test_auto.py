@@ -1,0 +1,179 @@
+"""The edit that rule `auto` chose, brought into the page."""
+
+import base64
+from functools import partial
+
+import pytest
+import torch
+from helpers.studio import GOOD, auto, running, spot_of, until, workspace
+
+from dissect._utils.errors import DissectError
+from dissect._utils.images import to_images
+from dissect.annotations import Annotations, annotation_file
+from dissect.cli.studio import chosen_by_auto
+from dissect.models import bundled_file, load
+from dissect.selection.stored import load_choices
+from dissect.studio import Explorer, Painter
+from dissect.studio.edits import Edit, steps
+from dissect.studio.explorer import nothing_chosen
+
+SENT = {**{key: GOOD[key] for key in ("model", "layer", "concept", "seed")}, "where": "auto"}
+UNITS = "api/units?model=toy&layer=layer8x8&concept=spot+(given)"
+
+
+def test_the_page_is_told_what_auto_chose_and_draws_it(studio):
+    client, made, _ = studio
+    status, answer = client.get(UNITS)
+    assert status == 200
+    assert answer["auto"] == {"units": [2, 0], "strength": 1.5, "threshold": 0.2}
+    explorer = made.explorers["toy"]
+    painter, study = explorer.painter, explorer.study("layer8x8", "spot (given)")
+    for index in range(6):
+        sent = {**SENT, **answer["auto"], "index": index}
+        drawn = base64.b64decode(client.post("api/edit", sent)[1]["pixels"])
+        with auto(study.probe).on(painter.model):
+            wanted = painter.pixels(painter.latent(0, index))
+        assert drawn == wanted.tobytes()
+        drawn = base64.b64decode(client.post("api/edit", {**sent, "control": 3})[1]["pixels"])
+        with auto(study.probe).control(3).on(painter.model):
+            wanted = painter.pixels(painter.latent(0, index))
+        assert drawn == wanted.tobytes()
+
+
+def test_a_unit_keeps_the_dose_that_auto_chose_for_it(studio):
+    _, made, _ = studio
+    explorer = made.explorers["toy"]
+    study = explorer.study("layer8x8", "spot (given)")
+    chosen = auto(study.probe)
+    # Another order, and a unit beside them, which has the strength alone.
+    edit = Edit((0, 3, 2), strength=0.8, where="auto", threshold=0.2)
+    ((units, arguments),) = steps(study, chosen, explorer.units(study, edit.units), edit)
+    assert units.indices == (2, 0, 3)
+    assert arguments["strength"].tolist() == pytest.approx([0.4, 0.96, 0.8])
+
+
+def test_where_autos_gate_is_open_is_not_where_the_probe_sees_the_concept(studio):
+    client, _, _ = studio
+    asked = "api/strengths?model=toy&layer=layer8x8&concept=spot+(given)&seed=0&index=3"
+    gates = client.get(asked)[1]["gates"]
+    open_at = {name: list(base64.b64decode(cells)) for name, cells in gates.items()}
+    assert open_at["auto"] == 32 * [round(0.4 * 255)] + 32 * [0]
+    assert open_at["probe"] != open_at["auto"]
+
+
+def test_the_edit_of_auto_takes_other_units_and_another_strength(studio):
+    _, made, _ = studio
+    explorer = made.explorers["toy"]
+    study = explorer.study("layer8x8", "spot (given)")
+    rows = [spot_of(explorer.painter, index).y for index in range(12)]
+    above, below = rows.index(min(rows)), rows.index(max(rows))
+
+    def left(index, **more):
+        edit = Edit((0,), where="auto", threshold=0.2, **more)
+        return int((explorer.after(study, edit, 0, index).labels == 1).sum())
+
+    assert left(above) == 0
+    assert left(below) == 64  # the gate is shut there
+    assert left(above, strength=0.0) == 64
+
+
+def test_where_nothing_was_chosen_the_page_is_told_why(tmp_path):
+    with running(workspace(tmp_path, chosen=nothing_chosen)) as client:
+        _, answer = client.get(UNITS)
+        assert answer["auto"] == {"none": "rule auto has chosen nothing for this model"}
+        status, answer = client.post("api/edit", {**GOOD, "where": "auto"})
+    assert (status, answer["error"]) == (422, "rule auto has chosen nothing for this model")
+
+
+def test_what_is_chosen_while_the_page_is_open_is_there_after_a_reload(tmp_path):
+    now = [nothing_chosen]
+    with running(workspace(tmp_path, chosen=lambda probe: now[0](probe))) as client:
+        assert "none" in client.get(UNITS)[1]["auto"]
+        now[0] = auto
+        assert client.get(UNITS)[1]["auto"]["units"] == [2, 0]
+
+
+@pytest.fixture(scope="module")
+def bedrooms():
+    painter = Painter("bedrooms64", load("bedrooms64"))
+    return painter, Annotations.load(annotation_file("bedrooms64", "window"))
+
+
+def test_the_bundled_models_edit_is_drawn_as_the_file_says(bedrooms, tmp_path):
+    painter, boxes = bedrooms
+    explorer = Explorer(
+        painter,
+        {"window": lambda: boxes},
+        None,
+        tmp_path,
+        chosen=partial(chosen_by_auto, painter, tmp_path),
+    )
+    study = explorer.study("layer8x8", "window")
+    found = explorer.auto(study)
+    edit = Edit(found.units.indices, found.strength, "auto", found.threshold)
+    choice = load_choices(bundled_file("bedrooms64", "auto-window-layer8x8.json"))["probe"]
+    with choice.intervention.on(painter.model), torch.inference_mode():
+        wanted = to_images(painter.model(painter.latent(1, 36)))[0]
+    # The page lists units in another order, which must make no difference.
+    assert explorer.units(study, edit.units).indices != choice.intervention.units.indices
+    assert (explorer.after(study, edit, 1, 36).pixels == wanted).all()
+    other = explorer.study("layer16x16", "window")
+    with pytest.raises(
+        DissectError, match="dissect choose --model bedrooms64 --concept window --layer layer16x16"
+    ):
+        explorer.auto(other)
+
+
+def test_a_damaged_file_of_choices_is_told_and_the_rest_works(bedrooms, tmp_path):
+    painter, boxes = bedrooms
+    (tmp_path / "auto.json").write_text("{")
+    explorer = Explorer(
+        painter,
+        {"window": lambda: boxes},
+        None,
+        tmp_path,
+        chosen=partial(chosen_by_auto, painter, tmp_path),
+    )
+    with pytest.raises(DissectError, match="auto.json"):
+        explorer.auto(explorer.study("layer8x8", "window"))
+
+
+def test_auto_comes_into_the_page_in_one_step(open_page):
+    page = open_page("#explore?seed=0&index=3&units=2&where=brush&remove=1")
+    page.locator("#auto").click()
+    until(page, "document.getElementById('strength-value').textContent === '1.50'")
+    assert page.locator("#chosen").inner_text() == "2 of 4"
+    assert page.locator("#threshold-value").inner_text() == "0.20"
+    assert page.locator("#where input:checked").get_attribute("value") == "auto"
+    until(page, "location.hash.includes('units=5&where=auto&strength=1.5&threshold=0.2')")
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    assert page.locator("#where input:checked").get_attribute("value") == "auto"
+    page.locator("#none").click()
+    page.keyboard.press("a")
+    assert page.locator("#chosen").inner_text() == "2 of 4"
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    assert page.locator("#chosen").inner_text() == "2 of 4"
+
+
+def test_one_undo_takes_all_of_auto_back(open_page):
+    page = open_page("#explore?seed=0&index=3&units=2&where=brush&remove=1")
+    page.locator("#auto").click()
+    page.keyboard.press("Control+z")
+    assert page.locator("#chosen").inner_text() == "1 of 4"
+    assert page.locator("#strength-value").inner_text() == "1.00"
+    assert page.locator("#where input:checked").get_attribute("value") == "brush"
+    assert page.locator("#undo-edit").is_disabled()
+
+
+def test_without_a_choice_the_button_says_why(open_page, tmp_path):
+    with running(workspace(tmp_path / "other", chosen=nothing_chosen)) as client:
+        page = open_page("#explore?seed=0&index=3&units=1&where=auto", client=client)
+        assert page.locator("#auto").is_disabled()
+        reason = "rule auto has chosen nothing for this model"
+        assert page.locator("#auto").get_attribute("title") == reason
+        assert page.locator("#where input:checked").get_attribute("value") == "everywhere"
+        assert page.locator("#where input[value=auto]").is_hidden()
+        page.keyboard.press("a")
+        assert page.locator(".notice").inner_text().startswith("Rule auto has chosen nothing")

@@ -1,0 +1,221 @@
+"""Removal everywhere, written into batch norms."""
+
+import pytest
+import torch
+from helpers.surgery import UNITS, Z, small_generator
+from torch import nn
+from torch.nn import functional as F
+
+from dissect._utils.errors import DissectError
+from dissect.surgery import ablated, bake, graph
+from dissect.units import Units
+
+
+@pytest.fixture
+def generator():
+    return small_generator()
+
+
+def test_a_baked_generator_is_bit_for_bit_the_ablated_one(generator):
+    with ablated(generator, UNITS), torch.no_grad():
+        wanted = generator(Z)
+    edited = bake(generator, UNITS)
+    with torch.no_grad():
+        assert torch.equal(edited(Z), wanted)
+        assert not torch.equal(generator(Z), wanted)
+    assert not any(module._forward_hooks for module in edited.modules())
+
+
+@pytest.mark.parametrize("layer", ["rgb", "layer8x8.conv"])
+def test_a_layer_that_cannot_be_baked_says_so(generator, layer):
+    total = 3 if layer == "rgb" else 6
+    with pytest.raises(DissectError, match="cannot be written into the weights exactly"):
+        bake(generator, Units(layer, (0,), total))
+
+
+def lively(model):
+    """The model in eval mode, with batch norms that shift and scale."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            if module.affine:
+                nn.init.normal_(module.weight)
+                nn.init.normal_(module.bias)
+    return model.eval()
+
+
+def flat(activation):
+    """As the PyTorch tutorial writes a DCGAN: one Sequential, layers known by number."""
+    main = nn.Sequential(
+        nn.ConvTranspose2d(4, 6, 4, bias=False),
+        nn.BatchNorm2d(6),
+        activation(),
+        nn.ConvTranspose2d(6, 3, 4, 2, 1),
+        nn.Tanh(),
+    )
+    return lively(nn.Sequential(main))
+
+
+def in_place():
+    return nn.ReLU(inplace=True)
+
+
+class Functional(nn.Module):
+    """A block whose modules are registered in another order than they run."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.conv = nn.BatchNorm2d(6), nn.ConvTranspose2d(4, 6, 4)
+
+    def forward(self, x):
+        return F.leaky_relu(self.norm(self.conv(x)), 0.2)
+
+
+def functional():
+    return lively(nn.Sequential(Functional(), nn.Conv2d(6, 3, 3)))
+
+
+BAKED = {
+    "relu": (lambda: flat(nn.ReLU), "0.2"),
+    "relu in place": (lambda: flat(in_place), "0.2"),
+    "leaky relu": (lambda: flat(nn.LeakyReLU), "0.2"),
+    "batch norm": (lambda: flat(nn.ReLU), "0.1"),
+    "batch norm before in place": (lambda: flat(in_place), "0.1"),
+    "functional": (functional, "0"),
+    "functional, its norm": (functional, "0.norm"),
+}
+
+
+@pytest.mark.parametrize("case", BAKED)
+def test_foreign_generators_are_baked_bit_for_bit(case):
+    make, layer = BAKED[case]
+    model, units, z = make(), Units(layer, (0, 5), 6), torch.randn(5, 4, 1, 1)
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad(), ablated(model, units):
+        wanted = model(z)
+    edited = bake(model, units)
+    with torch.no_grad():
+        assert torch.equal(edited(z), wanted)
+        assert not torch.equal(model(z), wanted)
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+    changed = [k for k, v in edited.state_dict().items() if not torch.equal(v, weights[k])]
+    assert [name.rpartition(".")[2] for name in changed] == ["weight", "bias"]
+
+
+def test_baking_inside_an_ablation_leaves_no_hook_of_it(generator):
+    with torch.no_grad(), ablated(generator, UNITS, strength=2):
+        edited = bake(generator, UNITS)
+        generator(Z)
+    with torch.no_grad(), ablated(generator, UNITS):
+        wanted = generator(Z)
+    with torch.no_grad():
+        assert torch.equal(edited(Z), wanted)
+    assert not any(module._forward_hooks for module in edited.modules())
+
+
+def test_a_compiled_generator_is_ablated_and_baked_as_a_plain_one(generator):
+    with torch.no_grad(), ablated(generator, UNITS):
+        wanted = generator(Z)
+    generator.layer8x8 = torch.compile(generator.layer8x8, backend="eager")
+    fast = torch.compile(generator, backend="eager")
+    with torch.no_grad():
+        fast(Z)
+        with ablated(fast, UNITS):
+            assert torch.equal(fast(Z), wanted)
+        edited = bake(fast, UNITS)
+        assert torch.equal(edited(Z), wanted)
+    assert "layer8x8.norm.weight" in edited.state_dict()
+
+
+class Residual(Functional):
+    def forward(self, x):
+        x = self.conv(x)
+        return F.relu(self.norm(x) + x)
+
+
+class Aside(Functional):
+    def forward(self, x):
+        x = self.norm(self.conv(x))
+        self.level = x.mean()
+        return F.relu(x)
+
+
+class Slopes(Functional):
+    def forward(self, x):
+        x = self.conv(x)
+        return F.leaky_relu(self.norm(x), x.mean())
+
+
+class Asks(Functional):
+    def forward(self, x):
+        return F.relu(self.norm(self.conv(x))) if x.sum() > 0 else self.norm(self.conv(x))
+
+
+class Norms(Functional):
+    def forward(self, x):
+        return F.relu(self.norm(self.norm(self.conv(x))))
+
+
+class Shifts(Functional):
+    def forward(self, x):
+        return F.relu(self.norm(self.conv(x)) + 1)
+
+
+def plain_norm():
+    return nn.Sequential(nn.ConvTranspose2d(4, 6, 4), nn.BatchNorm2d(6, affine=False), nn.ReLU())
+
+
+def shared_norm():
+    norm = nn.BatchNorm2d(6)
+    first = nn.Sequential(nn.ConvTranspose2d(4, 6, 4), norm, nn.ReLU())
+    return nn.Sequential(first, nn.Sequential(nn.Conv2d(6, 6, 1), norm, nn.ReLU()))
+
+
+@pytest.mark.parametrize(
+    ("model", "layer", "reason"),
+    [
+        (nn.Sequential(Residual()), "0", "add comes after any batch norm"),
+        (nn.Sequential(Aside()), "0", "used in another place"),
+        (nn.Sequential(Slopes()), "0", "made of 2 values"),
+        (nn.Sequential(Asks()), "0", "the forward code of Asks cannot be followed"),
+        (nn.Sequential(Norms()), "0", "its batch norm runs more than once"),
+        (nn.Sequential(Shifts()), "0", "add comes after any batch norm"),
+        (nn.Sequential(plain_norm()), "0", "no weight and bias"),
+        (shared_norm(), "0", "shared with another layer"),
+        (flat(nn.ReLU), "0.0", "ConvTranspose2d comes after any batch norm"),
+        (nn.Sequential(nn.ReLU(), nn.Tanh()), "1", "no batch norm comes before it"),
+        (flat(nn.ReLU), "0.3", "ConvTranspose2d comes after any batch norm"),
+        (flat(nn.Sigmoid), "0.2", "Sigmoid comes after any batch norm"),
+        (nn.Sequential(nn.Conv2d(4, 6, 1), nn.ReLU()), "1", "Conv2d comes after any batch norm"),
+    ],
+)
+def test_what_cannot_be_baked_exactly_is_refused_with_the_reason(model, layer, reason):
+    with pytest.raises(DissectError, match=reason) as caught:
+        bake(model.eval(), Units(layer, (0,), 6))
+    assert "\n" not in str(caught.value)
+
+
+def test_units_of_a_layer_of_another_size_are_not_baked(generator):
+    with pytest.raises(DissectError, match="has 6 units, and the units are of a layer of 7"):
+        bake(generator, Units("layer8x8", (1,), 7))
+    with pytest.raises(DissectError, match="has no layer 'layer9'"):
+        bake(generator, Units("layer9", (1,), 7))
+
+
+@pytest.mark.parametrize("kind", graph.KEEP_ZERO_MODULES)
+def test_modules_that_keep_zero_do(kind):
+    if kind.__name__ == "_DropoutNd":
+        kind = nn.Dropout2d
+    zero = kind().eval()(torch.zeros(1, 3, 2, 2))
+    assert zero.detach().numpy().tobytes() == bytes(48)
+
+
+@pytest.mark.parametrize("function", graph.KEEP_ZERO_FUNCTIONS, ids=lambda f: f.__name__)
+def test_functions_that_keep_zero_do(function):
+    assert function(torch.zeros(12)).numpy().tobytes() == bytes(48)
+
+
+@pytest.mark.parametrize("method", graph.KEEP_ZERO_METHODS)
+def test_methods_that_keep_zero_do(method):
+    assert getattr(torch.zeros(12), method)().numpy().tobytes() == bytes(48)

@@ -1,0 +1,161 @@
+"""`dissect ablate --save`: files that hold an edited generator."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import dissect
+from dissect.annotations import AnnotatedImage, Annotations, Box
+from dissect.cli import main
+from dissect.models import Generator, fingerprint, latents_for, load, load_checkpoint
+from dissect.models import save_checkpoint as save
+from dissect.probe.fit import fit_from_boxes
+from dissect.units import Units
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A tiny generator with a concept that can be read: where unit 0 of layer8x8 is strong."""
+    folder = tmp_path_factory.mktemp("study")
+    torch.manual_seed(3)
+    generator = Generator(latent_size=8, width=4, image_size=32, kernel=4).eval()
+    with torch.no_grad():
+        for layer in generator.children():
+            layer.conv.weight.normal_(0, 0.3)
+    save(folder / "g.safetensors", generator)
+    strength = dissect.activations(generator, "layer8x8", latents_for(generator, 30, 5))[:, 0]
+    annotated = []
+    for place in range(30):
+        row, column = divmod(int(strength[place].argmax()), 8)
+        boxes = (Box(column * 4, row * 4, 4, 4),) if place % 3 == 0 else ()
+        annotated.append(AnnotatedImage(32, 32, boxes, seed=5, index=place))
+    Annotations("spot", tuple(annotated), fingerprint(generator)).save(folder / "spot.json")
+    return folder
+
+
+def run(capsys, study, out, *words):
+    """Exit status, the result or None, and stderr of one `dissect ablate`."""
+    given = ["--model", str(study / "g.safetensors"), "--boxes", str(study / "spot.json")]
+    given += ["--concept", "spot", "--out", str(out), "--n", "4", "--rule", "top:3", "--json"]
+    with pytest.raises(SystemExit) as ended:
+        main(["ablate", *given, *words])
+    stdout, stderr = capsys.readouterr()
+    return ended.value.code, json.loads(stdout) if stdout else None, stderr
+
+
+CASES = {
+    "weights": ([], "everywhere"),
+    "module": (["--strength", "1.5"], "everywhere"),
+    "probe": (["--threshold", "0.4", "--strength", "1.5"], "probe"),
+    "mean": (["--replace", "mean"], "everywhere"),
+    "region": (["--region", "0,0,32,24", "--threshold", "0.2"], "probe"),
+    "excised": (["--excise"], "everywhere"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_file_draws_what_the_edit_draws(capsys, study, tmp_path, name):
+    words, where = CASES[name]
+    file = tmp_path / "edited.safetensors"
+    status, result, err = run(
+        capsys, study, tmp_path, "--where", where, "--save", str(file), *words
+    )
+    assert status == 0, err
+    saved = result["saved"]
+    how = {"weights": "weights", "mean": "weights", "excised": "excised"}.get(name, "module")
+    assert saved["how"] == how
+    assert saved["difference"] == 0 if how != "excised" else saved["difference"] < 1e-5
+    assert str(file) in result["files"]
+    before, after = saved["parameters"]
+    # A gate has a weight for each of the 8 units, and a bias.
+    gate = 9 if name in ("probe", "region") else 0
+    if name == "excised":
+        # Three units: each was made by 16 x 16 weights, scaled by 2 and read by 4 x 16.
+        assert before - after == 3 * (16 * 16 + 2 + 4 * 16)
+    else:
+        assert after - before == gate
+    _, card = load_checkpoint(file)
+    assert card["edit"]["units"] == result["units"]
+    assert card["edit"]["where"] == where
+    z = dissect.latents(30, seed=77, size=8)
+    assert not torch.allclose(load(file)(z), load(study / "g.safetensors")(z), atol=1e-4)
+
+
+def test_the_gate_in_the_file_is_the_probe(capsys, study, tmp_path):
+    file = tmp_path / "edited.safetensors"
+    _, result, _ = run(capsys, study, tmp_path, "--where", "probe", "--save", str(file))
+    generator = load(study / "g.safetensors")
+    probe = fit_from_boxes(generator, Annotations.load(study / "spot.json", "spot"), "layer8x8")
+    z = dissect.latents(20, seed=78, size=8)
+    with (
+        torch.no_grad(),
+        dissect.ablated(generator, Units("layer8x8", tuple(result["units"]), 8), where=probe),
+    ):
+        wanted = generator(z)
+    with torch.no_grad():
+        assert torch.equal(load(file)(z), wanted)
+
+
+def test_the_saved_generator_is_a_model_like_any_other(capsys, study, tmp_path):
+    file = tmp_path / "edited.safetensors"
+    run(capsys, study, tmp_path, "--where", "probe", "--save", str(file))
+    with pytest.raises(SystemExit) as ended:
+        main(["sample", "--model", str(file), "--n", "4", "--out", str(tmp_path / "again")])
+    assert ended.value.code == 0
+    assert (tmp_path / "again" / "samples.png").is_file()
+
+
+def test_plain_pytorch_loads_an_edited_file(capsys, study, tmp_path):
+    file = tmp_path / "edited.safetensors"
+    run(capsys, study, tmp_path, "--where", "everywhere", "--excise", "--save", str(file))
+    code = (
+        "import json, torch\n"
+        "from safetensors import safe_open\n"
+        "from safetensors.torch import load_file\n"
+        "from dissect.models.dcgan import Generator\n"
+        f"about = safe_open({str(file)!r}, 'pt').metadata()\n"
+        "G = Generator(**json.loads(about['config'])).eval()\n"
+        f"G.load_state_dict(load_file({str(file)!r}))\n"
+        "print(tuple(G(torch.zeros(1, 8)).shape))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert ended.stdout.strip() == "(1, 3, 32, 32)", ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--save", "FILE"], "--where everywhere or --where probe"),
+        (["--excise"], "add --save FILE"),
+        (["--excise", "--save", "FILE", "--where", "probe"], "add --where everywhere"),
+        (["--excise", "--save", "FILE", "--where", "everywhere", "--strength", "0.5"], "leave out"),
+        (["--save", "EXISTS", "--where", "probe"], "--force"),
+    ],
+)
+def test_what_cannot_be_saved_is_refused_before_any_work(capsys, study, tmp_path, words, message):
+    exists = tmp_path / "there.safetensors"
+    exists.write_bytes(b"mine")
+    places = {"FILE": str(tmp_path / "new.safetensors"), "EXISTS": str(exists)}
+    words = [places.get(word, word) for word in words]
+    status, result, err = run(capsys, study, tmp_path / "out", *words)
+    assert (status, result) == (2, None)
+    assert message in err
+    assert err.count("\n") == 1
+    assert exists.read_bytes() == b"mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["there.safetensors"]
+
+
+def test_force_replaces_a_file(capsys, study, tmp_path):
+    file = tmp_path / "there.safetensors"
+    file.write_bytes(b"old")
+    status, _, err = run(
+        capsys, study, tmp_path, "--where", "probe", "--save", str(file), "--force"
+    )
+    assert status == 0, err
+    assert "edits" in load(file).config

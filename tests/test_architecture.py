@@ -1,0 +1,76 @@
+"""The house: rooms on floors, imports that only run down, and what a room alone may do."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import dissect
+
+PACKAGE = Path(dissect.__file__).parent
+FLOORS = (
+    ("_utils",),
+    ("hooks", "units", "annotations", "models", "data"),
+    ("surgery", "segmentation", "attribution"),
+    ("probe", "effect", "dissection", "latent_space", "representation", "training"),
+    ("selection", "figures"),
+    ("studio",),
+    ("cli",),
+    ("__init__", "__main__"),
+)
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Private names of torch, each with its reason.
+PRIVATE = {
+    ("attribution/rectifiers.py", "torch.utils._python_dispatch"),
+    ("hooks/modules.py", "torch.nn.modules.batchnorm"),
+}
+
+
+def name_of(file):
+    return file.relative_to(PACKAGE).as_posix()
+
+
+def room_of(file):
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(file):
+    """The rooms that a file imports, at its top and inside its functions."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(file)}: a relative import"
+            names = [node.module]
+            if node.module == "dissect":
+                names = [f"dissect.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name.startswith("dissect."):
+                room = name.split(".")[1]
+                yield room if room in FLOOR_OF else "__init__"
+
+
+def test_every_file_lies_in_a_room_of_the_plan():
+    assert {room_of(file) for file in FILES} == set(FLOOR_OF)
+
+
+@pytest.mark.parametrize("room", FLOOR_OF)
+def test_a_room_imports_from_lower_floors_alone(room):
+    upward = {
+        f"{name_of(file)} imports {other}"
+        for file in FILES
+        if room_of(file) == room
+        for other in imports(file)
+        if other not in (room, "__init__") and FLOOR_OF[other] >= FLOOR_OF[room]
+    }
+    assert upward == set()
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_a_file_is_short(file):
+    assert len(file.read_text().splitlines()) <= 400
