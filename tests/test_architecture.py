@@ -1,7 +1,6 @@
 """The house: rooms on floors, imports that only run down, and what a room alone may do."""
 
 import ast
-import re
 from pathlib import Path
 
 import pytest

@@ -1,146 +1,105 @@
-"""JSON objects that people edit, read field by field; every mistake is one line with its place."""
+"""Files that people edit: JSON checked against a model, every mistake one line with its place.
+
+class UnitsFile(FileModel):
+    KIND: ClassVar[str] = "units"
+    layer: NonEmpty
+    indices: tuple[int, ...]
+
+found = read_file("units.json", UnitsFile)
+write_file("units.json", found)
+"""
 
 import difflib
+import json
 import math
 import reprlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dissect._utils.errors import DissectError
 from dissect._utils.io import read_json, write_json
 
-__all__ = ["Record", "near_names", "read_record", "write_record"]
+__all__ = ["FileModel", "NonEmpty", "finite", "near_names", "parse", "read_file", "write_file"]
 
 _NAMES_SHOWN = 8
 
+NonEmpty = Annotated[str, Field(min_length=1)]
 
-@dataclass(frozen=True)
-class Record:
-    """A JSON object and where it stands; each method takes one field out, of one type.
+_Model = TypeVar("_Model", bound=BaseModel)
+_File = TypeVar("_File", bound="FileModel")
 
-    Every method raises `DissectError` naming the place, the field and what it holds instead.
+
+class FileModel(BaseModel):
+    """A kind of file, or an object inside one: typed fields, none converted, none unknown.
+
+    Numbers are finite; a list is read into a tuple. A subclass that is a whole file says its
+    `KIND`, and raises `VERSION` where older programs could not read it.
     """
 
-    fields: Mapping[str, Any]
-    where: str
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
-    @classmethod
-    def of(cls, value: Any, where: str) -> "Record":
-        """`value` as a record, where it is a JSON object."""
-        if not isinstance(value, dict):
-            raise DissectError(f"{where} must be an object {{...}}, not {_shown(value)}")
-        return cls(value, where)
-
-    def has(self, key: str) -> bool:
-        """Whether the field is there and not null."""
-        return self.fields.get(key) is not None
-
-    def refuse(self, key: str, wanted: str) -> DissectError:
-        """The error that says what `key` must be and what it is."""
-        if key not in self.fields:
-            return DissectError(f"{self.where} has no {key!r}; it must be {wanted}")
-        return DissectError(
-            f"{self.where}: {key!r} must be {wanted}, not {_shown(self.fields[key])}"
-        )
-
-    def text(self, key: str) -> str:
-        """A string that is not empty."""
-        value = self.fields.get(key)
-        if not isinstance(value, str) or not value:
-            raise self.refuse(key, "a string that is not empty")
-        return value
-
-    def text_or_none(self, key: str) -> str | None:
-        """The same, or None where the field is absent or null."""
-        return self.text(key) if self.has(key) else None
-
-    def integer(self, key: str, least: int = 0) -> int:
-        """A whole number, at least `least`."""
-        value = self.fields.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise self.refuse(key, f"a whole number, at least {least}")
-        return value
-
-    def integer_or_none(self, key: str, least: int = 0) -> int | None:
-        """The same, or None where the field is absent or null."""
-        return self.integer(key, least) if self.has(key) else None
-
-    def number(self, key: str) -> float:
-        """A finite number."""
-        value = finite(self.fields.get(key))
-        if value is None:
-            raise self.refuse(key, "a finite number")
-        return value
-
-    def records(self, key: str) -> list["Record"]:
-        """A list of objects."""
-        return [
-            Record.of(item, f"{self.where}: {key!r}, number {place},")
-            for place, item in enumerate(self.items(key))
-        ]
-
-    def items(self, key: str) -> list[Any]:
-        """A list of anything."""
-        value = self.fields.get(key)
-        if not isinstance(value, list):
-            raise self.refuse(key, "a list [...]")
-        return value
-
-    def numbers(self, key: str, count: int | None = None) -> tuple[float, ...]:
-        """A list of finite numbers, `count` of them where it is given."""
-        wanted = (
-            "a list of finite numbers" if count is None else f"a list of {count} finite numbers"
-        )
-        values = self.fields.get(key)
-        if not isinstance(values, list):
-            raise self.refuse(key, wanted)
-        found = tuple(value for value in map(finite, values) if value is not None)
-        if len(found) != len(values) or (count is not None and len(found) != count):
-            raise self.refuse(key, wanted)
-        return found
-
-    def integers(self, key: str) -> tuple[int, ...]:
-        """A list of whole numbers."""
-        values = self.fields.get(key)
-        if not isinstance(values, list) or any(
-            isinstance(value, bool) or not isinstance(value, int) for value in values
-        ):
-            raise self.refuse(key, "a list of whole numbers")
-        return tuple(values)
-
-    def record(self, key: str) -> "Record":
-        """An object inside this one."""
-        value = self.fields.get(key)
-        if not isinstance(value, dict):
-            raise self.refuse(key, "an object {...}")
-        return Record(value, f"{self.where}: {key!r}")
+    KIND: ClassVar[str] = ""
+    VERSION: ClassVar[int] = 1
 
 
-def read_record(path: str | Path, kind: str, version: int) -> Record:
-    """The record of this kind that the file at `path` holds (see `write_record`).
+def parse(model: type[_Model], value: Any, where: str) -> _Model:
+    """`value`, as `json.loads` gives it, checked against `model`.
+
+    Args:
+        model: any pydantic model.
+        value: an object of JSON.
+        where: what the value is called in an error, such as the file's path.
 
     Raises:
-        DissectError: no such file, not JSON, another kind of file, or a version not known here.
+        DissectError: one line that names the place, the field, what it must be and what it holds.
     """
-    record = Record.of(read_json(path), str(path))
-    if record.fields.get("kind") != kind:
+    if not isinstance(value, Mapping):
+        raise DissectError(f"{where} must be an object {{...}}, not {reprlib.repr(value)}")
+    try:
+        # As JSON: there alone a strict model reads a list into a tuple.
+        return model.model_validate_json(json.dumps(value))
+    except ValidationError as error:
+        raise DissectError(_one_line(error, model, where)) from error
+
+
+def read_file(path: str | Path, model: type[_File]) -> _File:
+    """The file at `path`, checked against `model` and its heading.
+
+    Raises:
+        DissectError: no such file, not JSON, another kind of file, a version not known here, or
+            a field that is missing, unknown, or of a wrong type or value.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise DissectError(f"{path} must be an object {{...}}, not {reprlib.repr(value)}")
+    fields = dict(value)
+    kind, version = fields.pop("kind", None), fields.pop("version", None)
+    if kind != model.KIND:
         raise DissectError(
-            f"{path} is not a {kind} file: its 'kind' is "
-            f"{_shown(record.fields.get('kind'))}, not {kind!r}"
+            f"{path} is not a {model.KIND} file: its 'kind' is {reprlib.repr(kind)}, "
+            f"not {model.KIND!r}"
         )
-    if record.integer("version", 1) > version:
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise DissectError(f"{path}: 'version' must be a whole number, at least 1")
+    if version > model.VERSION:
         raise DissectError(
-            f"{path} is of version {record.fields['version']}; this dissect reads up to {version}: "
+            f"{path} is of version {version}; this dissect reads up to {model.VERSION}: "
             "update dissect"
         )
-    return record
+    return parse(model, fields, str(path))
 
 
-def write_record(path: str | Path, kind: str, version: int, fields: Mapping[str, Any]) -> Path:
-    """`path`, now holding the fields under a heading that says what the file is."""
-    return write_json(path, {"kind": kind, "version": version, **fields})
+def write_file(path: str | Path, content: FileModel, *, force: bool = True) -> Path:
+    """`path`, now holding `content` under a heading that says what the file is.
+
+    Raises:
+        DissectError: the file cannot be written.
+    """
+    heading = {"kind": content.KIND, "version": content.VERSION}
+    return write_json(path, {**heading, **content.model_dump(mode="json")}, force=force)
 
 
 def near_names(name: str, known: Iterable[str]) -> str:
@@ -166,5 +125,49 @@ def finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _shown(value: Any) -> str:
-    return reprlib.repr(value)
+def _one_line(error: ValidationError, model: type[BaseModel], where: str) -> str:
+    """The first mistake, and how many others there are."""
+    mistakes = error.errors(include_url=False)
+    first = mistakes[0]
+    *outer, last = first["loc"] or ("",)
+    inside = f"{where}: {_path(outer)!r}" if outer else where
+    rest = "" if len(mistakes) == 1 else f" (and {len(mistakes) - 1} more)"
+    shown = reprlib.repr(first["input"])
+    if first["type"] == "missing":
+        return f"{inside} has no {last!r}{rest}"
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(model, outer)
+        return f"{inside} does not know {last!r}; it knows {near_names(str(last), known)}{rest}"
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{where}: {_path(first['loc'])!r} {message}, not {shown}{rest}"
+
+
+def _path(places: Iterable[int | str]) -> str:
+    """`units[3].weight`."""
+    text = ""
+    for place in places:
+        text += f"[{place}]" if isinstance(place, int) else f".{place}" if text else str(place)
+    return text
+
+
+def _fields_at(model: type[BaseModel], places: Iterable[int | str]) -> list[str]:
+    """The fields of the object at a place inside a file; those of the file where it is unclear."""
+    here: Any = model
+    for place in places:
+        if isinstance(place, int):
+            continue
+        field = here.model_fields.get(place)
+        inner = None if field is None else _model_in(field.annotation)
+        if inner is None:
+            return list(here.model_fields)
+        here = inner
+    return list(here.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for part in getattr(annotation, "__args__", ()):
+        if (found := _model_in(part)) is not None:
+            return found
+    return None

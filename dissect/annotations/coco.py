@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from dissect._utils.errors import DissectError
 from dissect._utils.io import read_json, write_json
-from dissect._utils.schema import Record, finite, near_names
+from dissect._utils.records import Record
+from dissect._utils.schema import finite, near_names
 from dissect.annotations.boxes import AnnotatedImage, Box
 
 __all__ = ["Coco", "read_coco", "write_coco"]

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dissect._utils.errors import DissectError
-from dissect._utils.schema import Record, near_names, read_record, write_record
+from dissect._utils.records import Record, read_record, write_record
+from dissect._utils.schema import near_names
 
 __all__ = ["DETECTOR", "Dissection", "LayerUnits"]
 

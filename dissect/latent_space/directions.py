@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dissect._utils.errors import DissectError
 from dissect._utils.io import write_bytes
-from dissect._utils.schema import Record, read_record, write_record
+from dissect._utils.records import Record, read_record, write_record
 
 __all__ = ["Direction", "from_components", "from_exemplars", "from_regression"]
 

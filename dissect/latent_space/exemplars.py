@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
-from dissect._utils.schema import near_names, read_record, write_record
+from dissect._utils.records import read_record, write_record
+from dissect._utils.schema import near_names
 from dissect.latent_space.directions import from_regression
 from dissect.segmentation import AttributeReader
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_images
-from dissect._utils.schema import read_record, write_record
+from dissect._utils.records import read_record, write_record
 from dissect.annotations import Annotations
 from dissect.hooks import activations, layer_names, record
 from dissect.models import bundled_file, fingerprint, generate, latents_for

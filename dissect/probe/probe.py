@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from dissect._utils.errors import DissectError
-from dissect._utils.schema import Record, read_record, write_record
+from dissect._utils.records import Record, read_record, write_record
 from dissect.probe.cells import (
     Cells,
     ProbeSettings,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
-from dissect._utils.schema import Record, read_record, write_record
+from dissect._utils.records import Record, read_record, write_record
 from dissect.probe import Probe
 from dissect.selection.objective import Outcome
 from dissect.selection.search import Choice

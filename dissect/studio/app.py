@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from dissect._utils.errors import DissectError
-from dissect._utils.schema import Record
+from dissect._utils.records import Record
 from dissect.annotations import AnnotatedImage, Annotations, Box
 from dissect.studio.drawing import Drawing
 from dissect.studio.exploring import exploring_routes

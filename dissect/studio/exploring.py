@@ -13,7 +13,7 @@ from starlette.routing import Route
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
-from dissect._utils.schema import Record
+from dissect._utils.records import Record
 from dissect.studio.edits import Edit, Where
 from dissect.studio.explorer import Edited, Explorer
 from dissect.studio.messages import Asked, checked_whole, get, picture, post

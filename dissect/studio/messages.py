@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from dissect._utils.errors import DissectError
-from dissect._utils.schema import Record
+from dissect._utils.records import Record
 from dissect.studio.boxfile import ConflictError
 
 __all__ = ["LARGEST", "Asked", "answer", "get", "picture", "post"]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dissect._utils.errors import DissectError
-from dissect._utils.schema import read_record, write_record
+from dissect._utils.records import read_record, write_record
 from dissect.dissection import count_units, unit_levels
 from dissect.dissection.single_unit import unit_effects
 from dissect.hooks import activations, plain_copy

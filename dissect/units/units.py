@@ -10,7 +10,7 @@ from typing import SupportsFloat, SupportsIndex
 import numpy as np
 
 from dissect._utils.errors import DissectError
-from dissect._utils.schema import read_record, write_record
+from dissect._utils.records import read_record, write_record
 
 __all__ = ["Rule", "Units", "parse_rule", "rank_units"]
 
