@@ -15,8 +15,8 @@ from dissect._utils.images import to_images
 from dissect.annotations import Annotations
 from dissect.hooks import activations
 from dissect.models import latents_for
-from dissect.probe import Probe
-from dissect.surgery import Within, ablated, mean_activation
+from dissect.surgery import MaskGate, ablated, mean_activation
+from dissect.surgery.gates import Gate, LayerGate
 from dissect.surgery.intervention import Intervention
 from dissect.units import Units
 
@@ -68,7 +68,7 @@ def fresh_latents(model: nn.Module, n: int, seed: int, annotations: Annotations)
     return latents_for(model, n, seed, start=max(seen, default=-1) + 1)
 
 
-def most_of_concept(model: nn.Module, probe: Probe, z: Tensor, k: int) -> list[int]:
+def most_of_concept(model: nn.Module, probe: LayerGate, z: Tensor, k: int) -> list[int]:
     """The `k` rows of `z` on whose images the probe finds most of the concept, in order of rows.
 
     Most by the sum of the probability over the cells.
@@ -82,7 +82,7 @@ def compare(
     z: Tensor,
     units: Units,
     *,
-    probe: Probe | None = None,
+    probe: LayerGate | None = None,
     edit: Edit | None = None,
     elsewhere: Tensor | None = None,
     control_seed: int = 0,
@@ -139,7 +139,7 @@ def draw_each(
 
 
 def filled(
-    model: nn.Module, probe: Probe, elsewhere: Tensor, *, threshold: float = 0.5
+    model: nn.Module, probe: LayerGate, elsewhere: Tensor, *, threshold: float = 0.5
 ) -> AbstractContextManager[None]:
     """A context manager in which the concept's cells are as cells without it are on average.
 
@@ -158,15 +158,15 @@ def filled(
 
 
 def edit_arguments(
-    model: nn.Module, z: Tensor, units: Units, edit: Edit, probe: Probe | None
+    model: nn.Module, z: Tensor, units: Units, edit: Edit, probe: LayerGate | None
 ) -> dict[str, Any]:
     """The arguments of `ablated`, and of `bake`, beside the model and the units.
 
     A unit's mean, where the edit asks for it, is taken over the latents `z`.
     """
-    where: Probe | Within | Tensor | None = probe or edit.region
+    where: Gate | Tensor | None = probe or edit.region
     if probe is not None and edit.region is not None:
-        where = Within(probe, edit.region)
+        where = MaskGate(edit.region, probe)
     replacement: Literal["zero"] | Tensor = "zero"
     if edit.replacement == "mean":
         replacement = mean_activation(model, units, z)
@@ -179,7 +179,7 @@ def edit_arguments(
 
 
 def _edited(
-    model: nn.Module, z: Tensor, units: Units, edit: Edit, probe: Probe | None
+    model: nn.Module, z: Tensor, units: Units, edit: Edit, probe: LayerGate | None
 ) -> NDArray[np.uint8]:
     with ablated(model, units, **edit_arguments(model, z, units, edit, probe)):
         return _drawn(model, z)

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d
 
 from dissect._utils.errors import DissectError
 from dissect._utils.records import Record, read_record, write_record
@@ -21,6 +20,7 @@ from dissect.probe.cells import (
     sign_stability,
 )
 from dissect.probe.ranking import Floats, Interval, Ints, Ranking, bootstrap_counts, interval
+from dissect.surgery.gates import LinearGate
 from dissect.units import Units, parse_rule, rank_units
 
 __all__ = ["Probe", "ProbeScore", "ProbeSettings", "fit_probe"]
@@ -120,6 +120,10 @@ class Probe:
             model=self.model,
         )
 
+    def gate(self) -> LinearGate:
+        """Where the probe calls a cell the concept: the gate of an edit, without its score."""
+        return LinearGate(self.layer, self.weight, self.bias)
+
     def probability(self, activations: Tensor) -> Tensor:
         """The probability of the concept at every cell, (N, H, W) in [0, 1].
 
@@ -129,17 +133,7 @@ class Probe:
         Raises:
             DissectError: another number of units.
         """
-        if activations.ndim != 4 or activations.shape[1] != len(self.weight):
-            raise DissectError(
-                f"the probe reads (N, {len(self.weight)}, H, W) of {self.layer!r}, not "
-                f"{tuple(activations.shape)}"
-            )
-        # Half precision has too few digits for a sum over hundreds of units.
-        kind = torch.promote_types(activations.dtype, torch.float32)
-        weight = self.weight.to(activations.device, kind).reshape(1, -1, 1, 1)
-        bias = torch.tensor([self.bias], dtype=kind, device=activations.device)
-        # A linear probe of every cell is a 1x1 convolution; `bake` writes it into networks as one.
-        return conv2d(activations.to(kind), weight, bias).squeeze(1).sigmoid()
+        return self.gate().probability(activations)
 
     def save(self, path: str | Path) -> Path:
         """`path`, now holding the probe as JSON, its numbers to the last digit."""

@@ -11,48 +11,17 @@ its non-linearity: before it, the batch norm's shift would bring a zeroed unit b
 """
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
 from dissect.hooks import activations, edit
+from dissect.surgery.gates import Gate, open_cells
 from dissect.units import Units
 
-__all__ = ["Gate", "Within", "ablated", "check_edit", "mean_activation"]
-
-
-@runtime_checkable
-class Gate(Protocol):
-    """Tells at which cells an edit acts; a `Probe` is one."""
-
-    def probability(self, activations: Tensor) -> Tensor:
-        """(N, C, H, W) of the layer, before the edit, to (N, H, W) in [0, 1]."""
-
-
-@dataclass(frozen=True, eq=False)
-class Within:
-    """A gate that is shut outside a region.
-
-    Attributes:
-        gate: what opens it inside, such as a `Probe`.
-        region: (H, W) in [0, 1], by which the gate's probability is multiplied.
-    """
-
-    gate: Gate
-    region: Tensor
-
-    @property
-    def layer(self) -> str | None:
-        """The layer that the gate reads, where it says so."""
-        return getattr(self.gate, "layer", None)
-
-    def probability(self, activations: Tensor) -> Tensor:
-        """(N, C, H, W) of the layer to (N, H, W) in [0, 1]."""
-        found = self.gate.probability(activations)
-        return found * self.region.to(found)
+__all__ = ["ablated", "check_edit", "mean_activation"]
 
 
 def ablated(
@@ -109,7 +78,7 @@ def ablated(
         # Strength 1 puts the target itself: a - 1 * (a - t) is not t to the last digit.
         after = target if single == 1 else before - amount * (before - target)
         if where is not None and not isinstance(where, str):
-            is_open = _open_cells(where, activation, threshold, units.layer)
+            is_open = open_cells(where, activation, threshold, units.layer)
             after = torch.where(is_open.unsqueeze(1), after, before)
         return activation.index_copy(1, index, after)
 
@@ -196,26 +165,3 @@ def _check_units(activation: Tensor, units: Units) -> None:
             f"layer {units.layer!r} gives {tuple(activation.shape)}, and the units are of a layer "
             f"of {units.total}: choose the units on this model"
         )
-
-
-def _open_cells(where: Gate | Tensor, activation: Tensor, threshold: float, layer: str) -> Tensor:
-    """Where the edit acts, (N, H, W) or what broadcasts to it, bool."""
-    if activation.ndim != 4:
-        raise DissectError(
-            f"a gate needs a grid (N, C, H, W), and layer {layer!r} gives {tuple(activation.shape)}"
-        )
-    batch, grid = activation.shape[0], tuple(activation.shape[2:])
-    if isinstance(where, Tensor):
-        value = where
-    else:
-        with torch.no_grad():
-            value = where.probability(activation.detach())
-    shape = tuple(value.shape)
-    if shape not in (grid, (1, *grid), (batch, *grid)):
-        raise DissectError(
-            f"the gate has shape {shape}; at layer {layer!r} it must be {grid} or {(batch, *grid)}"
-        )
-    is_open = value.to(activation.device)
-    if is_open.dtype != torch.bool:
-        is_open = is_open > threshold
-    return is_open if is_open.ndim == 3 else is_open.unsqueeze(0)

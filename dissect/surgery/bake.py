@@ -20,8 +20,8 @@ from dissect.hooks import plain_copy
 from dissect.hooks.modules import named_modules, resolve_layer
 from dissect.models.dcgan import add_edit
 from dissect.models.gated import GatedEdit
-from dissect.probe import Probe
-from dissect.surgery.ablate import Gate, Within, check_edit
+from dissect.surgery.ablate import check_edit
+from dissect.surgery.gates import Gate, LinearGate, MaskGate, linear_gate
 from dissect.surgery.graph import norm_that_ends
 from dissect.surgery.scaling import scale_units
 from dissect.units import Units
@@ -61,8 +61,8 @@ def bake(
             activations that keep zero, as ReLU and LeakyReLU do. It may be a block, a batch norm,
             or an activation that comes straight after one; its forward must be one that
             `torch.fx` can follow.
-        where: None or `everywhere`; a `Probe`, alone or `Within` a region; or a region of the
-            grid, (H, W).
+        where: None or `everywhere`; a `LinearGate` or what gives one, as a `Probe`, alone or in
+            a `MaskGate`; or a region of the grid, (H, W).
         threshold, strength, replacement: as `ablated` takes them.
         exact: bit for bit. False writes a removal everywhere of another strength, or of one a
             unit, into the weights of the convolutions that read the units, rather than into a
@@ -71,8 +71,8 @@ def bake(
 
     Raises:
         DissectError: no such layer, units of a layer of another size, a layer for which nothing
-            exact can be written into the weights, a gate that is no probe or differs from sample
-            to sample, or a value out of its range.
+            exact can be written into the weights, a gate that is not linear or differs from
+            sample to sample, or a value out of its range.
     """
     check_edit(units, where, threshold, strength, replacement)
     edited = plain_copy(model)
@@ -130,18 +130,10 @@ def _edit(
     replacement: "str | Tensor",
 ) -> GatedEdit:
     """The module that does to a layer's output what `ablated` does."""
-    gate, region = where, None
-    if isinstance(where, Within):
-        gate, region = where.gate, where.region
-    elif isinstance(where, Tensor):
-        gate, region = None, where
+    gate, region = _as_linear(where)
+    if gate is None and region is not None:
         # As it is compared there, before it is rounded to single precision.
-        region = (where if where.dtype == torch.bool else where > threshold).float()
-    if gate is not None and not isinstance(gate, Probe | str):
-        raise DissectError(
-            f"a gate of type {type(gate).__name__} cannot be written into a network: use a probe, "
-            "a region, or 'ablated'"
-        )
+        region = (region if region.dtype == torch.bool else region > threshold).float()
     if region is not None and region.ndim == 3 and len(region) == 1:
         region = region[0]
     if region is not None and region.ndim != 2:
@@ -150,7 +142,7 @@ def _edit(
         )
     made = GatedEdit(
         units.total,
-        probe=isinstance(gate, Probe),
+        probe=gate is not None,
         grid=None if region is None else (region.shape[0], region.shape[1]),
         threshold=threshold,
         strength=None if isinstance(strength, Tensor) else strength,
@@ -166,11 +158,29 @@ def _edit(
             made.strengths[index] = strength.to(made.strengths)
         if region is not None and made.region is not None:
             made.region.copy_(region)
-        if isinstance(gate, Probe) and made.probe is not None and made.probe.bias is not None:
+        if gate is not None and made.probe is not None and made.probe.bias is not None:
             _check_size(units.layer, units.total, len(gate.weight))
             made.probe.weight.copy_(gate.weight.reshape(1, -1, 1, 1))
             made.probe.bias.fill_(gate.bias)
     return made.eval()
+
+
+def _as_linear(where: "Gate | Tensor | str | None") -> tuple[LinearGate | None, Tensor | None]:
+    """The gate as a convolution, and the region that it is multiplied by, where there are such."""
+    if where is None or isinstance(where, str):
+        return None, None
+    if isinstance(where, Tensor):
+        return None, where
+    if isinstance(where, MaskGate):
+        inner, region = _as_linear(where.inner)
+        return inner, where.region if region is None else where.region * region.to(where.region)
+    gate = linear_gate(where)
+    if gate is None:
+        raise DissectError(
+            f"a gate of type {type(where).__name__} cannot be written into a network: use a probe, "
+            "a region, or 'ablated'"
+        )
+    return gate, None
 
 
 def _insert(model: nn.Module, layer: nn.Module, name: str, edit: GatedEdit) -> None:

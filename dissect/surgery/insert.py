@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
-from dissect.surgery.ablate import Gate, ablated
+from dissect.surgery.ablate import ablated
+from dissect.surgery.gates import Gate
 from dissect.units import Units, parse_rule, rank_units
 
 __all__ = ["Insertion", "inserted", "insertion", "swap"]

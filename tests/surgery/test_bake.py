@@ -13,7 +13,7 @@ from dissect._utils.errors import DissectError
 from dissect.models import GatedEdit, Generator
 from dissect.models.checkpoint import load_checkpoint, save_checkpoint
 from dissect.probe import Probe
-from dissect.surgery import Within, ablated, bake, excise
+from dissect.surgery import MaskGate, ablated, bake, excise
 from dissect.units import Units
 
 Z = torch.linspace(-1, 1, 20).reshape(5, 4)
@@ -86,10 +86,10 @@ def test_numbers_worked_by_hand():
     assert table({"where": gate, "threshold": 0.63}) == [[1, 2], [3, -4]]
     assert table({"where": torch.tensor([[1.0, 0.0]])}) == [[1, 2], [0, -4]]
     assert table({"where": torch.tensor([[False, True]]), "strength": 2}) == [[1, 2], [3, 4]]
-    assert table({"where": Within(gate, torch.tensor([[1.0, 0.0]]))}) == [[1, 2], [3, -4]]
+    assert table({"where": MaskGate(torch.tensor([[1.0, 0.0]]), gate)}) == [[1, 2], [3, -4]]
     # 0.8 of 0.622 is 0.498.
-    assert table({"where": Within(gate, torch.tensor([[1.0, 0.8]]))}) == [[1, 2], [3, -4]]
-    assert table({"where": Within(gate, torch.tensor([[1.0, 0.9]]))}) == [[1, 2], [3, 0]]
+    assert table({"where": MaskGate(torch.tensor([[1.0, 0.8]]), gate)}) == [[1, 2], [3, -4]]
+    assert table({"where": MaskGate(torch.tensor([[1.0, 0.9]]), gate)}) == [[1, 2], [3, 0]]
     assert table({"strength": 1.5}) == [[1, 2], [-1.5, 2]]
 
 
@@ -103,7 +103,7 @@ EDITS = {
     "values": {"where": PROBE, "replacement": torch.tensor([1 / 3, -2.0])},
     "both": {"where": PROBE, "replacement": torch.tensor([1 / 3, -2.0]), "strength": 1.7},
     "region": {"where": REGION},
-    "within": {"where": Within(PROBE, REGION)},
+    "within": {"where": MaskGate(REGION, PROBE)},
     "everywhere, strength": {"strength": 1.5},
     "everywhere, values": {"replacement": torch.tensor([1 / 3, -2.0])},
     "everywhere, values above zero": {"replacement": torch.tensor([1 / 3, 2.0])},
@@ -311,7 +311,7 @@ def test_gradients_pass_a_baked_edit_as_they_pass_an_ablated_one(generator):
 
 
 def test_an_edited_generator_is_exported(generator):
-    baked = bake(generator, UNITS, where=Within(PROBE, REGION), strength=1.5)
+    baked = bake(generator, UNITS, where=MaskGate(REGION, PROBE), strength=1.5)
     exported = torch.export.export(
         baked, (Z,), dynamic_shapes=({0: torch.export.Dim("samples", min=1)},)
     ).module()
