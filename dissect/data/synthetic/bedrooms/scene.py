@@ -64,9 +64,8 @@ class _Plan:
         if bounds is None:
             return None
         left, top, right, bottom = bounds
-        if left < 0.02 or right > 0.98 or top < 0.03 or bottom > 0.95:
-            return None
-        return right - left, bottom - top
+        inside = left >= 0.02 and right <= 0.98 and top >= 0.03 and bottom <= 0.95
+        return (right - left, bottom - top) if inside else None
 
 
 def sample(dice: Dice) -> Scene:
