@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dissect._utils.errors import DissectError
-from dissect.dissection import RunningMoments, RunningQuantile, RunningTopK
+from dissect._utils.running_stats import RunningMoments, RunningQuantile, RunningTopK
 
 LEVELS = (0.0, 0.001, 0.25, 0.5, 0.9, 0.995, 1.0)
 

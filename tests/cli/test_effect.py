@@ -141,7 +141,7 @@ def test_a_bar_is_there_before_torch_is_loaded(tmp_path):
 
     code = (
         "import sys\n"
-        "from dissect import progress\n"
+        "from dissect._utils import progress\n"
         "from dissect.cli import main\n"
         "import dissect.cli.effect as effect\n"
         "def shown(description, total, show=None, *, done=0):\n"
