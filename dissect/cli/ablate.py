@@ -18,8 +18,8 @@ from dissect.cli.options import (
     Json,
     Layer,
     Model,
+    OptionalRule,
     Out,
-    RuleOrAuto,
     Seed,
 )
 from dissect.cli.output import Output
@@ -44,12 +44,12 @@ def ablate(
     units_file: Annotated[
         Path | None, typer.Option("--units", help="A units.json instead of the probe's units.")
     ] = None,
-    rule: RuleOrAuto = None,
+    rule: OptionalRule = None,
     where: Annotated[
         str,
         typer.Option(
-            help="everywhere (the paper), probe (only at cells that the probe calls the concept), "
-            "or both, one below the other."
+            help="Where it acts: everywhere (the paper), probe (only at cells that the probe "
+            "calls the concept), or both, one below the other."
         ),
     ] = "both",
     threshold: Annotated[

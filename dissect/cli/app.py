@@ -27,6 +27,7 @@ from dissect.cli import (
     units,
     walk,
 )
+from dissect.cli.help import Command
 
 __all__ = ["app", "main"]
 
@@ -34,6 +35,7 @@ app = typer.Typer(
     name="dissect",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Find which units of a GAN draw a concept, prove it by removing them, save the edited "
     "generator.",
 )
@@ -57,25 +59,25 @@ def _options(
     """Options of every command. `--debug` may stand anywhere; `main` reads it."""
 
 
-app.command("probe")(probe.probe)
-app.command("ablate")(ablate.ablate)
-app.command("effect")(effect.effect)
-app.command("rules")(rules.rules)
-app.command("choose")(rules.choose)
-app.command("units")(units.units)
-app.command("guided")(guided.guided)
-app.command("classify")(classify.classify)
-app.command("sample")(sample.sample)
-app.command("segment")(segment.segment)
-app.command("annotate")(studio.annotate)
-app.command("studio")(studio.studio)
-app.command("train")(train.train)
-app.command("attributes")(attributes.attributes)
-app.command("walk")(walk.walk)
-app.command("arithmetic")(arithmetic.arithmetic)
-app.command("turn")(turn.turn)
+app.command("probe", cls=Command)(probe.probe)
+app.command("ablate", cls=Command)(ablate.ablate)
+app.command("effect", cls=Command)(effect.effect)
+app.command("rules", cls=Command)(rules.rules)
+app.command("choose", cls=Command)(rules.choose)
+app.command("units", cls=Command)(units.units)
+app.command("guided", cls=Command)(guided.guided)
+app.command("classify", cls=Command)(classify.classify)
+app.command("sample", cls=Command)(sample.sample)
+app.command("segment", cls=Command)(segment.segment)
+app.command("annotate", cls=Command)(studio.annotate)
+app.command("studio", cls=Command)(studio.studio)
+app.command("train", cls=Command)(train.train)
+app.command("attributes", cls=Command)(attributes.attributes)
+app.command("walk", cls=Command)(walk.walk)
+app.command("arithmetic", cls=Command)(arithmetic.arithmetic)
+app.command("turn", cls=Command)(turn.turn)
 app.add_typer(data.app, name="data")
-app.command("dedup")(dedup.dedup)
+app.command("dedup", cls=Command)(dedup.dedup)
 
 
 def main(arguments: list[str] | None = None) -> None:

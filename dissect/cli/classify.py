@@ -21,7 +21,7 @@ _LABELS_A_CLASS = 100
 
 
 def classify(
-    dataset: Annotated[str, typer.Argument(help="cifar10:PATH or svhn:PATH; see dissect data.")],
+    dataset: Annotated[str, typer.Argument(help="Labelled images: cifar10:PATH or svhn:PATH.")],
     model: Annotated[
         str | None,
         typer.Option(
@@ -46,15 +46,17 @@ def classify(
             min=2,
         ),
     ] = None,
-    validation: Annotated[int, typer.Option(help="svhn: images to choose C with.", min=1)] = 10_000,
+    validation: Annotated[
+        int, typer.Option(help="For svhn: images to choose C with.", min=1)
+    ] = 10_000,
     choosing: Annotated[
-        int, typer.Option(help="svhn: draws of labels to choose C with.", min=1)
+        int, typer.Option(help="For svhn: draws of labels to choose C with.", min=1)
     ] = 10,
     reporting: Annotated[
-        int, typer.Option(help="svhn: fresh draws whose mean is reported.", min=1)
+        int, typer.Option(help="For svhn: fresh draws whose mean is reported.", min=1)
     ] = 100,
     trials: Annotated[
-        int, typer.Option(help="svhn: settings of the supervised network's search.", min=1)
+        int, typer.Option(help="For svhn: settings of the supervised network's search.", min=1)
     ] = 64,
     kmeans: Annotated[int, typer.Option(help="Centroids of the K-means row.", min=2)] = 800,
     c: Annotated[
@@ -79,7 +81,9 @@ def classify(
     ] = False,
     solver: Annotated[
         str,
-        typer.Option(help="liblinear (LinearSVC), newton (the same minimum), or auto: by size."),
+        typer.Option(
+            help="Solver: liblinear (LinearSVC), newton (the same minimum), or auto: by size."
+        ),
     ] = "auto",
     threads: Annotated[
         int | None, typer.Option(help="Threads of the CPU; all by default.", min=1)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from dissect._utils.errors import DissectError
+from dissect.cli.help import Command
 from dissect.cli.options import Json, Seed
 from dissect.cli.output import Output
 
@@ -15,7 +16,7 @@ app = typer.Typer(
     invoke_without_command=True, help="List the image sources, look into one, or render one."
 )
 
-Spec = Annotated[str, typer.Argument(help="bedrooms, folder:PATH, lsun:PATH, ...")]
+Spec = Annotated[str, typer.Argument(help="Images: bedrooms, folder:PATH, lsun:PATH and so on.")]
 Size = Annotated[int, typer.Option(help="Width and height in pixels.", min=1)]
 Count = Annotated[int | None, typer.Option(help="Use the first so many images.", min=1)]
 
@@ -37,7 +38,7 @@ def sources(context: typer.Context, as_json: Json = False) -> None:
     )
 
 
-@app.command("info")
+@app.command("info", cls=Command)
 def info(
     spec: Spec, count: Count = None, size: Size = 64, seed: Seed = 0, as_json: Json = False
 ) -> None:
@@ -55,7 +56,7 @@ def info(
     )
 
 
-@app.command("pack")
+@app.command("pack", cls=Command)
 def pack(spec: Spec, count: Count = None, size: Size = 64, as_json: Json = False) -> None:
     """Decode a folder or an LSUN database once into the cache, for `dissect train --pack`."""
     from dissect.data import PackedSource, source
@@ -81,7 +82,7 @@ def pack(spec: Spec, count: Count = None, size: Size = 64, as_json: Json = False
     )
 
 
-@app.command("render")
+@app.command("render", cls=Command)
 def render(
     spec: Annotated[str, typer.Argument(help="A source that is drawn, such as bedrooms.")],
     count: Annotated[int, typer.Option(help="How many images.", min=1)] = 50_000,
@@ -110,7 +111,7 @@ def render(
     )
 
 
-@app.command("faces")
+@app.command("faces", cls=Command)
 def faces(
     path: Annotated[Path, typer.Argument(help="A folder of photographs.")],
     size: Size = 64,

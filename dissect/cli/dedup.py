@@ -19,7 +19,9 @@ _SHOWN = 40
 
 
 def dedup(
-    source: Annotated[str, typer.Argument(help="bedrooms, folder:PATH, lsun:PATH, ...")],
+    source: Annotated[
+        str, typer.Argument(help="Images: bedrooms, folder:PATH, lsun:PATH and so on.")
+    ],
     images: Annotated[
         int | None, typer.Option(help="Use the first so many images of the source.", min=1)
     ] = None,

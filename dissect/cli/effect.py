@@ -47,8 +47,8 @@ def effect(
     where: Annotated[
         str,
         typer.Option(
-            help="everywhere (the paper), probe (only at cells that the probe calls the concept), "
-            "or both."
+            help="Where it acts: everywhere (the paper), probe (only at cells that the probe "
+            "calls the concept), or both."
         ),
     ] = "both",
     strength: Annotated[

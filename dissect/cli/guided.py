@@ -26,7 +26,10 @@ _CONCEPTS_NAMED = 2
 
 def guided(
     source: Annotated[
-        str, typer.Argument(help="bedrooms, folder:PATH, lsun:PATH, ...; see dissect data.")
+        str,
+        typer.Argument(
+            help="Images: bedrooms, folder:PATH, lsun:PATH and so on; see dissect data."
+        ),
     ] = "bedrooms",
     model: Model = "bedrooms64",
     layer: Layer = "layer4x4",

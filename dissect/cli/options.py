@@ -13,6 +13,7 @@ __all__ = [
     "Json",
     "Layer",
     "Model",
+    "OptionalRule",
     "Out",
     "Rule",
     "RuleOrAuto",
@@ -26,7 +27,7 @@ Model = Annotated[
 Layer = Annotated[str, typer.Option("--layer", "-l", help="The layer, by the name of its module.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for what the command writes.")]
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same bytes.", min=0)]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
+Device = Annotated[str, typer.Option("--device", help="Device: auto, cpu, cuda, cuda:1 and so on.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 Concept = Annotated[str, typer.Option("--concept", "-c", help="What the boxes are around.")]
@@ -35,16 +36,17 @@ Boxes = Annotated[
     typer.Option("--boxes", help="COCO file; by default the boxes of the bundled model."),
 ]
 _RULES = (
-    "positive: every weight above 0 (the paper); top:K, by weight; iou:K and ace:K, as GAN "
+    "Rule: positive, every weight above 0 (the paper); top:K, by weight; iou:K and ace:K, as GAN "
     "Dissection chooses; causal:K, by measured effect; gradient:K, by attribution"
 )
 Rule = Annotated[str, typer.Option("--rule", help=f"{_RULES}.")]
-RuleOrAuto = Annotated[
+_RULES_AND_AUTO = f"{_RULES}; auto: units, strength and gate that remove most and change least."
+RuleOrAuto = Annotated[str, typer.Option("--rule", help=_RULES_AND_AUTO)]
+OptionalRule = Annotated[
     str | None,
     typer.Option(
         "--rule",
-        help=f"{_RULES}; auto: units, strength and gate that remove most and change least. By "
-        "default auto where it has chosen for this model before (as for the bundled one), else "
-        "positive.",
+        help=f"{_RULES_AND_AUTO} By default auto where it has chosen for this model before (as for "
+        "the bundled one), else positive.",
     ),
 ]

@@ -30,7 +30,10 @@ _SEGMENTER_IMAGES, _SEGMENTER_STEPS, _SEGMENTER_BATCH = 40_000, 2_100, 32
 def train(
     context: typer.Context,
     source: Annotated[
-        str, typer.Argument(help="bedrooms, folder:PATH, lsun:PATH, ...; see dissect data.")
+        str,
+        typer.Argument(
+            help="Images: bedrooms, folder:PATH, lsun:PATH and so on; see dissect data."
+        ),
     ] = "bedrooms",
     images: Annotated[
         int | None, typer.Option(help="Use the first so many images of the source.", min=2)

@@ -34,8 +34,9 @@ def turn(
     method: Annotated[
         str,
         typer.Option(
-            help="exemplars (the paper), regression, held (regression that holds the other "
-            "attributes), components (GANSpace), all of these, or steered (a path for each sample)."
+            help="How it is found: exemplars (the paper), regression, held (regression that "
+            "holds the other attributes), components (GANSpace), all of these, or "
+            "steered (a path for each sample)."
         ),
     ] = "all",
     exemplars: Annotated[

@@ -33,7 +33,7 @@ def walk(
     model: Model = "bedrooms64",
     rows: Annotated[int, typer.Option(help="Rows, one more point than that.", min=1)] = 8,
     columns: Annotated[int, typer.Option(help="Images in a row.", min=2)] = 10,
-    path: Annotated[str, typer.Option(help="linear (the paper) or spherical.")] = "linear",
+    path: Annotated[str, typer.Option(help="Path: linear (the paper) or spherical.")] = "linear",
     between: Annotated[
         int, typer.Option(help="Steps measured from one shown image to the next.", min=1)
     ] = 4,
