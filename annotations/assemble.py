@@ -14,7 +14,7 @@ from pathlib import Path
 from dissect import load
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_images
-from dissect._utils.io import save_image
+from dissect._utils.io import write_image
 from dissect.annotations import AnnotatedImage, Annotations, Box, pair_iou, pixels_digest
 from dissect.figures import boxes_sheet
 from dissect.models import bundled_file, fingerprint, generate
@@ -85,7 +85,7 @@ def main() -> None:
         raise SystemExit(f"the first pass has {first.n_boxes} boxes, not {wanted}")
     print("wrote", first.save(folder / f"{given.concept}.json"))
     sheet = boxes_sheet(images, first.boxes, [str(index) for index in rows])
-    print("wrote", save_image(folder / f"{given.concept}.png", sheet))
+    print("wrote", write_image(folder / f"{given.concept}.png", sheet))
     probe = fit_from_boxes(generator, first, LAYER, scored=False)
     ahead = bundled_file(given.model, "generator.safetensors").parent
     print("wrote", save_ahead(ahead / f"probe-{given.concept}-{LAYER}.json", probe, first))

@@ -20,7 +20,7 @@ import torch
 
 from dissect import Annotations, annotation_file, load
 from dissect._utils.images import to_images
-from dissect._utils.io import save_image
+from dissect._utils.io import write_image
 from dissect.effect.compare import compare, fresh_latents
 from dissect.figures import boxes_sheet
 from dissect.models import bundled_file
@@ -73,7 +73,7 @@ def sheets(rule: str, out: Path) -> None:
         shown = images[first : first + PER_SHEET]
         names = [str(first + k) for k in range(len(shown))]
         sheet = boxes_sheet(shown, [()] * len(shown), names, columns=10, scale=2)
-        print("wrote", save_image(out / f"{first:03d}.png", sheet))
+        print("wrote", write_image(out / f"{first:03d}.png", sheet))
 
 
 def marks(rule: str) -> set[int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dissect import load
 from dissect._utils.images import to_images
-from dissect._utils.io import save_image
+from dissect._utils.io import write_image
 from dissect.figures import ruled_sheet
 from dissect.models import generate
 
@@ -31,7 +31,7 @@ def main() -> None:
         count = min(PER_SHEET, given.start + given.n - first)
         images = to_images(generate(generator, count, given.seed, start=first))
         names = [f"{index}" for index in range(first, first + count)]
-        print("wrote", save_image(given.out / f"{first:04d}.png", ruled_sheet(images, names)))
+        print("wrote", write_image(given.out / f"{first:04d}.png", ruled_sheet(images, names)))
 
 
 if __name__ == "__main__":

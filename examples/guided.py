@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate
 import dissect
 from dissect import attribution
 from dissect._utils.images import to_tensor
-from dissect._utils.io import save_image
+from dissect._utils.io import write_image
 from dissect.data import source
 from dissect.figures import guided_sheet, labelled_rows, signed_images
 
@@ -39,7 +39,7 @@ def main() -> None:
             print(f"{name} feature {unit}: {study.shares.classes[best]} {ratios[best]:.2f}")
         sides[name] = attribution.pictures(network, bedrooms, study.responses, n_units=6, n=5)
     sheet = guided_sheet(sides["random"], sides["trained"])
-    print("wrote", save_image(Path("out/guided.png"), sheet))
+    print("wrote", write_image(Path("out/guided.png"), sheet))
 
     found = attribution.strongest(discriminator, LAYER, bedrooms, [UNIT], k=8)
     pixels = bedrooms.images(found.image[0])
@@ -55,7 +55,7 @@ def main() -> None:
     }
     rows = {"image": pixels, **{name: as_pixels(said) for name, said in methods.items()}}
     caption = f"feature {UNIT} of {LAYER}, where it responds most"
-    print("wrote", save_image(Path("out/methods.png"), labelled_rows(rows, caption=caption)))
+    print("wrote", write_image(Path("out/methods.png"), labelled_rows(rows, caption=caption)))
 
 
 def as_pixels(said: Tensor) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 
 import dissect
 from dissect._utils.images import to_images
-from dissect._utils.io import save_image
+from dissect._utils.io import write_image
 from dissect.figures import labelled_rows
 
 LAYER = "layer8x8"
@@ -42,7 +42,7 @@ def main() -> None:
         with dissect.ablated(generator, units.random(seed=0)):
             rows["as many random units"] = generator(fresh)
     images = {name: to_images(row) for name, row in rows.items()}
-    print("wrote", save_image(Path("out/window_free.png"), labelled_rows(images)))
+    print("wrote", write_image(Path("out/window_free.png"), labelled_rows(images)))
 
     edited = dissect.bake(generator, units)
     assert torch.equal(to_torch(edited, fresh), rows["removed everywhere"])

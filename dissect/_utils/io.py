@@ -1,10 +1,11 @@
-"""Files written whole or not at all."""
+"""Files: each written whole or not at all, here and nowhere else; JSON and safetensors read."""
 
 import json
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -12,13 +13,28 @@ from dissect._utils.errors import DissectError
 
 if TYPE_CHECKING:
     from PIL import Image
+    from torch import Tensor
 
-__all__ = ["atomic_write", "read_json", "save_image", "write_bytes", "write_json"]
+__all__ = [
+    "atomic_write",
+    "lock_folder",
+    "make_folder",
+    "read_json",
+    "read_metadata",
+    "read_tensors",
+    "remove_files",
+    "remove_unfinished",
+    "write_animation",
+    "write_bytes",
+    "write_image",
+    "write_json",
+    "write_tensors",
+]
 
 
 @contextmanager
 def atomic_write(path: str | Path, *, force: bool = True) -> Iterator[IO[bytes]]:
-    """A binary file that takes the place of `path` only when it is complete.
+    """A binary file that becomes `path` when the block ends without an error.
 
     The bytes go to a file beside `path`, are synchronised to the disk and renamed over it, so that
     a killed process leaves the old file or the new one. Missing folders are made.
@@ -30,31 +46,25 @@ def atomic_write(path: str | Path, *, force: bool = True) -> Iterator[IO[bytes]]
     target = Path(path)
     if not force and target.exists():
         raise DissectError(f"{target} exists already; give another name, or --force to replace it")
-    temporary: Path | None = None
+    unfinished: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        temporary = Path(name)
-        with os.fdopen(descriptor, "wb") as stream:
+        beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        # Created with the permissions that the umask leaves; `tempfile` would keep others out.
+        with beside.open("xb") as stream:
+            unfinished = beside
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
-        temporary = None
+        unfinished.replace(target)
+        unfinished = None
     except OSError as error:
         reason = error.strerror or str(error)
         raise DissectError(f"cannot write {target}: {reason}; nothing was changed") from error
     finally:
-        if temporary is not None:
+        if unfinished is not None:
             with suppress(OSError):
-                temporary.unlink()
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+                unfinished.unlink()
 
 
 def write_bytes(path: str | Path, data: bytes, *, force: bool = True) -> Path:
@@ -68,6 +78,85 @@ def write_json(path: str | Path, value: Any, *, force: bool = True) -> Path:
     """`path`, now holding `value` as indented JSON (NaN and infinities are refused)."""
     text = json.dumps(value, indent=1, allow_nan=False) + "\n"
     return write_bytes(path, text.encode(), force=force)
+
+
+def write_image(path: str | Path, image: "Image.Image", *, force: bool = True) -> Path:
+    """`path`, now holding `image` as a PNG."""
+    with atomic_write(path, force=force) as stream:
+        image.save(stream, format="PNG", optimize=True)
+    return Path(path)
+
+
+def write_animation(
+    path: str | Path, frames: "Sequence[Image.Image]", *, milliseconds: int
+) -> Path:
+    """`path`, now holding `frames` as a GIF that repeats, each shown for `milliseconds`."""
+    with atomic_write(path) as stream:
+        frames[0].save(
+            stream,
+            format="GIF",
+            save_all=True,
+            append_images=frames[1:],
+            duration=milliseconds,
+            loop=0,
+        )
+    return Path(path)
+
+
+def write_tensors(
+    path: str | Path,
+    tensors: "Mapping[str, Tensor]",
+    metadata: Mapping[str, str] | None = None,
+    *,
+    force: bool = True,
+) -> Path:
+    """`path`, now holding `tensors` and `metadata` as safetensors; `read_tensors` reads both.
+
+    Raises:
+        DissectError: the file cannot be written, or exists and `force` is off.
+    """
+    from safetensors.torch import save
+
+    # Contiguous: the bytes do not depend on the memory format in use.
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    return write_bytes(path, save(plain, dict(metadata or {})), force=force)
+
+
+def read_tensors(path: str | Path) -> "tuple[dict[str, Tensor], dict[str, str]]":
+    """The tensors of a safetensors file, on the CPU, and its metadata.
+
+    Raises:
+        DissectError: the file is absent, unreadable, truncated, or not safetensors.
+    """
+    with _opened_tensors(path) as file:
+        # Copies: the views that safetensors gives would change if the file were overwritten.
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        return tensors, dict(file.metadata() or {})
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The metadata of a safetensors file; its tensors are not read.
+
+    Raises:
+        DissectError: as `read_tensors`.
+    """
+    with _opened_tensors(path) as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def _opened_tensors(path: str | Path) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(Path(path), framework="pt") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise DissectError(f"no such file: {path}") from error
+    except OSError as error:
+        raise DissectError(f"cannot read {path}: {error.strerror or error}") from error
+    except (SafetensorError, ValueError, RuntimeError) as error:
+        raise DissectError(f"{path} is damaged or not a safetensors file: {error}") from error
 
 
 def read_json(path: str | Path) -> Any:
@@ -94,8 +183,51 @@ def read_json(path: str | Path) -> Any:
         raise DissectError(f"{path} is not valid JSON: {error}") from error
 
 
-def save_image(path: str | Path, image: "Image.Image", *, force: bool = True) -> Path:
-    """`path`, now holding `image` as a PNG."""
-    with atomic_write(path, force=force) as stream:
-        image.save(stream, format="PNG", optimize=True)
+def make_folder(path: str | Path) -> Path:
+    """`path`, now a folder, as are those above it.
+
+    Raises:
+        DissectError: it cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DissectError(f"cannot make the folder {path}: {error.strerror or error}") from error
     return Path(path)
+
+
+def remove_files(*paths: Path) -> None:
+    """Remove the files at `paths`; one that is gone already, or cannot be removed, is left."""
+    for path in paths:
+        with suppress(OSError):
+            path.unlink()
+
+
+def remove_unfinished(folder: Path, *names: str, older_than: float = 0.0) -> None:
+    """Remove what killed processes left of files that they were writing in `folder`.
+
+    Args:
+        folder: where the files were to be.
+        names: what the files are called, with wildcards such as `step-*.safetensors`.
+        older_than: seconds since the last change, below which a file may still be written.
+    """
+    for name in names:
+        for path in folder.glob(f".{name}.*"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime >= older_than:
+                    path.unlink()
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Waits until no other process is in such a block for `folder`.
+
+    The lock saves work, and nothing may depend on it: where none is to be had, nobody waits. A
+    killed process gives its lock back.
+    """
+    from filelock import FileLock
+
+    with ExitStack() as stack:
+        with suppress(OSError, NotImplementedError):
+            stack.enter_context(FileLock(folder / ".lock"))
+        yield

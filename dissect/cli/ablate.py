@@ -109,7 +109,7 @@ def ablate(
 ) -> None:
     """Remove units and draw fresh samples before, after, and with as many random units removed."""
     from dissect._utils.device import resolve_device
-    from dissect._utils.io import save_image
+    from dissect._utils.io import write_image
     from dissect.effect.compare import Edit, compare, edit_arguments, fresh_latents, most_of_concept
     from dissect.figures import labelled_rows
     from dissect.models import fingerprint, load
@@ -226,7 +226,7 @@ def ablate(
     )
     caption = f"{model}, {layer}: {chosen}"
     sheet = labelled_rows(rows, columns=columns, caption=caption)
-    output.wrote(save_image(out / "ablate.png", sheet))
+    output.wrote(write_image(out / "ablate.png", sheet))
     saved = None
     if save is not None:
         gate = probe if where == "probe" else None

@@ -79,7 +79,7 @@ def arithmetic(
 
     from dissect._utils.device import resolve_device
     from dissect._utils.images import to_images
-    from dissect._utils.io import save_image, write_json
+    from dissect._utils.io import write_image, write_json
     from dissect.figures.latent_space import arithmetic_figure
     from dissect.latent_space import (
         Shown,
@@ -125,7 +125,7 @@ def arithmetic(
     summed = pixel_sum(terms, {concept: shown.mean(0) for concept, shown in images.items()})
     title = name or expression
     figure = arithmetic_figure(columns, to_images(block), to_images(summed[None])[0], result=title)
-    output.wrote(save_image(out / "arithmetic.png", figure))
+    output.wrote(write_image(out / "arithmetic.png", figure))
     values: dict[str, object] = {
         "n": means,
         "expression": {term.concept: term.factor for term in terms},

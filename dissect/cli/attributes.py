@@ -41,7 +41,7 @@ def attributes(
     """A numbered contact sheet of samples with the attributes that are read from them."""
     from dissect._utils.device import resolve_device
     from dissect._utils.images import to_images
-    from dissect._utils.io import save_image, write_json
+    from dissect._utils.io import write_image, write_json
     from dissect.data.synthetic.faces import ATTRIBUTES
     from dissect.figures.latent_space import contact_sheet
     from dissect.latent_space import held_out_rooms, reader_for
@@ -61,7 +61,7 @@ def attributes(
     generator = load(model, device=place)
     images = generate(generator, n, seed)
     values = eyes.read(images).cpu()
-    output.wrote(save_image(out / "contact.png", contact_sheet(to_images(images))))
+    output.wrote(write_image(out / "contact.png", contact_sheet(to_images(images))))
     table = {name: values[:, k].tolist() for k, name in enumerate(eyes.names)}
     about = {"model": model, "fingerprint": fingerprint(generator), "seed": seed, "n": n}
     output.wrote(write_json(out / "attributes.json", {**about, "attributes": table}))

@@ -102,7 +102,7 @@ def ablate_chosen(
 ) -> None:
     """Draw some of the fresh latents `z` before, under each edit, and with random units instead."""
     n, where = wanted.n, wanted.where
-    from dissect._utils.io import save_image
+    from dissect._utils.io import write_image
     from dissect.effect.compare import draw_each, most_of_concept
     from dissect.figures import labelled_rows
 
@@ -127,7 +127,7 @@ def ablate_chosen(
     first = edits[names[0]]
     caption = f"{wanted.model}, {first.units.layer}, rule auto: {taken}"
     output.wrote(
-        save_image(
+        write_image(
             wanted.out / "ablate.png", labelled_rows(rows, columns=wanted.columns, caption=caption)
         )
     )

@@ -38,7 +38,7 @@ def dedup(
     import numpy as np
     import torch
 
-    from dissect._utils.io import save_image, write_json
+    from dissect._utils.io import write_image, write_json
     from dissect._utils.progress import progress_bar
     from dissect.data import source as open_source
     from dissect.data.dedup import SIDE, first_alike, fit_hasher, groups_of, hash_images, write_keep
@@ -67,7 +67,7 @@ def dedup(
     }
     output.wrote(write_json(out / "duplicates.json", {"source": source, **about, "groups": groups}))
     if groups:
-        output.wrote(save_image(out / "collisions.png", _sheet(opened, groups, seed)))
+        output.wrote(write_image(out / "collisions.png", _sheet(opened, groups, seed)))
     output.result(
         about,
         f"{n_duplicates} of {len(opened)} images are duplicates, in {len(groups)} groups\n"

@@ -169,7 +169,7 @@ def effect(
     if not world.writes:
         return
     with progress_bar("summing up", 2) as advance:
-        from dissect._utils.io import save_image
+        from dissect._utils.io import write_image
         from dissect.effect.report import report
         from dissect.figures import effect_figure, effect_sheet
 
@@ -182,7 +182,7 @@ def effect(
             f"with most {concept} before"
         )
         rows = _rows(generator, edits, beside, z[shown], seed, concept)
-        output.wrote(save_image(out / "effect.png", effect_sheet(rows, figure, caption=caption)))
+        output.wrote(write_image(out / "effect.png", effect_sheet(rows, figure, caption=caption)))
         advance(1)
     values = {
         "concept": concept,

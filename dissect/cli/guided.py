@@ -62,7 +62,7 @@ def guided(
 ) -> None:
     """Show what discriminator features answer to, by guided backpropagation (Figure 5)."""
     from dissect._utils.device import resolve_device
-    from dissect._utils.io import save_image
+    from dissect._utils.io import write_image
     from dissect.attribution.random_init import random_twin
     from dissect.attribution.rectifiers import checked_rule
     from dissect.attribution.study import pictures, study_features
@@ -88,7 +88,7 @@ def guided(
         notes=[] if trained.shares is None else _notes(trained, rows),
         caption=f"{model}, {layer}: {count} images of {source}, rule {rule}",
     )
-    output.wrote(save_image(out / "guided.png", sheet))
+    output.wrote(write_image(out / "guided.png", sheet))
     if (
         trained.shares is not None
         and random.shares is not None
@@ -96,7 +96,7 @@ def guided(
     ):
         dots = (trained.shares.by_class(), random.shares.by_class())
         picture = rasterized(concepts_figure(*dots))
-        output.wrote(save_image(out / "guided-concepts.png", picture))
+        output.wrote(write_image(out / "guided-concepts.png", picture))
     values = {
         "source": source,
         "n_images": count,

@@ -114,7 +114,7 @@ class Job:
 
 def insert(job: Job, region: "Tensor | None") -> None:
     """Put the concept in at the region; without one, draw where it can be, and take the best."""
-    from dissect._utils.io import save_image
+    from dissect._utils.io import write_image
     from dissect._utils.progress import progress_bar
     from dissect.effect.placement import place, place_everywhere
     from dissect.figures import labelled_rows, placement_figure, rasterized
@@ -131,7 +131,7 @@ def insert(job: Job, region: "Tensor | None") -> None:
                 job.generator, job.segmenter, z, what, job.grid, patch=_PATCH, watch=advance
             )
         figure = placement_figure(everywhere, _drawn(job, z), job.grid, _PATCH)
-        job.output.wrote(save_image(job.out / "insert_map.png", rasterized(figure)))
+        job.output.wrote(write_image(job.out / "insert_map.png", rasterized(figure)))
         values |= _map_values(everywhere)
         lines += _map_lines(everywhere)
         # The best of many places on these samples is less good on others.
@@ -155,7 +155,7 @@ def insert(job: Job, region: "Tensor | None") -> None:
         "region"
     )
     sheet = labelled_rows(rows, columns=job.columns, caption=caption)
-    job.output.wrote(save_image(job.out / "insert.png", sheet))
+    job.output.wrote(write_image(job.out / "insert.png", sheet))
     saved = job.saved(what, region, 0.5, z[free])
     values |= {
         "concept": concept,
@@ -191,7 +191,7 @@ def swap_in(job: Job, units: "Units", probe: "Probe", threshold: float, other: "
     """Put another concept in where the probe sees the first, whose units go."""
     import torch
 
-    from dissect._utils.io import save_image
+    from dissect._utils.io import write_image
     from dissect.effect.compare import most_of_concept
     from dissect.effect.measure import measure, observe
     from dissect.figures import became_figure, labelled_rows, rasterized
@@ -247,9 +247,9 @@ def swap_in(job: Job, units: "Units", probe: "Probe", threshold: float, other: "
         f"sees most {concept}; edited only where it sees a {concept}"
     )
     sheet = labelled_rows(rows, columns=job.columns, caption=caption)
-    job.output.wrote(save_image(job.out / "swap.png", sheet))
+    job.output.wrote(write_image(job.out / "swap.png", sheet))
     figure = rasterized(became_figure(concept, became))
-    job.output.wrote(save_image(job.out / "swap_became.png", figure))
+    job.output.wrote(write_image(job.out / "swap_became.png", figure))
     saved = job.saved(swapped, probe, threshold, z[shown])
     result = {
         "concept": concept,

@@ -44,7 +44,7 @@ def probe(
 ) -> None:
     """Fit the paper's probe on boxes, score it on held-out samples, and list the units."""
     from dissect._utils.device import resolve_device
-    from dissect._utils.io import save_image
+    from dissect._utils.io import write_image
     from dissect.figures import layer_scores_figure, rasterized
     from dissect.models import load
     from dissect.probe.fit import annotated_images, fit_from_labels, grid_layers
@@ -85,14 +85,14 @@ def probe(
             (one.layer, one.score.auc, *one.score.auc_ci, one.score.shuffled_auc) for one in probes
         ]
         picture = rasterized(layer_scores_figure(scores))
-        output.wrote(save_image(out / "layers.png", picture))
+        output.wrote(write_image(out / "layers.png", picture))
     else:
         fitted = fit_from_labels(generator, found, layer, seed=seed)
         probes = [fitted]
     units = by_rule(rule, generator, fitted.layer, annotations.concept, fitted, segmenter)
     output.wrote(units.save(out / "units.json"))
     output.wrote(fitted.save(out / "probe.json"))
-    output.wrote(save_image(out / "probe.png", _picture(fitted, generator, annotations, images)))
+    output.wrote(write_image(out / "probe.png", _picture(fitted, generator, annotations, images)))
     score = fitted.score
     values = {
         "concept": annotations.concept,

@@ -120,7 +120,7 @@ def rules(
     with progress_bar("measuring", n * (1 + trials)) as advance:
         curves = measure_rules(generator, edits, own, z, eyes, concept, watch=advance)
     with progress_bar("summing up", 2) as advance:
-        from dissect._utils.io import save_image
+        from dissect._utils.io import write_image
         from dissect.figures import rasterized, rules_figure
 
         found = []
@@ -128,7 +128,7 @@ def rules(
             best, *others = [curve for curve in curves if curve.where == where]
             found += advantages(best, [one for one in others if one.rule != _RANDOM])
         advance(1)
-        output.wrote(save_image(out / "rules.png", rasterized(rules_figure(curves, concept))))
+        output.wrote(write_image(out / "rules.png", rasterized(rules_figure(curves, concept))))
         advance(1)
     values: dict[str, Any] = {
         "concept": concept,

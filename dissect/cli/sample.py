@@ -40,7 +40,7 @@ def sample(
 
     from dissect._utils.device import resolve_device
     from dissect._utils.images import image_grid, to_images
-    from dissect._utils.io import save_image
+    from dissect._utils.io import write_image
     from dissect.figures.latent_space import contact_sheet
     from dissect.models import generate, load
 
@@ -48,11 +48,11 @@ def sample(
     generator = load(model, device=resolve_device(device))
     images = to_images(generate(generator, n, seed, start=start))
     columns = max(1, round(n**0.5))
-    output.wrote(save_image(out / "samples.png", image_grid(images, columns=columns, scale=3)))
+    output.wrote(write_image(out / "samples.png", image_grid(images, columns=columns, scale=3)))
     if numbered:
-        output.wrote(save_image(out / "contact.png", contact_sheet(images, start=start)))
+        output.wrote(write_image(out / "contact.png", contact_sheet(images, start=start)))
     if each:
         for index, image in enumerate(images, start):
             path = out / "samples" / f"seed{seed}-{index:06d}.png"
-            output.wrote(save_image(path, Image.fromarray(image)))
+            output.wrote(write_image(path, Image.fromarray(image)))
     output.result({"n": n, "seed": seed, "start": start}, f"{n} samples of {model}")

@@ -37,7 +37,7 @@ def segment(
 ) -> None:
     """Score the segmenter on held-out renders, and on samples against boxes drawn by eye."""
     from dissect._utils.device import resolve_device
-    from dissect._utils.io import save_image
+    from dissect._utils.io import write_image
     from dissect.annotations import Annotations, annotation_file
     from dissect.data import RenderedSource, source
     from dissect.figures import rasterized
@@ -56,7 +56,7 @@ def segment(
     assert isinstance(held_out, RenderedSource)
     scores = render_score(eyes, held_out, renders)
     figure = _picture(eyes, scores, held_out, images, annotations, found)
-    output.wrote(save_image(out / "segment.png", rasterized(figure)))
+    output.wrote(write_image(out / "segment.png", rasterized(figure)))
     mean = sum(scores.values()) / len(scores)
     values = {
         "segmenter": segmenter or "bundled",

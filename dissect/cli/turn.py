@@ -88,7 +88,7 @@ def turn(
     import torch
 
     from dissect._utils.device import resolve_device
-    from dissect._utils.io import save_image, write_json
+    from dissect._utils.io import write_image, write_json
     from dissect.latent_space import (
         METHODS,
         Samples,
@@ -160,7 +160,7 @@ def turn(
             )
         named = out / f"turn-{attribute}-{found.method}"
         picture = _picture(generator, found, paths[:rows], ordinary)
-        output.wrote(save_image(named.with_suffix(".png"), picture))
+        output.wrote(write_image(named.with_suffix(".png"), picture))
         if found.method != _STEERED:
             output.wrote(found.save(named.with_suffix(".json")))
             output.wrote(found.save(named.with_suffix(".safetensors")))

@@ -59,7 +59,7 @@ def walk(
     """Walk between random latents and measure how evenly the pictures change (section 6.1)."""
     from dissect._utils.device import resolve_device
     from dissect._utils.images import to_images
-    from dissect._utils.io import save_image, write_json
+    from dissect._utils.io import write_image, write_json
     from dissect.figures.latent_space import walk_figure
     from dissect.latent_space import draw, reader_for, walk_rows
     from dissect.models import latents_for, load
@@ -79,7 +79,7 @@ def walk(
     if control:
         sizes |= _controls(model, by_row, control, eyes, output)
     figure = walk_figure(pictures[:, ::between], {name: curves[name] for name in shown})
-    output.wrote(save_image(out / "walk.png", figure))
+    output.wrote(write_image(out / "walk.png", figure))
     if animate:
         output.wrote(_gif(out / "walk.gif", pictures))
     measured: dict[str, Any] = {
@@ -187,7 +187,7 @@ _SIGNED = ("yaw", "pitch")  # a curve of them is no amount
 def _gif(path: Path, pictures: "NDArray[np.uint8]") -> Path:
     from PIL import Image
 
-    from dissect._utils.io import atomic_write
+    from dissect._utils.io import write_animation
 
     frames = [
         Image.fromarray(image).resize(
@@ -196,8 +196,4 @@ def _gif(path: Path, pictures: "NDArray[np.uint8]") -> Path:
         for place, row in enumerate(pictures)
         for image in row[place > 0 :]  # a row begins where the last one ended
     ]
-    with atomic_write(path) as stream:
-        frames[0].save(
-            stream, format="GIF", save_all=True, append_images=frames[1:], duration=60, loop=0
-        )
-    return path
+    return write_animation(path, frames, milliseconds=60)

@@ -8,14 +8,15 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dissect._utils.io import atomic_write
+from dissect._utils.errors import DissectError
+from dissect._utils.io import atomic_write, lock_folder, make_folder, remove_unfinished
 
 __all__ = [
     "Identity",
@@ -117,19 +118,18 @@ def _header(path: Path, identity: Identity) -> dict[str, Any] | None:
 
 @contextmanager
 def only_one_process(folder: Path) -> Iterator[None]:
-    """Waits until no other process writes blocks into `folder`, and removes what a killed one left.
+    """The cache folder, made where it is missing, in which no other process writes blocks.
 
-    The lock saves work and is no condition of being right: blocks are renamed into place whole,
-    and two processes write the same bytes. Where no lock is to be had, nobody waits.
+    What a killed process left there is removed. The lock is no condition of being right: blocks
+    are renamed into place whole, and two processes write the same bytes.
+
+    Raises:
+        DissectError: the folder cannot be made.
     """
-    with ExitStack() as stack:
-        with suppress(OSError, ImportError):
-            # Not on Windows; a killed process gives its lock back, so none is ever stale.
-            import fcntl
-
-            lock = stack.enter_context((folder / ".lock").open("ab"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            stack.callback(fcntl.flock, lock, fcntl.LOCK_UN)
-            for litter in folder.glob(".block-*"):
-                litter.unlink()
+    try:
+        make_folder(folder)
+    except DissectError as error:
+        raise DissectError(f"{error}; set DISSECT_CACHE to one that can be written") from error
+    with lock_folder(folder):
+        remove_unfinished(folder, "block-*")
         yield

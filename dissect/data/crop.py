@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dissect._utils.errors import DissectError
-from dissect._utils.io import save_image
+from dissect._utils.io import write_image
 from dissect._utils.progress import progress_bar
 from dissect.data.decode import UnreadableImageError, whole_image
 from dissect.data.folder import FolderSource
@@ -94,7 +94,7 @@ def crop_faces(
                 cut = Image.fromarray(_cut(photograph, box, margin))
                 face = cut.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
                 place = target / f"{Path(name).with_suffix('')}-{number}.png"
-                written.append(save_image(place, face))
+                written.append(write_image(place, face))
             advance(1)
     return CroppedFaces(tuple(written), len(opened.files), small, without, skipped)
 

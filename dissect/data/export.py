@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dissect._utils.io import save_image, write_json
+from dissect._utils.io import write_image, write_json
 from dissect._utils.progress import progress_bar
 from dissect.data.rendered import RenderedSource
 
@@ -36,8 +36,8 @@ def export(source: RenderedSource, folder: Path, progress: bool | None = None) -
             pairs = zip(source.images(rows), source.masks(rows), strict=True)
             for index, (pixels, mask) in zip(rows, pairs, strict=True):
                 name = f"{index:06d}.png"
-                written.append(save_image(folder / "images" / name, _image(pixels)))
-                written.append(save_image(folder / "masks" / name, mask_image(mask)))
+                written.append(write_image(folder / "images" / name, _image(pixels)))
+                written.append(write_image(folder / "masks" / name, mask_image(mask)))
             advance(len(rows))
     description = {
         "source": source.name,

@@ -151,13 +151,6 @@ class PackedSource:
         names = self._folder / "skipped.json"
         blocks = range(self._n_blocks)
         if not all(map(self._has, blocks)):
-            try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise DissectError(
-                    f"cannot make the cache folder {self._folder}: {error.strerror}; "
-                    "set DISSECT_CACHE to one that can be written"
-                ) from error
             with (
                 progress_bar(f"packing {self.name}", self._count, progress) as advance,
                 only_one_process(self._folder),

@@ -3,7 +3,6 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dissect._utils.errors import DissectError
+from dissect._utils.io import remove_files
 from dissect._utils.progress import progress_bar
 from dissect.data.cache import (
     Identity,
@@ -162,8 +162,7 @@ class RenderedSource:
 
     def _rendered_again(self, block: int) -> Chunk:
         path = self._path(block)
-        with suppress(OSError):
-            path.unlink()
+        remove_files(path)
         self._complete([block])
         opened = self._open(block)
         if opened is None:
@@ -207,13 +206,6 @@ class RenderedSource:
     def _complete(self, blocks: Sequence[int]) -> None:
         if all(map(self._has, blocks)):
             return
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DissectError(
-                f"cannot make the cache folder {self._folder}: {error.strerror}; "
-                "set DISSECT_CACHE to one that can be written"
-            ) from error
         total = sum(map(self._rows_needed, blocks))
         with (
             progress_bar(f"rendering {self.name}", total, self._progress) as advance,

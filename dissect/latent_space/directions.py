@@ -8,13 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
-from dissect._utils.io import write_bytes
+from dissect._utils.io import read_tensors, write_tensors
 from dissect._utils.records import Record, read_record, write_record
 
 __all__ = ["Direction", "from_components", "from_exemplars", "from_regression"]
@@ -125,7 +122,7 @@ class Direction:
         vector = self.vector.detach().cpu().float().contiguous()
         if Path(path).suffix == ".safetensors":
             header = json.dumps({"kind": _KIND, "version": _VERSION, **values})
-            return write_bytes(path, save_tensors({"vector": vector}, {"direction": header}))
+            return write_tensors(path, {"vector": vector}, {"direction": header})
         return write_record(path, _KIND, _VERSION, {**values, "vector": vector.tolist()})
 
     @classmethod
@@ -151,16 +148,11 @@ class Direction:
 
 
 def _read_safetensors(path: Path) -> tuple[Record, Tensor]:
+    tensors, about = read_tensors(path)
     try:
-        data = path.read_bytes()
-        vector = load_tensors(data)["vector"].float()
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        record = Record.of(json.loads(header["__metadata__"]["direction"]), str(path))
-    except FileNotFoundError as error:
-        raise DissectError(f"no such file: {path}") from error
-    except OSError as error:
-        raise DissectError(f"cannot read {path}: {error.strerror or error}") from error
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        vector = tensors["vector"].float()
+        record = Record.of(json.loads(about["direction"]), str(path))
+    except (ValueError, KeyError, TypeError) as error:
         raise DissectError(f"{path} is damaged or holds no direction") from error
     return record, vector
 

@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
+from torch import nn
 
 from dissect._utils.errors import DissectError
-from dissect._utils.io import write_bytes
+from dissect._utils.io import read_tensors, write_tensors
 from dissect.models.dcgan import Discriminator, Generator
 from dissect.models.gated import GatedEdit
 
@@ -76,7 +73,7 @@ def save_checkpoint(
     edits = {name for name, module in model.named_modules() if isinstance(module, GatedEdit)}
     tensors = {}
     for name, value in model.state_dict().items():
-        kept = value.detach().cpu().contiguous()
+        kept = value.detach()
         exact = name.endswith("running_var") or any(name.startswith(f"{edit}.") for edit in edits)
         if half and kept.is_floating_point() and not exact:
             kept = kept.half()
@@ -87,7 +84,7 @@ def save_checkpoint(
         "config": json.dumps(model.config),
         "card": json.dumps(dict(card or {})),
     }
-    return write_bytes(path, save_tensors(tensors, about), force=force)
+    return write_tensors(path, tensors, about, force=force)
 
 
 def load_checkpoint(path: str | Path) -> tuple[Generator | Discriminator, dict[str, Any]]:
@@ -99,7 +96,7 @@ def load_checkpoint(path: str | Path) -> tuple[Generator | Discriminator, dict[s
     Raises:
         DissectError: the file is absent, truncated, damaged, or not a checkpoint of dissect.
     """
-    tensors, about = _read(Path(path))
+    tensors, about = read_tensors(path)
     if about.get("format") != _FORMAT or about.get("network") not in _CLASSES:
         raise DissectError(
             f"{path} is a safetensors file but not a dissect checkpoint; for foreign weights give "
@@ -171,21 +168,3 @@ def _check_edit(edit: Mapping[str, Any]) -> None:
         height, width = edit["grid"]
         _check_size("image_size", height)
         _check_size("image_size", width)
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise DissectError(f"no such checkpoint: {path}") from error
-    except OSError as error:
-        raise DissectError(f"cannot read {path}: {error.strerror or error}") from error
-    try:
-        tensors = load_tensors(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    except (SafetensorError, ValueError, KeyError, OverflowError, RecursionError) as error:
-        raise DissectError(f"{path} is damaged or not a safetensors file: {error}") from error
-    about = header.get("__metadata__") or {}
-    if not isinstance(about, dict):
-        raise DissectError(f"{path} is damaged: its header cannot be read")
-    return tensors, about

@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
-from dissect._utils.io import write_bytes
+from dissect._utils.io import read_tensors, write_tensors
 from dissect._utils.schema import near_names
 from dissect.segmentation.attribute_network import AttributeNetwork
 
@@ -81,7 +78,7 @@ def save_attributes(path: str | Path, network: AttributeNetwork, *, card: dict[s
     """`path`, now holding the network as safetensors in float16, variances in float32."""
     tensors = {}
     for name, value in network.state_dict().items():
-        kept = value.detach().cpu().contiguous()
+        kept = value.detach()
         if kept.is_floating_point() and not name.endswith(("running_var", "mean", "spread")):
             kept = kept.half()
         tensors[name] = kept
@@ -91,7 +88,7 @@ def save_attributes(path: str | Path, network: AttributeNetwork, *, card: dict[s
         "config": json.dumps([network.image_size, list(network.widths), network.hidden]),
         "card": json.dumps(card),
     }
-    return write_bytes(path, save_tensors(tensors, about))
+    return write_tensors(path, tensors, about)
 
 
 def load_attributes(
@@ -107,23 +104,16 @@ def load_attributes(
     )
     if path is not None:
         file = Path(path)
+    tensors, about = read_tensors(file)
+    if about.get("format") != _FORMAT:
+        raise DissectError(f"{file} is not an attribute network of dissect")
     try:
-        data = file.read_bytes()
-        tensors = load_tensors(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        about = header.get("__metadata__") or {}
-        if about.get("format") != _FORMAT:
-            raise DissectError(f"{file} is not an attribute network of dissect")
         image_size, widths, hidden = json.loads(about["config"])
         network = AttributeNetwork(json.loads(about["names"]), image_size, widths, hidden)
         network.load_state_dict(
             {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
         )
         card: dict[str, Any] = json.loads(about["card"])
-    except FileNotFoundError as error:
-        raise DissectError(f"no such attribute network: {file}") from error
-    except OSError as error:
-        raise DissectError(f"cannot read {file}: {error.strerror or error}") from error
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise DissectError(f"{file} is damaged or no attribute network of dissect") from error
     return network.eval().to(device), card

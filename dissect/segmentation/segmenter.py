@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
-from dissect._utils.io import write_bytes
+from dissect._utils.io import read_tensors, write_tensors
 from dissect._utils.schema import near_names
 from dissect.segmentation.regions import hung_classes, one_class_each
 from dissect.segmentation.unet import UNet
@@ -115,7 +112,7 @@ def save_segmenter(
     """`path`, now holding the network as safetensors, in float16 if `half`."""
     tensors = {}
     for name, value in network.state_dict().items():
-        kept = value.detach().cpu().contiguous()
+        kept = value.detach()
         if half and kept.is_floating_point() and not name.endswith("running_var"):
             kept = kept.half()
         tensors[name] = kept
@@ -125,7 +122,7 @@ def save_segmenter(
         "widths": json.dumps(network.widths),
         "card": json.dumps(card),
     }
-    return write_bytes(path, save_tensors(tensors, about))
+    return write_tensors(path, tensors, about)
 
 
 def bundled_segmenter() -> Path:
@@ -142,21 +139,16 @@ def load_segmenter(
         DissectError: the file is absent, damaged, or no segmenter.
     """
     file = bundled_segmenter() if path is None else Path(path)
+    if not file.exists():
+        raise DissectError(f"no such segmenter: {file} (a file, or transformers:NAME)")
+    tensors, about = read_tensors(file)
+    if about.get("format") != _FORMAT:
+        raise DissectError(f"{file} is not a segmenter of dissect")
     try:
-        data = file.read_bytes()
-        tensors = load_tensors(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        about = header.get("__metadata__") or {}
-        if about.get("format") != _FORMAT:
-            raise DissectError(f"{file} is not a segmenter of dissect")
         widths: Sequence[int] = json.loads(about["widths"])
         network = UNet(json.loads(about["classes"]), widths)
         network.load_state_dict({name: value.float() for name, value in tensors.items()})
         card: dict[str, Any] = json.loads(about["card"])
-    except FileNotFoundError as error:
-        raise DissectError(f"no such segmenter: {file} (a file, or transformers:NAME)") from error
-    except OSError as error:
-        raise DissectError(f"cannot read {file}: {error.strerror or error}") from error
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise DissectError(f"{file} is damaged or no segmenter of dissect") from error
     return network.eval().to(device), card

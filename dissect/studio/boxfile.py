@@ -1,18 +1,17 @@
 """The boxes of one concept in a COCO file; a change is on the disk before it is answered."""
 
+import glob
 import hashlib
 import json
 import os
 import threading
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dissect._utils.errors import DissectError
-from dissect._utils.io import read_json
+from dissect._utils.io import read_json, remove_unfinished
 from dissect.annotations import AnnotatedImage, Annotations, Box
 from dissect.studio.pictures import Pictures, identity
 
@@ -80,7 +79,7 @@ class BoxFile:
         self._places = {pictures.key(place): place for place in range(len(pictures))}
         self._new_info = info or {}
         self._lock = threading.Lock()
-        _sweep(path)
+        remove_unfinished(path.parent, glob.escape(path.name), older_than=_ABANDONED)
         with self._lock:
             self._read()
 
@@ -167,14 +166,6 @@ class BoxFile:
             for image in annotations.images
             if identity(image) in self._places
         }
-
-
-def _sweep(path: Path) -> None:
-    """Remove what killed processes left half-written beside the file."""
-    for left in path.parent.glob(f".{path.name}.????????"):
-        with suppress(OSError):
-            if time.time() - left.stat().st_mtime > _ABANDONED:
-                left.unlink()
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

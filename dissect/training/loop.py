@@ -20,7 +20,7 @@ from torch import Tensor
 from dissect._utils.distributed import World
 from dissect._utils.errors import DissectError
 from dissect._utils.images import image_grid, to_images, to_tensor
-from dissect._utils.io import save_image, write_bytes
+from dissect._utils.io import write_bytes, write_image
 from dissect.data import ImageSource, batches
 from dissect.models.batch_norm import recalibrate
 from dissect.models.latents import latents
@@ -139,7 +139,7 @@ def train(
                         watch(report)
                 if world.writes and (state.step % sample_every == 0 or done):
                     grid = image_grid(to_images(sample_average(state, 64)), columns=8)
-                    save_image(folder / f"samples-{state.step:07d}.png", grid)
+                    write_image(folder / f"samples-{state.step:07d}.png", grid)
                     if watch_samples is not None:
                         watch_samples(state, grid)
                 if world.writes and (state.step % save_every == 0 or done or stopping):

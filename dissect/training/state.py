@@ -4,16 +4,12 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
-from dissect._utils.io import write_bytes
+from dissect._utils.io import read_tensors, remove_files, remove_unfinished, write_tensors
 from dissect.models.dcgan import Discriminator, Generator
 from dissect.training.average import update_average
 from dissect.training.config import TrainConfig
@@ -30,10 +26,13 @@ __all__ = [
 
 _NAME = re.compile(r"step-(\d{7})\.safetensors")
 _FORMAT = "dissect-training-1"
-# What a killed process leaves of a file that it was writing.
-_LITTER = re.compile(
-    r"\.((step-\d{7}|generator|discriminator)\.safetensors|samples-\d{7}\.png|"
-    r"(losses|frechet)\.jsonl)\.\w+"
+_WRITTEN = (
+    "step-???????.safetensors",
+    "generator.safetensors",
+    "discriminator.safetensors",
+    "samples-???????.png",
+    "losses.jsonl",
+    "frechet.jsonl",
 )
 
 
@@ -176,8 +175,6 @@ def save_state(folder: Path, state: TrainState, *, keep: int = 2) -> Path:
     `keep` are left in all. One of a later step is deleted: it was damaged and passed over, and
     must not count among those that are kept.
     """
-    # Contiguous copies: the file does not depend on the memory format in use.
-    tensors = {name: value.detach().cpu().contiguous() for name, value in state.tensors().items()}
     about = {
         "format": _FORMAT,
         "config": json.dumps(state.config.as_dict()),
@@ -185,11 +182,10 @@ def save_state(folder: Path, state: TrainState, *, keep: int = 2) -> Path:
         "seconds": repr(state.seconds),
     }
     path = checkpoint_path(folder, state.step)
-    write_bytes(path, save_tensors(tensors, about))
+    write_tensors(path, state.tensors(), about)
     found = checkpoints(folder)
     place = found.index(path)
-    for other in found[:place] + found[place + keep :]:
-        other.unlink(missing_ok=True)
+    remove_files(*found[:place], *found[place + keep :])
     return path
 
 
@@ -207,10 +203,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def clear_litter(folder: Path) -> None:
     """Remove what processes that were killed while they wrote a file of a run left in `folder`."""
-    if folder.is_dir():
-        for path in folder.iterdir():
-            if _LITTER.fullmatch(path.name):
-                path.unlink(missing_ok=True)
+    remove_unfinished(folder, *_WRITTEN)
 
 
 def load_state(path: Path, device: torch.device) -> TrainState:
@@ -219,7 +212,9 @@ def load_state(path: Path, device: torch.device) -> TrainState:
     Raises:
         DissectError: the file is truncated, damaged, or no checkpoint of a training.
     """
-    tensors, about = _read(path)
+    tensors, about = read_tensors(path)
+    if about.get("format") != _FORMAT:
+        raise DissectError(f"{path} is not a training checkpoint of dissect")
     try:
         step, seconds = int(about["step"]), float(about["seconds"])
         known = TrainConfig.from_dict(json.loads(about["config"]))
@@ -229,18 +224,3 @@ def load_state(path: Path, device: torch.device) -> TrainState:
     state.step, state.seconds = step, seconds
     state.load_tensors(tensors)
     return state
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    try:
-        data = path.read_bytes()
-        tensors = load_tensors(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    except OSError as error:
-        raise DissectError(f"cannot read {path}: {error.strerror or error}") from error
-    except (SafetensorError, ValueError) as error:
-        raise DissectError(f"{path} is damaged or incomplete: {error}") from error
-    about = header.get("__metadata__", {})
-    if about.get("format") != _FORMAT:
-        raise DissectError(f"{path} is not a training checkpoint of dissect")
-    return tensors, about

@@ -247,7 +247,7 @@ def test_turn_between_ends_picked_by_eye_needs_no_reader(capsys, model, tmp_path
         (("yaw", "--only", "smyle>1"), "unknown attribute 'smyle'"),
         (("yaw", "--only", "smile>99", "--among", "20"), "fewer than one sample in 100"),
         (("side/way",), "use letters and digits"),
-        (("yaw", "--judge", "none"), "no such attribute network"),
+        (("yaw", "--judge", "none"), "no such file"),
         (("bed", "--reader", "bedrooms", "--judge", "none"), "no such segmenter"),
     ],
 )

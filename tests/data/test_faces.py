@@ -11,7 +11,7 @@ from dissect.data import source
 from dissect.data.synthetic.faces import ATTRIBUTES, CLASSES, attributes, render
 from dissect.data.synthetic.faces.person import Person, sample
 from dissect.data.synthetic.faces.render import draw
-from dissect.data.synthetic.rng import Dice
+from dissect.data.synthetic.rng import Rng
 
 Images = npt.NDArray[np.uint8]
 CLASS = {name: number for number, name in enumerate(CLASSES)}
@@ -30,7 +30,7 @@ def crowd() -> tuple[Images, Images, dict[str, npt.NDArray[np.float32]]]:
 def plain() -> Person:
     """A man of usual shape who looks ahead and wears nothing on his face."""
     return replace(
-        sample(Dice(0, 0)),
+        sample(Rng(0, 0)),
         yaw=0.0,
         pitch=0.0,
         roll=0.0,

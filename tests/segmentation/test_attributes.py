@@ -56,9 +56,9 @@ def test_a_damaged_network_is_one_line(tmp_path, share):
     path = save_attributes(tmp_path / "a.safetensors", AttributeNetwork(("a",), **TINY), card={})
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(DissectError, match="damaged or no attribute network"):
+    with pytest.raises(DissectError, match="is damaged"):
         load_attributes(path)
-    with pytest.raises(DissectError, match="no such attribute network"):
+    with pytest.raises(DissectError, match="no such file"):
         load_attributes(tmp_path / "none")
 
 

@@ -77,7 +77,7 @@ def test_a_damaged_segmenter_is_one_line(tmp_path, share):
     path = save_segmenter(tmp_path / "s.safetensors", network, card={})
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(DissectError, match="damaged or no segmenter"):
+    with pytest.raises(DissectError, match="is damaged"):
         load_segmenter(path)
     with pytest.raises(DissectError, match="no such segmenter"):
         load_segmenter(tmp_path / "none")

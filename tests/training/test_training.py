@@ -92,7 +92,7 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path):
     data = path.read_bytes()
     for damaged in (data[: len(data) // 2], b"", b"\xff" * 100):
         path.write_bytes(damaged)
-        with pytest.raises(DissectError, match="damaged or incomplete"):
+        with pytest.raises(DissectError, match="damaged"):
             load_state(path, CPU)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 T = TypeVar("T")
 
 
-class Dice:
+class Rng:
     """Random draws that depend on (seed, index) alone and are the same on every machine."""
 
     def __init__(self, seed: int, index: int) -> None:
@@ -17,20 +17,20 @@ class Dice:
         self._generator = np.random.Generator(np.random.Philox(key=key))
         self._left: list[float] = []
 
-    def share(self) -> float:
+    def random(self) -> float:
         """A number in [0, 1)."""
         if not self._left:
             self._left = self._generator.random(192).tolist()
         return self._left.pop()
 
-    def between(self, low: float, high: float) -> float:
+    def uniform(self, low: float, high: float) -> float:
         """A number in [low, high)."""
-        return low + (high - low) * self.share()
+        return low + (high - low) * self.random()
 
     def chance(self, probability: float) -> bool:
         """True with the given probability."""
-        return self.share() < probability
+        return self.random() < probability
 
-    def pick(self, options: Sequence[T]) -> T:
+    def choice(self, options: Sequence[T]) -> T:
         """One of the options."""
-        return options[int(self.share() * len(options))]
+        return options[int(self.random() * len(options))]

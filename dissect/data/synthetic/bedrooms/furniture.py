@@ -10,7 +10,7 @@ from dissect.data.synthetic.bedrooms import palette
 from dissect.data.synthetic.bedrooms.canvas import Canvas, Colour
 from dissect.data.synthetic.bedrooms.geometry import Body, Point
 from dissect.data.synthetic.bedrooms.palette import mix, tone
-from dissect.data.synthetic.rng import Dice
+from dissect.data.synthetic.rng import Rng
 
 SOFT = 0.07  # metres of the rounded edge of a mattress
 
@@ -308,16 +308,16 @@ class Chest:
 Piece = Bed | Nightstand | Wardrobe | Chest
 
 
-def sample_bed(dice: Dice, body: Body, frame_colour: Colour) -> Bed:
+def sample_bed(rng: Rng, body: Body, frame_colour: Colour) -> Bed:
     """A bed with its linen for a given place."""
-    cover = palette.jitter(dice, dice.pick(palette.LINENS))
+    cover = palette.jitter(rng, rng.choice(palette.LINENS))
     pale = min(cover) > 195
     second = (
-        palette.jitter(dice, dice.pick(palette.LINENS[4:]))
+        palette.jitter(rng, rng.choice(palette.LINENS[4:]))
         if pale
         else mix(cover, (246, 242, 236), 0.6)
     )
-    kind = dice.share()
+    kind = rng.random()
     pattern = (
         "plain"
         if kind < 0.78
@@ -328,22 +328,22 @@ def sample_bed(dice: Dice, body: Body, frame_colour: Colour) -> Bed:
         else "border"
     )
     throw = None
-    if pattern == "plain" and dice.chance(0.45):
-        throw = second if pale else mix(cover, dice.pick(palette.SHEETS), dice.between(0.45, 0.8))
+    if pattern == "plain" and rng.chance(0.45):
+        throw = second if pale else mix(cover, rng.choice(palette.SHEETS), rng.uniform(0.45, 0.8))
     wide = body.u1 - body.u0
     return Bed(
         body=body,
-        head=dice.between(0.95, 1.25),
+        head=rng.uniform(0.95, 1.25),
         frame_colour=frame_colour,
         cover=cover,
         pattern=pattern,
         second=second,
-        sheet=dice.pick(palette.SHEETS),
+        sheet=rng.choice(palette.SHEETS),
         throw=throw,
-        throw_at=dice.between(0.62, 0.72),
+        throw_at=rng.uniform(0.62, 0.72),
         pillows=2 if wide > 1.25 else 1,
-        pillow_colour=palette.jitter(dice, dice.pick(palette.SHEETS), 4),
-        cushion=(second if pale else cover) if dice.chance(0.4) else None,
-        drop=dice.between(0.14, 0.26),
-        tufted=dice.chance(0.35),
+        pillow_colour=palette.jitter(rng, rng.choice(palette.SHEETS), 4),
+        cushion=(second if pale else cover) if rng.chance(0.4) else None,
+        drop=rng.uniform(0.14, 0.26),
+        tufted=rng.chance(0.35),
     )

@@ -1,7 +1,7 @@
 """Curated colours, red green blue in 0..255, that go together in any combination."""
 
 from dissect.data.synthetic.bedrooms.canvas import Colour
-from dissect.data.synthetic.rng import Dice
+from dissect.data.synthetic.rng import Rng
 
 WALLS: tuple[Colour, ...] = (
     (238, 232, 221),
@@ -82,11 +82,37 @@ RUGS: tuple[Colour, ...] = (
     (128, 146, 124),
 )
 FRAMES: tuple[Colour, ...] = ((52, 44, 40), (92, 62, 42), (150, 114, 62), (34, 34, 36))
+WINDOW_FRAMES: tuple[Colour, ...] = (
+    (246, 246, 244),
+    (246, 246, 244),
+    (240, 236, 226),
+    (150, 108, 72),
+)
+# High up and at the horizon.
+SKIES: tuple[tuple[Colour, Colour], ...] = (
+    ((150, 196, 240), (226, 240, 250)),
+    ((176, 212, 244), (240, 246, 250)),
+    ((206, 222, 236), (246, 248, 250)),
+    ((160, 200, 236), (250, 240, 222)),
+)
+LANDS: tuple[Colour, ...] = (
+    (120, 160, 96),
+    (140, 172, 116),
+    (104, 140, 92),
+    (166, 176, 140),
+    (150, 170, 176),
+)
+# Light, middling and dark colours of a painting.
+PAINTINGS: tuple[tuple[Colour, ...], ...] = (
+    ((196, 178, 140), (170, 150, 120), (148, 164, 168), (206, 190, 160)),
+    ((110, 122, 88), (92, 110, 128), (158, 92, 70), (120, 100, 84)),
+    ((70, 82, 66), (62, 74, 96), (120, 64, 54), (84, 66, 54)),
+)
 
 
-def jitter(dice: Dice, colour: Colour, amount: float = 6) -> Colour:
+def jitter(rng: Rng, colour: Colour, amount: float = 6) -> Colour:
     """The colour, a little lighter or darker and a little warmer or cooler."""
-    light, warm = dice.between(-amount, amount), dice.between(-amount, amount) / 2
+    light, warm = rng.uniform(-amount, amount), rng.uniform(-amount, amount) / 2
     return (
         min(250.0, colour[0] + light + warm),
         min(250.0, colour[1] + light),

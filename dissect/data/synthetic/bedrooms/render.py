@@ -6,7 +6,7 @@ import numpy.typing as npt
 from dissect._utils.errors import DissectError
 from dissect.data.synthetic.bedrooms.light import shade
 from dissect.data.synthetic.bedrooms.scene import paint, sample
-from dissect.data.synthetic.rng import Dice
+from dissect.data.synthetic.rng import Rng
 
 
 def render(
@@ -22,6 +22,6 @@ def render(
         raise DissectError(f"bedroom index and seed must be 0 or more, got {index} and {seed}")
     if not 16 <= size <= 1024:
         raise DissectError(f"bedroom size must be 16 to 1024 pixels, got {size}")
-    scene = sample(Dice(seed, index))
+    scene = sample(Rng(seed, index))
     canvas, bodies = paint(scene, size)
     return shade(canvas, (scene.room.width, scene.room.height), scene.lighting, bodies)

@@ -24,7 +24,7 @@ from dissect.data.synthetic.bedrooms.wall_items import (
     WallItem,
     Window,
 )
-from dissect.data.synthetic.rng import Dice
+from dissect.data.synthetic.rng import Rng
 
 WINDOW_SHARE = 0.37  # of rooms in which a place for a window is looked for
 
@@ -44,7 +44,7 @@ class Scene:
 class _Plan:
     """A scene in the making: what is free on each wall and what has been placed."""
 
-    dice: Dice
+    rng: Rng
     room: Room
     camera: Camera
     bed: Bed
@@ -68,28 +68,28 @@ class _Plan:
         return (right - left, bottom - top) if inside else None
 
 
-def sample(dice: Dice) -> Scene:
-    """A bedroom drawn from the dice."""
-    style = dice.share()
+def sample(rng: Rng) -> Scene:
+    """A bedroom drawn at random."""
+    style = rng.random()
     corner, sideways = style > 0.6, 0.54 < style <= 0.6 or style > 0.9
-    yaw = dice.between(0.14, 0.30) if corner else dice.between(-0.05, 0.05)  # tan of half the yaw
-    width, long = dice.pick((1.5, 1.6, 1.7, 1.8, 1.8, 1.1)), dice.between(1.95, 2.1)
-    gap = dice.between(0.6, 1.25)
+    yaw = rng.uniform(0.14, 0.30) if corner else rng.uniform(-0.05, 0.05)  # tan of half the yaw
+    width, long = rng.choice((1.5, 1.6, 1.7, 1.8, 1.8, 1.1)), rng.uniform(1.95, 2.1)
+    gap = rng.uniform(0.6, 1.25)
     if sideways:
         wall, middle = 1, width / 2 + gap
     else:
-        wall, middle = 0, width / 2 + (gap if corner else dice.between(0.9, 1.5))
-    frame = Room(4.0, 2.6, *_shell_colours(dice), None).walls[wall]
-    top = dice.between(0.5, 0.6)
+        wall, middle = 0, width / 2 + (gap if corner else rng.uniform(0.9, 1.5))
+    frame = Room(4.0, 2.6, *_shell_colours(rng), None).walls[wall]
+    top = rng.uniform(0.5, 0.6)
     body = Body(frame, middle - width / 2, middle + width / 2, 0.02, long, 0.0, top)
-    wood = dice.pick(palette.WOODS + palette.PAINTED[:2] + ((150, 148, 150), (196, 184, 166)))
-    bed = sample_bed(dice, body, wood)
-    camera = _camera(dice, yaw, bed)
+    wood = rng.choice(palette.WOODS + palette.PAINTED[:2] + ((150, 148, 150), (196, 184, 166)))
+    bed = sample_bed(rng, body, wood)
+    camera = _camera(rng, yaw, bed)
     right = (
-        camera.x + 0.3 if corner else max(camera.x + 0.8, body.world()[1] + dice.between(0.7, 1.4))
+        camera.x + 0.3 if corner else max(camera.x + 0.8, body.world()[1] + rng.uniform(0.7, 1.4))
     )
-    room = _room(dice, max(right, body.world()[1] + 0.75), bed)
-    plan = _Plan(dice, room, camera, bed, [], [bed], [])
+    room = _room(rng, max(right, body.world()[1] + 0.75), bed)
+    plan = _Plan(rng, room, camera, bed, [], [bed], [])
     plan.taken.append((wall, body.u0 - 0.05, body.u1 + 0.05, bed.head))
     if wall == 1:  # its long side also stands before the back wall
         plan.taken.append((0, 0.0, 0.3, bed.head))
@@ -106,31 +106,29 @@ def sample(dice: Dice) -> Scene:
     )
 
 
-def _shell_colours(dice: Dice) -> tuple[Colour, Colour, Colour, Colour, str, Colour, bool, float]:
-    walls = palette.jitter(dice, dice.pick(palette.WALLS))
-    back = palette.jitter(dice, dice.pick(palette.ACCENTS)) if dice.chance(0.12) else walls
-    kind = dice.share()
+def _shell_colours(rng: Rng) -> tuple[Colour, Colour, Colour, Colour, str, Colour, bool, float]:
+    walls = palette.jitter(rng, rng.choice(palette.WALLS))
+    back = palette.jitter(rng, rng.choice(palette.ACCENTS)) if rng.chance(0.12) else walls
+    kind = rng.random()
     floor_kind = "planks" if kind < 0.55 else "carpet" if kind < 0.86 else "tiles"
     floors = {"planks": palette.FLOORS, "carpet": palette.CARPETS, "tiles": palette.TILES}
-    floor = palette.jitter(dice, dice.pick(floors[floor_kind]), 8)
-    trim = (244, 242, 236) if dice.chance(0.75) else palette.tone(floor, 0.8)
-    wainscot = dice.between(0.85, 1.0) if dice.chance(0.08) else 0.0
-    ceiling = palette.mix((246, 244, 240), walls, dice.between(0.0, 0.35))
-    return back, walls, ceiling, floor, floor_kind, trim, dice.chance(0.35), wainscot
+    floor = palette.jitter(rng, rng.choice(floors[floor_kind]), 8)
+    trim = (244, 242, 236) if rng.chance(0.75) else palette.tone(floor, 0.8)
+    wainscot = rng.uniform(0.85, 1.0) if rng.chance(0.08) else 0.0
+    ceiling = palette.mix((246, 244, 240), walls, rng.uniform(0.0, 0.35))
+    return back, walls, ceiling, floor, floor_kind, trim, rng.chance(0.35), wainscot
 
 
-def _room(dice: Dice, width: float, bed: Bed) -> Room:
-    room = Room(width, dice.between(2.45, 2.75), *_shell_colours(dice), None)
-    if not dice.chance(0.4):
+def _room(rng: Rng, width: float, bed: Bed) -> Room:
+    room = Room(width, rng.uniform(2.45, 2.75), *_shell_colours(rng), None)
+    if not rng.chance(0.4):
         return room
     x0, x1, y0, y1 = bed.body.world()
-    colour = palette.jitter(dice, dice.pick(palette.RUGS))
+    colour = palette.jitter(rng, rng.choice(palette.RUGS))
     edge = (
-        palette.mix(colour, (240, 232, 218), 0.5)
-        if dice.chance(0.5)
-        else palette.tone(colour, 0.75)
+        palette.mix(colour, (240, 232, 218), 0.5) if rng.chance(0.5) else palette.tone(colour, 0.75)
     )
-    out = dice.between(0.35, 0.65)
+    out = rng.uniform(0.35, 0.65)
     if bed.body.frame.u[0]:  # headboard at the back wall
         rug = Rug(max(0.1, x0 - out), min(width - 0.1, x1 + out), y0 - 0.75, y1 - 0.9, colour, edge)
     else:
@@ -138,16 +136,16 @@ def _room(dice: Dice, width: float, bed: Bed) -> Room:
     return replace(room, rug=rug)
 
 
-def _camera(dice: Dice, half_tangent: float, bed: Bed) -> Camera:
+def _camera(rng: Rng, half_tangent: float, bed: Bed) -> Camera:
     """A camera that shows the bed whole, in the lower half of the picture."""
     t = half_tangent
     sine, cosine = 2 * t / (1 + t * t), (1 - t * t) / (1 + t * t)
     x0, x1, y0, y1 = bed.body.world()
     cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
-    focal, height = dice.between(0.80, 1.0), dice.between(1.3, 1.7)
-    wanted, aside = dice.between(0.56, 0.76), dice.between(-0.35, 0.35)
-    bottom_at = dice.between(0.88, 0.96)
-    mirrored = dice.chance(0.5)
+    focal, height = rng.uniform(0.80, 1.0), rng.uniform(1.3, 1.7)
+    wanted, aside = rng.uniform(0.56, 0.76), rng.uniform(-0.35, 0.35)
+    bottom_at = rng.uniform(0.88, 0.96)
+    mirrored = rng.chance(0.5)
     distance = 3.6
     camera = Camera(0, 0, height, sine, cosine, focal, 0.45, mirrored)
     feet = bed.body.feet()
@@ -163,22 +161,23 @@ def _camera(dice: Dice, half_tangent: float, bed: Bed) -> Camera:
         wide = max(bounds[2] - bounds[0], 2 * max(bounds[2] - 0.5, 0.5 - bounds[0]) - 0.14)
         distance = min(5.4, max(2.9, distance * (0.35 + 0.65 * wide / wanted)))
     bounds = camera.bounds(feet, bed.body.z0, bed.body.z1)
-    assert bounds is not None
+    if bounds is None:
+        raise RuntimeError("no camera shows the bed whole")
     horizon = min(0.52, max(0.34, camera.horizon + bottom_at - bounds[3]))
     return camera._replace(horizon=horizon)
 
 
 def _nightstands(plan: _Plan, wall: int, wood: Colour) -> list[Nightstand]:
-    dice, body = plan.dice, plan.bed.body
-    wide, deep, tall = dice.between(0.42, 0.52), 0.4, dice.between(0.5, 0.62)
-    colour = wood if dice.chance(0.75) else dice.pick(palette.PAINTED)
-    radius, lamp_tall = dice.between(0.15, 0.19), dice.between(0.46, 0.6)
-    shade: Colour = dice.pick(((250, 240, 214), (246, 230, 196), (244, 240, 232), (222, 190, 140)))
-    foot = dice.pick(((120, 90, 60), (80, 76, 74), (196, 190, 180), (110, 130, 140)))
-    on, lamps, drawers = dice.chance(0.45), dice.chance(0.8), dice.pick((1, 2, 2))
+    rng, body = plan.rng, plan.bed.body
+    wide, deep, tall = rng.uniform(0.42, 0.52), 0.4, rng.uniform(0.5, 0.62)
+    colour = wood if rng.chance(0.75) else rng.choice(palette.PAINTED)
+    radius, lamp_tall = rng.uniform(0.15, 0.19), rng.uniform(0.46, 0.6)
+    shade: Colour = rng.choice(((250, 240, 214), (246, 230, 196), (244, 240, 232), (222, 190, 140)))
+    foot = rng.choice(((120, 90, 60), (80, 76, 74), (196, 190, 180), (110, 130, 140)))
+    on, lamps, drawers = rng.chance(0.45), rng.chance(0.8), rng.choice((1, 2, 2))
     made = []
     for side in (-1, 1):
-        if not dice.chance(0.85):
+        if not rng.chance(0.85):
             continue
         u0 = body.u0 - 0.1 - wide if side < 0 else body.u1 + 0.1
         limit = plan.room.width if wall == 0 else 9.0
@@ -196,32 +195,22 @@ def _nightstands(plan: _Plan, wall: int, wood: Colour) -> list[Nightstand]:
 
 
 def _windows(plan: _Plan) -> list[Window]:
-    dice, room, found = plan.dice, plan.room, list[Window]()
-    if not dice.chance(WINDOW_SHARE):
+    rng, room, found = plan.rng, plan.room, list[Window]()
+    if not rng.chance(WINDOW_SHARE):
         return found
-    two = dice.chance(0.2)
-    wood = dice.pick(((246, 246, 244), (246, 246, 244), (240, 236, 226), (150, 108, 72)))
-    sky = dice.pick(
-        (
-            ((150, 196, 240), (226, 240, 250)),
-            ((176, 212, 244), (240, 246, 250)),
-            ((206, 222, 236), (246, 248, 250)),
-            ((160, 200, 236), (250, 240, 222)),
-        )
-    )
-    land = dice.pick(
-        ((120, 160, 96), (140, 172, 116), (104, 140, 92), (166, 176, 140), (150, 170, 176))
-    )
-    skyline, rows = dice.between(0.15, 0.38), dice.pick((2, 2, 3))
-    curtained = dice.chance(0.6)
-    cloth = palette.jitter(dice, dice.pick(palette.CURTAINS))
-    wide, tall = dice.between(1.05, 1.55), dice.between(1.1, 1.5)
-    walls = [0, 1] if dice.chance(0.6) else [1, 0]
+    two = rng.chance(0.2)
+    wood, sky = rng.choice(palette.WINDOW_FRAMES), rng.choice(palette.SKIES)
+    land = rng.choice(palette.LANDS)
+    skyline, rows = rng.uniform(0.15, 0.38), rng.choice((2, 2, 3))
+    curtained = rng.chance(0.6)
+    cloth = palette.jitter(rng, rng.choice(palette.CURTAINS))
+    wide, tall = rng.uniform(1.05, 1.55), rng.uniform(1.1, 1.5)
+    walls = [0, 1] if rng.chance(0.6) else [1, 0]
     for wall in (*walls, 2):
         frame, long = room.walls[wall], room.width if wall == 0 else 4.0
         for _ in range(8):
-            u0 = dice.between(0.2, max(0.25, long - wide - 0.2))
-            z1 = min(room.height - 0.22, dice.between(2.05, 2.3))
+            u0 = rng.uniform(0.2, max(0.25, long - wide - 0.2))
+            z1 = min(room.height - 0.22, rng.uniform(2.05, 2.3))
             z0 = z1 - tall
             if not plan.free(wall, u0 - 0.05, u0 + wide + 0.05, z0 - 0.02):
                 z0 = max(z0, plan.bed.head + 0.04)
@@ -232,7 +221,7 @@ def _windows(plan: _Plan) -> list[Window]:
                 continue
             curtains = None
             if curtained:
-                half = dice.between(0.26, 0.36)
+                half = rng.uniform(0.26, 0.36)
                 low = 0.04 if plan.free(wall, u0 - half, u0 + wide + half) else z0 - 0.16
                 inside = u0 - half > 0.02 and (wall != 0 or u0 + wide + half < long - 0.02)
                 if inside and plan.free(wall, u0 - half, u0 + wide + half, z0):
@@ -254,21 +243,21 @@ def _windows(plan: _Plan) -> list[Window]:
 
 def _tall_things(plan: _Plan, wood: Colour) -> None:
     """A wardrobe, a door or a chest of drawers where a wall has room for it."""
-    dice, room = plan.dice, plan.room
-    painted = dice.pick(palette.PAINTED)
+    rng, room = plan.rng, plan.room
+    painted = rng.choice(palette.PAINTED)
     wanted = []
-    if dice.chance(0.55):
-        wanted.append(("wardrobe", dice.between(1.0, 1.5), dice.between(1.95, 2.15)))
-    if dice.chance(0.45):
-        wanted.append(("door", dice.between(0.8, 0.9), 2.02))
-    if dice.chance(0.3):
-        wanted.append(("chest", dice.between(0.8, 1.2), dice.between(0.75, 0.95)))
-    colour = dice.pick((wood, painted, dice.pick(palette.WOODS)))
+    if rng.chance(0.55):
+        wanted.append(("wardrobe", rng.uniform(1.0, 1.5), rng.uniform(1.95, 2.15)))
+    if rng.chance(0.45):
+        wanted.append(("door", rng.uniform(0.8, 0.9), 2.02))
+    if rng.chance(0.3):
+        wanted.append(("chest", rng.uniform(0.8, 1.2), rng.uniform(0.75, 0.95)))
+    colour = rng.choice((wood, painted, rng.choice(palette.WOODS)))
     for kind, wide, tall in wanted:
         for _ in range(8):
-            wall = dice.pick((0, 1, 1, 2))
+            wall = rng.choice((0, 1, 1, 2))
             long = room.width if wall == 0 else 3.2
-            u0 = dice.between(0.12, max(0.15, long - wide - 0.12))
+            u0 = rng.uniform(0.12, max(0.15, long - wide - 0.12))
             if not plan.free(wall, u0 - 0.12, u0 + wide + 0.12):
                 continue
             frame = room.walls[wall]
@@ -276,7 +265,7 @@ def _tall_things(plan: _Plan, wood: Colour) -> None:
             if bounds is None or bounds[0] < -0.1 or bounds[2] > 1.1:
                 continue
             if kind == "door":
-                tint = painted if dice.chance(0.6) else colour
+                tint = painted if rng.chance(0.6) else colour
                 casing = room.trim if tint is not painted else palette.tone(painted, 0.84)
                 plan.wall_items.append(Door(frame, u0, u0 + wide, tall, tint, casing))
             else:
@@ -322,21 +311,21 @@ def _clear(plan: _Plan, body: Body) -> bool:
 
 
 def _pictures(plan: _Plan, bed_wall: int) -> None:
-    dice, room, body = plan.dice, plan.room, plan.bed.body
-    edge = dice.pick(palette.FRAMES)
+    rng, room, body = plan.rng, plan.room, plan.bed.body
+    edge = rng.choice(palette.FRAMES)
     middle = (body.u0 + body.u1) / 2
     places: list[tuple[int, float]] = []
-    if dice.chance(0.6):
+    if rng.chance(0.6):
         places.append((bed_wall, middle))
-    if dice.chance(0.45):
-        places.append((1 - bed_wall, dice.between(0.5, 2.2)))
-    if dice.chance(0.25):
-        places.append((2, dice.between(0.5, 2.0)))
+    if rng.chance(0.45):
+        places.append((1 - bed_wall, rng.uniform(0.5, 2.2)))
+    if rng.chance(0.25):
+        places.append((2, rng.uniform(0.5, 2.0)))
     for wall, centre in places:
-        mirror = dice.chance(0.32)
-        wide = dice.between(0.5, 0.75) if mirror else dice.between(0.6, 1.05)
-        tall = dice.between(0.75, 1.0) if mirror else dice.between(0.45, 0.65)
-        low = max(plan.bed.head + 0.16, 1.35) if wall == bed_wall else dice.between(1.25, 1.4)
+        mirror = rng.chance(0.32)
+        wide = rng.uniform(0.5, 0.75) if mirror else rng.uniform(0.6, 1.05)
+        tall = rng.uniform(0.75, 1.0) if mirror else rng.uniform(0.45, 0.65)
+        low = max(plan.bed.head + 0.16, 1.35) if wall == bed_wall else rng.uniform(1.25, 1.4)
         high = min(low + tall, room.height - 0.15)
         u0, u1 = centre - wide / 2, centre + wide / 2
         if u0 < 0.1 or (wall == 0 and u1 > room.width - 0.1) or not plan.free(wall, u0, u1, low):
@@ -350,33 +339,30 @@ def _pictures(plan: _Plan, bed_wall: int) -> None:
             glass = palette.mix(palette.tone(room.sides, 0.74), (150, 170, 182), 0.5)
             plan.wall_items.append(Mirror(frame, u0, u1, low, high, edge, glass))
         else:
-            mount: Colour = (236, 230, 218) if dice.chance(0.5) else palette.tone(edge, 1.3)
-            colours = (
-                dice.pick(((196, 178, 140), (170, 150, 120), (148, 164, 168), (206, 190, 160))),
-                dice.pick(((110, 122, 88), (92, 110, 128), (158, 92, 70), (120, 100, 84))),
-                dice.pick(((70, 82, 66), (62, 74, 96), (120, 64, 54), (84, 66, 54))),
-            )
+            mount: Colour = (236, 230, 218) if rng.chance(0.5) else palette.tone(edge, 1.3)
+            light, middling, dark = palette.PAINTINGS
+            colours = (rng.choice(light), rng.choice(middling), rng.choice(dark))
             plan.wall_items.append(
-                Picture(frame, u0, u1, low, high, edge, mount, colours, dice.chance(0.4))
+                Picture(frame, u0, u1, low, high, edge, mount, colours, rng.chance(0.4))
             )
 
 
 def _lighting(plan: _Plan, windows: list[Window], stands: list[Nightstand]) -> Lighting:
-    dice, room = plan.dice, plan.room
+    rng, room = plan.rng, plan.room
     days = []
     for window in windows:
-        sun = (dice.between(-0.5, 0.5), dice.between(0.75, 1.2)) if dice.chance(0.7) else None
+        sun = (rng.uniform(-0.5, 0.5), rng.uniform(0.75, 1.2)) if rng.chance(0.7) else None
         days.append(Daylight(window.frame, window.u0, window.u1, window.z0, window.z1, 0.55, sun))
     if not days:  # daylight from a window out of view: behind the viewer or at one side
-        wall = room.walls[dice.pick((1, 2))]
-        days.append(Daylight(wall, 3.2, 5.2, 0.9, 2.1, dice.between(0.5, 0.7)))
-    day_colour = dice.pick(((1.0, 0.985, 0.95), (1.0, 0.97, 0.92), (0.985, 0.99, 1.0)))
+        wall = room.walls[rng.choice((1, 2))]
+        days.append(Daylight(wall, 3.2, 5.2, 0.9, 2.1, rng.uniform(0.5, 0.7)))
+    day_colour = rng.choice(((1.0, 0.985, 0.95), (1.0, 0.97, 0.92), (0.985, 0.99, 1.0)))
     glows = tuple(
         ((s.lamp.at[0], s.lamp.at[1], s.lamp.at[2] + s.lamp.tall * 0.7), 0.32)
         for s in stands
         if s.lamp is not None and s.lamp.on
     )
-    return Lighting(dice.between(1.0, 1.1), tuple(days), day_colour, glows)
+    return Lighting(rng.uniform(1.0, 1.1), tuple(days), day_colour, glows)
 
 
 def towards_light(lighting: Lighting) -> tuple[float, float, float]:

@@ -1,6 +1,6 @@
 """Colours of people and of what is behind them, as red, green and blue in 0 to 255."""
 
-from dissect.data.synthetic.rng import Dice
+from dissect.data.synthetic.rng import Rng
 
 Colour = tuple[float, float, float]
 
@@ -75,7 +75,7 @@ def skin(share: float) -> Colour:
     return mixed(SKINS[low], SKINS[low + 1], place - low)
 
 
-def near(dice: Dice, colour: Colour, spread: float) -> Colour:
+def near(rng: Rng, colour: Colour, spread: float) -> Colour:
     """The colour, each part moved by at most `spread`."""
-    a, b, c = (min(max(x + dice.between(-spread, spread), 0), 255) for x in colour)
+    a, b, c = (min(max(x + rng.uniform(-spread, spread), 0), 255) for x in colour)
     return a, b, c

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dissect.data.synthetic.faces import palette
 from dissect.data.synthetic.faces.palette import Colour
-from dissect.data.synthetic.rng import Dice
+from dissect.data.synthetic.rng import Rng
 
 ATTRIBUTES = (
     "yaw",
@@ -76,59 +76,61 @@ class Person:
         )
 
 
-def sample(dice: Dice) -> Person:
-    """A person drawn from the dice; attributes are independent of one another."""
-    skin_share = dice.share()
-    hair = palette.near(dice, dice.pick(palette.HAIRS), 10)
-    first = palette.near(dice, dice.pick(palette.BACKGROUNDS), 18)
-    other = palette.near(dice, dice.pick(palette.BACKGROUNDS), 18)
-    side, height = dice.between(-0.75, 0.75), dice.between(0.15, 0.7)
+def sample(rng: Rng) -> Person:
+    """A person drawn at random; attributes are independent of one another."""
+    skin_share = rng.random()
+    hair = palette.near(rng, rng.choice(palette.HAIRS), 10)
+    first = palette.near(rng, rng.choice(palette.BACKGROUNDS), 18)
+    other = palette.near(rng, rng.choice(palette.BACKGROUNDS), 18)
+    side, height = rng.uniform(-0.75, 0.75), rng.uniform(0.15, 0.7)
     front = 1.0 / math.sqrt(side * side + height * height + 1.0)
     return Person(
-        yaw=dice.between(-0.4, 0.4),
-        pitch=dice.between(-0.09, 0.09) + dice.between(-0.09, 0.09),
-        roll=dice.between(-0.03, 0.03),
-        x=dice.between(-0.05, 0.05),
-        y=dice.between(0.06, 0.14),
-        scale=dice.between(0.64, 0.72),
-        width=dice.between(0.93, 1.07),
-        jaw=dice.between(0.88, 1.12),
-        nose=dice.between(0.85, 1.25),
-        eyes=dice.between(0.92, 1.12),
-        brows=dice.between(0.21, 0.26),
+        yaw=rng.uniform(-0.4, 0.4),
+        pitch=rng.uniform(-0.09, 0.09) + rng.uniform(-0.09, 0.09),
+        roll=rng.uniform(-0.03, 0.03),
+        x=rng.uniform(-0.05, 0.05),
+        y=rng.uniform(0.06, 0.14),
+        scale=rng.uniform(0.64, 0.72),
+        width=rng.uniform(0.93, 1.07),
+        jaw=rng.uniform(0.88, 1.12),
+        nose=rng.uniform(0.85, 1.25),
+        eyes=rng.uniform(0.92, 1.12),
+        brows=rng.uniform(0.21, 0.26),
         skin_share=skin_share,
-        skin=palette.near(dice, palette.skin(skin_share), 5),
+        skin=palette.near(rng, palette.skin(skin_share), 5),
         hair=hair,
-        iris=dice.pick(palette.IRISES),
-        lips=dice.share(),
-        smile=_smile(dice),
-        beard=dice.between(0.5, 1.0) if dice.chance(0.28) else 0.0,
-        hair_length=_hair_length(dice),
-        hairline=dice.between(0.42, 0.70),
-        parting=dice.between(-0.35, 0.35),
-        volume=dice.between(0.05, 0.13),
-        glasses=dice.pick(("none", "none", "none", "none", "none", "clear", "clear", "sun", "sun")),
-        frame=dice.pick(palette.FRAMES),
-        roundness=dice.share(),
-        clothes=palette.near(dice, dice.pick(palette.CLOTHES), 12),
-        neckline=dice.between(0.2, 0.55),
-        behind=(first, palette.mixed(first, other, dice.between(0.0, 0.6))),
-        slant=dice.between(-0.5, 0.5),
+        iris=rng.choice(palette.IRISES),
+        lips=rng.random(),
+        smile=_smile(rng),
+        beard=rng.uniform(0.5, 1.0) if rng.chance(0.28) else 0.0,
+        hair_length=_hair_length(rng),
+        hairline=rng.uniform(0.42, 0.70),
+        parting=rng.uniform(-0.35, 0.35),
+        volume=rng.uniform(0.05, 0.13),
+        glasses=rng.choice(
+            ("none", "none", "none", "none", "none", "clear", "clear", "sun", "sun")
+        ),
+        frame=rng.choice(palette.FRAMES),
+        roundness=rng.random(),
+        clothes=palette.near(rng, rng.choice(palette.CLOTHES), 12),
+        neckline=rng.uniform(0.2, 0.55),
+        behind=(first, palette.mixed(first, other, rng.uniform(0.0, 0.6))),
+        slant=rng.uniform(-0.5, 0.5),
         light=(side * front, height * front, front),
-        ambient=dice.between(0.46, 0.6),
+        ambient=rng.uniform(0.46, 0.6),
     )
 
 
-def _smile(dice: Dice) -> float:
+def _smile(rng: Rng) -> float:
     # Neutral and smiling faces are the common ones, and everything between them occurs.
-    style, amount = dice.share(), dice.share()
+    style, amount = rng.random(), rng.random()
     if style < 0.35:
         return 0.15 * amount
     return 0.75 + 0.25 * amount if style < 0.7 else amount
 
 
-def _hair_length(dice: Dice) -> float:
-    style, amount = dice.share(), dice.share()
+def _hair_length(rng: Rng) -> float:
+    style, amount = rng.random(), rng.random()
     if style < 0.07:
         return 0.0
     return 0.12 + 0.13 * amount if style < 0.5 else 0.4 + 0.6 * amount

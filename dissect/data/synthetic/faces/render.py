@@ -11,7 +11,7 @@ from dissect.data.synthetic.faces.glasses import paint_glasses, paint_temples
 from dissect.data.synthetic.faces.hair import paint_hair, paint_mane_before, paint_mane_behind
 from dissect.data.synthetic.faces.person import ATTRIBUTES, Person, sample
 from dissect.data.synthetic.faces.surroundings import paint_background, paint_body
-from dissect.data.synthetic.rng import Dice
+from dissect.data.synthetic.rng import Rng
 
 __all__ = ["attributes", "draw", "render"]
 
@@ -29,7 +29,7 @@ def render(
         raise DissectError(f"face index and seed must be 0 or more, got {index} and {seed}")
     if not 16 <= size <= 1024:
         raise DissectError(f"face size must be 16 to 1024 pixels, got {size}")
-    return draw(sample(Dice(seed, index)), size)
+    return draw(sample(Rng(seed, index)), size)
 
 
 def attributes(indices: Indices, seed: int) -> npt.NDArray[np.float32]:
@@ -43,7 +43,7 @@ def attributes(indices: Indices, seed: int) -> npt.NDArray[np.float32]:
         raise DissectError("face index and seed must be 0 or more")
     values = np.empty((len(indices), len(ATTRIBUTES)), np.float32)
     for row, index in enumerate(indices):
-        values[row] = sample(Dice(seed, int(index))).attributes()
+        values[row] = sample(Rng(seed, int(index))).attributes()
     return values
 
 
