@@ -1,16 +1,10 @@
-"""What a second process is worth: `python benchmarks/processes.py`.
+"""One process with two threads beside two processes with one: `python benchmarks/processes.py`.
 
-Training (of the paper's networks and of small ones, also with batch norms that each
-keep to their process's share), `dissect units` and `dissect effect`, each in one process and in two
-that share the work, one thread a process. They take turns, so that what else the machine does
-meets them all alike; medians. In the rows "a batch each" two processes make steps of twice as many
-images, so that each has as many of them as one process alone. In the rows "sent" gradients are
-averaged by DistributedDataParallel, as between machines, and not through shared memory; in the row
-"tasks" the discriminator learns both auxiliary tasks besides.
-
-Beside the time that passed stands the processor's: what would be gained where both processes have a
-core of their own. Communication is the share of the time that a process spends sending, receiving
-and waiting for the other.
+Training of the paper's networks and of small ones, `dissect units` and `dissect effect`, each in
+one process with one thread, in one process with two threads, and in two processes with one thread
+each that share the work. They take turns, so that other load on the machine meets them all alike;
+medians. In the rows "a batch each" two processes make steps of twice as many images, so that each
+has as many of them as one process alone.
 """
 
 import argparse
@@ -21,119 +15,42 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
-from torch import distributed as dist
-from torch.futures import Future
-from torch.nn.parallel import DistributedDataParallel
 
-import dissect.training.distributed
 from dissect._utils.distributed import World, joined
-from dissect._utils.pipes import Pipes
 from dissect.dissection import dissect_units
 from dissect.effect.study import study_effect
 from dissect.models import latents_for, load
 from dissect.segmentation import open_segmenter
 from dissect.surgery.intervention import Intervention
-from dissect.training import shared_weights
 from dissect.training.config import TrainConfig
-from dissect.training.device import keep_freed_memory
-from dissect.training.distributed import synchronized
 from dissect.training.state import TrainState
-from dissect.training.step import Players, train_step
+from dissect.training.step import TrainingModules, train_step
 from dissect.units import Units
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYER = "layer8x8"
 BATCH = 128
-
-
-class Run(NamedTuple):
-    """One measurement; of two processes the longer time, and the mean of the shares."""
-
-    seconds: float
-    processor: float
-    communication: float
-
-
-class Exchange:
-    """The seconds spent in functions of `torch.distributed`, which it takes the place of."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        for name in ("all_reduce", "broadcast", "send", "recv"):
-            setattr(dist, name, self._timed(getattr(dist, name)))
-        vars(dissect.training.distributed)["DistributedDataParallel"] = _OneByOne
-        for owner, names in (
-            (shared_weights._Part, ("_hand_over", "_mean")),
-            (Pipes, ("exchange",)),
-        ):
-            for name in names:
-                setattr(owner, name, self._timed(getattr(owner, name)))
-
-    def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            began = time.perf_counter()
-            result = function(*args, **kwargs)
-            self.seconds += time.perf_counter() - began
-            return result
-
-        return call
-
-
-class _OneByOne(DistributedDataParallel):
-    """Averages gradients where their time can be taken: as they come, waiting for each."""
-
-    def __init__(self, network: torch.nn.Module) -> None:
-        super().__init__(network)
-        self.register_comm_hook(None, _average)
-
-
-def _average(_: None, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]
-    gradients = bucket.buffer().div_(dist.get_world_size())
-    dist.all_reduce(gradients)
-    done: Future[Tensor] = Future()
-    done.set_result(gradients)
-    return done
+# Processes and threads of each, by what the column is called.
+WAYS = {"1 x 1 thread": (1, 1), "1 x 2 threads": (1, 2), "2 x 1 thread": (2, 1)}
 
 
 def training(
-    world: World,
-    steps: int,
-    config: TrainConfig,
-    *,
-    synchronous: bool = True,
-    batch_each: bool = False,
-    sent: bool = False,
+    world: World, steps: int, config: TrainConfig, *, batch_each: bool = False
 ) -> Callable[[], None]:
-    """So many steps of the paper's 128 images, or of 128 images a process.
-
-    Not synchronous, each process's batch norms take the statistics of its own share; sent, the
-    processes share no memory.
-    """
-    keep_freed_memory()
-    if sent:
-        os.environ.pop("LOCAL_WORLD_SIZE", None)  # as if there were several machines
+    """So many steps of the paper's 128 images, or of 128 images a process."""
     state = TrainState.start(config, torch.device("cpu"))
     rows = BATCH if batch_each else BATCH // world.size
     real = (torch.rand(rows, 3, 64, 64) * 2 - 1).contiguous(memory_format=torch.channels_last)
     z = torch.rand(rows, 100) * 2 - 1
+    modules = TrainingModules.of(state, world)
 
-    networks = (state.generator, state.discriminator) if synchronous else ()
-    # As in a run, they are set up once. The block stays open until the process ends: `work` holds
-    # on to it, for a context manager that is let go closes itself.
-    block = synchronized(*networks, world=world)
-    block.__enter__()
-    players = Players.of(state, world)
-
-    def work(steps: int = steps, _block: object = block) -> None:
+    def work(steps: int = steps) -> None:
         for _ in range(steps):
-            train_step(state, real, z, players)
+            train_step(state, real, z, modules)
 
     work(1)
     return work
@@ -141,23 +58,23 @@ def training(
 
 def units(world: World, n: int) -> Callable[[], None]:
     """A dissection of the default layer on so many samples, and its units removed on 8."""
-    model, eyes = load("bedrooms64"), open_segmenter(None)
+    model, segmenter = load("bedrooms64"), open_segmenter(None)
 
     def work() -> None:
-        dissect_units(model, [LAYER], eyes, n=n, effect_n=8, world=world)
+        dissect_units(model, [LAYER], segmenter, n=n, effect_n=8, world=world)
 
     return work
 
 
 def effect(world: World, n: int) -> Callable[[], None]:
     """An edit of 24 units on so many latents, with 8 controls on all of them."""
-    model, eyes = load("bedrooms64"), open_segmenter(None)
+    model, segmenter = load("bedrooms64"), open_segmenter(None)
     edit = Intervention(Units(LAYER, tuple(range(24)), 256))
     z = latents_for(model, n, 2)
 
     def work() -> None:
         edits = {"everywhere": edit}
-        study_effect(model, edits, z, eyes, "window", controls=8, few=n, world=world)
+        study_effect(model, edits, z, segmenter, "window", controls=8, few=n, world=world)
 
     return work
 
@@ -167,13 +84,8 @@ PAPER = TrainConfig(batch_size=BATCH)
 SMALL = TrainConfig(generator_width=64, discriminator_width=32, kernel=4, batch_size=BATCH)
 WORK: dict[str, Callable[[World, int], Callable[[], None]]] = {
     "paper": partial(training, config=PAPER),
-    "paper, apart": partial(training, config=PAPER, synchronous=False),
-    "paper, sent": partial(training, config=PAPER, sent=True),
     f"paper, {EACH}": partial(training, config=PAPER, batch_each=True),
     "small": partial(training, config=SMALL),
-    "small, apart": partial(training, config=SMALL, synchronous=False),
-    "small, sent": partial(training, config=SMALL, sent=True),
-    "small, tasks": partial(training, config=replace(SMALL, rotations=1.0, contrast=1.0)),
     f"small, {EACH}": partial(training, config=SMALL, batch_each=True),
     "units": units,
     "effect": effect,
@@ -182,7 +94,7 @@ WORK: dict[str, Callable[[World, int], Callable[[], None]]] = {
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="Two processes beside one.")
+    parser = argparse.ArgumentParser(description="Two threads beside two processes.")
     parser.add_argument("--rows", nargs="+", choices=WORK, default=list(WORK), metavar="ROW")
     parser.add_argument("--steps", type=int, default=20, help="of training small networks")
     parser.add_argument("--paper-steps", type=int, default=3, help="of training the paper's")
@@ -197,34 +109,29 @@ def main() -> None:
     for name in sizes:
         if name.startswith(("paper", "small")):
             sizes[name] = options.paper_steps if name.startswith("paper") else options.steps
-    runs: dict[str, dict[int, list[Run]]] = {name: {1: [], 2: []} for name in sizes}
+    seconds: dict[str, dict[str, list[float]]] = {name: {way: [] for way in WAYS} for name in sizes}
     for _ in range(options.repeats):
         for name, size in sizes.items():
-            for processes, made in runs[name].items():
-                made.append(measured(name, size, processes))
+            for way, runs in seconds[name].items():
+                runs.append(measured(name, size, *WAYS[way]))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    print(f"{cores} cores, {load_average:.1f} programs wanted one; {options.repeats} runs of each")
-    print(
-        f"{'':<20}{'one process':>18}{'two':>18}{'ratio':>8}{'in processor time':>20}"
-        f"{'communication':>16}"
-    )
-    for name, found in runs.items():
-        one, two = _median(found[1]), _median(found[2])
+    print(f"{cores} cores, load {load_average:.1f}; {options.repeats} runs of each")
+    print(f"{'':<22}" + "".join(f"{way:>24}" for way in WAYS))
+    for name, found in seconds.items():
         trains = name.startswith(("paper", "small"))
         images = sizes[name] * (BATCH if trains else 1)
-        more = 2 if name.endswith(EACH) else 1
-        unit = "images/s" if trains else "samples/s"
-        print(
-            f"{name:<20}{f'{images / one.seconds:.1f} {unit}':>18}"
-            f"{f'{more * images / two.seconds:.1f} {unit}':>18}"
-            f"{more * one.seconds / two.seconds:>8.2f}"
-            f"{more * one.processor / two.processor:>20.2f}{two.communication:>16.1%}"
-        )
+        first = images / statistics.median(found["1 x 1 thread"])
+        cells = []
+        for way, runs in found.items():
+            more = WAYS[way][0] if name.endswith(EACH) else 1
+            rate = more * images / statistics.median(runs)
+            cells.append(f"{rate:.1f}/s ({rate / first:.2f})")
+        print(f"{name:<22}" + "".join(f"{cell:>24}" for cell in cells))
 
 
-def measured(name: str, size: int, processes: int) -> Run:
-    """One run in so many processes of their own."""
+def measured(name: str, size: int, processes: int, threads: int) -> float:
+    """The seconds of one run in so many processes of their own."""
     start = [sys.executable]
     if processes > 1:
         start += ["-m", "torch.distributed.run", "--standalone"]
@@ -235,32 +142,24 @@ def measured(name: str, size: int, processes: int) -> Run:
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)},
     )
     if ended.returncode:
         raise SystemExit(f"{name} in {processes} processes failed:\n{ended.stderr}")
-    return Run(*json.loads(ended.stdout))
+    return float(json.loads(ended.stdout))
 
 
 def _work(name: str, size: int) -> None:
-    exchange = Exchange()
     with joined(World.of_environment()) as world:
         work = WORK[name](world, size)
         world.sum(torch.zeros(1))  # they begin together
-        exchange.seconds, began, busy = 0.0, time.perf_counter(), time.process_time()
+        began = time.perf_counter()
         work()
-        seconds, busy = time.perf_counter() - began, time.process_time() - busy
-        mine = torch.tensor([seconds, busy, exchange.seconds / seconds])
-        others = world.gathered({str(world.rank): mine}).values()
+        world.sum(torch.zeros(1))
+        seconds = time.perf_counter() - began
         del work  # its DistributedDataParallel is not to outlive what it talks over
     if world.writes:
-        seconds, busy = (max(float(one[place]) for one in others) for place in (0, 1))
-        share = statistics.mean(float(one[2]) for one in others)
-        print(json.dumps(Run(seconds, busy, share)))
-
-
-def _median(runs: list[Run]) -> Run:
-    return Run(*(statistics.median(values) for values in zip(*runs, strict=True)))
+        print(json.dumps(seconds))
 
 
 if __name__ == "__main__":

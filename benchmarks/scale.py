@@ -26,7 +26,6 @@ from dissect.data.dedup import first_of_each
 from dissect.data.dedup.autoencoder import Autoencoder, normalized
 from dissect.models.dcgan import Discriminator, Generator
 from dissect.training import TrainConfig, TrainState, save_state
-from dissect.training.device import keep_freed_memory
 from dissect.training.step import train_step
 
 
@@ -152,7 +151,6 @@ def measure(steps: int) -> Rates:
         places = [random.integers(0, len(rows), 128) for _ in range(20)]
         read = _rate(128 * 20, lambda: [to_tensor(rows[some]) for some in places])
         config = TrainConfig()
-        keep_freed_memory()
         state = TrainState.start(config, torch.device("cpu"))
         real = to_tensor(small[:128]).contiguous(memory_format=torch.channels_last)
         z = torch.rand(128, 100) * 2 - 1

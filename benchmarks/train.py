@@ -1,9 +1,8 @@
 """How fast DCGAN trains here, beside a plain PyTorch loop: `python benchmarks/train.py`.
 
-Each row adds one switch to the row before it, or puts it in the place of another, in a process of
-its own because the memory allocator belongs to the process; the last is the whole of
-`dissect.training.train_step`. The rows take turns step by step, so that what else the machine does
-meets them all alike.
+Each row adds one switch to the row before it; the last is the whole of
+`dissect.training.train_step`, which also keeps the moving average. Each row runs in a process of
+its own, and they take turns step by step, so that other load on the machine meets them all alike.
 """
 
 import argparse
@@ -21,21 +20,16 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from dissect._utils.device import autocast_dtype
 from dissect.models.dcgan import Discriminator, Generator
 from dissect.training.config import TrainConfig
-from dissect.training.device import keep_freed_memory
-from dissect.training.fast import fast_forward
 from dissect.training.state import TrainState
 from dissect.training.step import train_step
 
 SWITCHES = {
     "plain": "plain loop, as in the PyTorch example",
     "layout": "+ channels last, fused Adam",
-    "memory": "+ freed memory kept",
     "frozen": "+ no gradients of D's weights in G's step",
-    "fast": "+ fast_forward in float32",
-    "bfloat16": "autocast to bfloat16 in its place",
-    "products": "+ fast_forward in bfloat16: matrix products",
-    "compile": "torch.compile in its place",
-    "ours": "dissect.training.train_step",
+    "autocast": "+ autocast to bfloat16, where it is native",
+    "compile": "+ torch.compile",
+    "step": "dissect.training.train_step",
 }
 # Compiling takes minutes and a C++ compiler on the CPU.
 _DEFAULT_ROWS = [row for row in SWITCHES if row != "compile"]
@@ -115,7 +109,7 @@ def measure(sizes: Sizes, rows: list[str], steps: int) -> dict[str, list[float]]
 def _work(pipe: Connection, sizes: Sizes, row: str) -> None:
     torch.set_num_threads(sizes.threads)
     torch.manual_seed(0)
-    step = _ours(sizes) if row == "ours" else _loop(sizes, row)
+    step = _train_step(sizes) if row == "step" else _loop(sizes, row)
     for _ in range(2):
         step()
     pipe.send(None)
@@ -132,8 +126,7 @@ def _batch(sizes: Sizes) -> tuple[Tensor, Tensor]:
     return real.to(sizes.device), z.to(sizes.device)
 
 
-def _ours(sizes: Sizes) -> Callable[[], None]:
-    keep_freed_memory()
+def _train_step(sizes: Sizes) -> Callable[[], None]:
     config = TrainConfig(
         generator_width=sizes.generator_width,
         discriminator_width=sizes.discriminator_width,
@@ -154,8 +147,6 @@ def _ours(sizes: Sizes) -> Callable[[], None]:
 def _loop(sizes: Sizes, row: str) -> Callable[[], None]:
     """One step of the loop of PyTorch's DCGAN example, with the switches up to `row`."""
     on = set(list(SWITCHES)[: list(SWITCHES).index(row) + 1])
-    if "memory" in on:
-        keep_freed_memory()
     side, kernel = sizes.image_size, sizes.kernel
     networks: list[nn.Module] = [
         Generator(width=sizes.generator_width, image_size=side, kernel=kernel).to(sizes.device),
@@ -175,16 +166,14 @@ def _loop(sizes: Sizes, row: str) -> Callable[[], None]:
     )
     one, zero = torch.ones(len(z), device=z.device), torch.zeros(len(z), device=z.device)
 
-    dtype = autocast_dtype(torch.device(sizes.device)) if "bfloat16" in on else None
-    # fast_forward follows autocast; it knows plain networks, not compiled ones.
-    fast = row in ("fast", "products")
+    dtype = autocast_dtype(torch.device(sizes.device)) if "autocast" in on else None
     if "compile" in on:
         for network in networks:
             network.compile()
 
     def call(network: nn.Module, x: Tensor) -> Tensor:
         with torch.autocast(z.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
-            result: Tensor = fast_forward(network, x) if fast else network(x)
+            result: Tensor = network(x)
         return result.float()
 
     def descend(logits: Tensor, target: Tensor) -> Tensor:

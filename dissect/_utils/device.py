@@ -32,7 +32,8 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
     if device.type == "cpu":
-        cpu = torch.cpu
-        native = cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
+        # Versions of torch that cannot be asked compute in float32.
+        capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+        native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
         return torch.bfloat16 if native else None
     return None

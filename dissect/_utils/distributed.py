@@ -10,9 +10,8 @@ is merged must be the same however it was split, as the statistics of `dissect.d
 """
 
 import os
-import select
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import count
@@ -25,7 +24,6 @@ from torch import distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from dissect._utils.errors import DissectError
-from dissect._utils.pipes import Pipes
 from dissect._utils.voice import rank_and_size
 
 __all__ = ["State", "Statistic", "World", "joined", "own_device"]
@@ -69,7 +67,6 @@ class World:
     rank: int = 0
     size: int = 1
     _store: _Store | None = field(default=None, compare=False, repr=False)
-    _pipes: Pipes | None = field(default=None, compare=False, repr=False)
     _rounds: Iterator[int] = field(default_factory=count, compare=False, repr=False)
 
     @classmethod
@@ -81,11 +78,6 @@ class World:
     def writes(self) -> bool:
         """Whether this process is the one that writes and speaks."""
         return self.rank == 0
-
-    @property
-    def is_on_one_machine(self) -> bool:
-        """Whether `torchrun` says that it started all processes here."""
-        return self.size == 1 or os.environ.get("LOCAL_WORLD_SIZE") == f"{self.size}"
 
     def share_of(self, batch_size: int) -> slice:
         """Which rows of a batch are this process's.
@@ -190,10 +182,7 @@ class World:
             return values.unsqueeze(0)
         together = values.new_zeros(dist.get_world_size(), *values.shape)
         together[dist.get_rank()] = values
-        if self._pipes is not None:
-            self._pipes.exchange(together)
-        else:
-            dist.all_reduce(together)
+        dist.all_reduce(together)
         return together
 
     def meet(self) -> None:
@@ -248,8 +237,7 @@ def joined(
     except (RuntimeError, ValueError) as error:
         raise DissectError(f"the processes cannot join: {error}") from error
     try:
-        with _pipes(world, on_gpu=on_gpu, patience=patience) as pipes:
-            yield replace(world, _store=store, _pipes=pipes)
+        yield replace(world, _store=store)
     except RuntimeError as error:
         if not world.is_broken_by(error):
             raise
@@ -257,31 +245,6 @@ def joined(
         raise DissectError(f"another process was lost: {reason}") from error
     finally:
         dist.destroy_process_group()
-
-
-@contextmanager
-def _pipes(world: World, *, on_gpu: bool, patience: timedelta) -> Iterator[Pipes | None]:
-    """Pipes to all others in the block; None where the system has none that others can open."""
-    if on_gpu or not world.is_on_one_machine or not hasattr(select, "poll"):
-        yield None
-        return
-    others = [rank for rank in range(world.size) if rank != world.rank]
-    made = {rank: os.pipe() for rank in others}
-    ends = {f"{world.rank} {rank}": torch.tensor([os.getpid(), made[rank][1]]) for rank in others}
-    everyone = world.gathered(ends)
-    outward = {}
-    for rank in others:
-        process, end = everyone[f"{rank} {world.rank}"].tolist()
-        with suppress(OSError):
-            outward[rank] = os.open(f"/proc/{process}/fd/{end}", os.O_WRONLY)
-    failed = world.any(len(outward) < len(others), torch.device("cpu"))
-    for _, end in made.values():
-        os.close(end)  # so that a pipe ends with the process that writes to it
-    pipes = Pipes(world.rank, {rank: made[rank][0] for rank in others}, outward, patience)
-    try:
-        yield None if failed else pipes
-    finally:
-        pipes.close()
 
 
 def own_device(device: str) -> str:

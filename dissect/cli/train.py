@@ -93,13 +93,6 @@ def train(
             metavar="FOLDER",
         ),
     ] = None,
-    sync_batch_norm: Annotated[
-        bool,
-        typer.Option(
-            "--sync-batch-norm/--no-sync-batch-norm",
-            help="With torchrun: batch norm over the whole batch, or over each process's share.",
-        ),
-    ] = True,
     preset: Annotated[
         str | None, typer.Option(help="Settings by name: bedrooms64, lsun64, ...")
     ] = None,

@@ -15,7 +15,6 @@ from dissect.data import RenderedSource, batches
 from dissect.data.synthetic import faces
 from dissect.segmentation.attribute_network import AttributeNetwork
 from dissect.training.augment import roughen
-from dissect.training.device import keep_freed_memory
 
 __all__ = ["AttributeConfig", "train_attributes"]
 
@@ -63,8 +62,6 @@ def train_attributes(
     if source.name != "faces":
         raise DissectError(f"attributes are known of rendered faces only, not of {source.name}")
     place = torch.device(device)
-    if place.type == "cpu":
-        keep_freed_memory()
     wanted = torch.from_numpy(faces.attributes(range(len(source)), source.seed)).to(place)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

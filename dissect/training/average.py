@@ -8,9 +8,10 @@ __all__ = ["update_average"]
 
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move each parameter of `average` towards `network`'s by the share 1 - `decay`.
+    """Move each parameter of `average` towards `network`'s by the fraction 1 - `decay`.
 
     Batch-norm statistics are not averaged: they belong to the network's own weights. Measure them
     for the averaged weights with `models.batch_norm.recalibrate`.
     """
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
+    for mean, value in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(value, 1 - decay)

@@ -44,8 +44,6 @@ class TrainConfig:
     contrast: float = 0.0
     # A folder of finished networks that it begins with; None is freshly drawn weights (the paper).
     begin_from: str | None = None
-    # Over several processes: batch norm over the whole batch, or over each process's share.
-    sync_batch_norm: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained.

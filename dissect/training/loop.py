@@ -24,11 +24,9 @@ from dissect._utils.io import write_bytes, write_image
 from dissect.data import ImageSource, batches
 from dissect.models.batch_norm import recalibrate
 from dissect.models.latents import latents
-from dissect.training.device import keep_freed_memory
-from dissect.training.distributed import synchronized
 from dissect.training.signals import stop_requests
 from dissect.training.state import TrainState, checkpoint_path, clear_litter, save_state
-from dissect.training.step import Players, train_step
+from dissect.training.step import TrainingModules, train_step
 
 __all__ = ["Report", "calibrate_discriminator", "lines_until", "sample_average", "train"]
 
@@ -93,22 +91,20 @@ def train(
         )
     world = world or World()
     share = world.share_of(config.batch_size)
-    if not config.sync_batch_norm and share.stop - share.start < 2:
+    if share.stop - share.start < 2:
         raise DissectError("batch norm needs two images a process; give a larger --batch-size")
     device = next(state.generator.parameters()).device
-    if device.type == "cpu":
-        keep_freed_memory()
     if world.writes:
         clear_litter(folder)
     last_good = checkpoint_path(folder, state.step)
     losses_path = folder / "losses.jsonl"
     lines = lines_until(losses_path, state.step)
     order = batches(source, config.batch_size, config.seed, start_step=state.step)
+    modules = TrainingModules.of(state, world)
     clock, clock_step = time.perf_counter(), state.step
     try:
         with (
             stop_requests() as asked_to_stop,
-            _players(state, world) as players,
             _read_ahead(source, order, share) as pictures,
         ):
             while state.step < config.steps:
@@ -120,7 +116,7 @@ def train(
                     size=config.latent_size,
                     device=device,
                 )
-                losses = train_step(state, real, z, players)
+                losses = train_step(state, real, z, modules)
                 done = state.step == config.steps
                 # Several processes must agree on the step at which they stop, and that costs time.
                 stopping = (world.size == 1 or state.step % report_every == 0) and world.any(
@@ -200,13 +196,6 @@ def calibrate_discriminator(state: TrainState, source: ImageSource, count: int =
     recalibrate(
         state.discriminator, (_to_network(source.images(indices), device) for indices in order)
     )
-
-
-@contextmanager
-def _players(state: TrainState, world: World) -> Iterator[Players]:
-    norms = (state.generator, state.discriminator) if state.config.sync_batch_norm else ()
-    with synchronized(*norms, world=world):
-        yield Players.of(state, world)
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from dissect.data import RenderedSource, batch_at
 from dissect.segmentation.regions import hung_classes, one_class_each
 from dissect.segmentation.unet import UNet
 from dissect.training.augment import rehang, roughen
-from dissect.training.device import keep_freed_memory
 
 __all__ = ["SegmenterConfig", "train_segmenter"]
 
@@ -78,8 +77,6 @@ def train_segmenter(
     """
     config = config or SegmenterConfig()
     place = torch.device(device)
-    if place.type == "cpu":
-        keep_freed_memory()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = UNet(source.classes, config.widths)

@@ -1,53 +1,52 @@
 """One step of the GAN game."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
+from torch.nn.parallel import DistributedDataParallel
 
 from dissect._utils.device import autocast_dtype
 from dissect._utils.distributed import World
 from dissect.training.average import update_average
 from dissect.training.diffaugment import augment, augmentations
-from dissect.training.distributed import Forward, shared_forward
-from dissect.training.fast import fast_forward
-from dissect.training.shared_weights import SharedWeights
 from dissect.training.state import TrainState
 from dissect.training.tasks import TASKS
 
-__all__ = ["Losses", "Players", "train_step"]
+__all__ = ["Losses", "TrainingModules", "train_step"]
+
+Forward = Callable[[Tensor], Tensor]
 
 
-class Players(NamedTuple):
-    """The two networks as they are called in training, and how an optimiser makes its step."""
+class TrainingModules(NamedTuple):
+    """The two networks as a step calls them: in several processes, their gradients are averaged."""
 
     generate: Forward
-    judge: Forward
+    discriminate: Forward
     world: World
-    step: Callable[[torch.optim.Adam], None]
 
     @classmethod
-    def of(cls, state: TrainState, world: World) -> "Players":
+    def of(cls, state: TrainState, world: World) -> "TrainingModules":
         """Those of `state`, whose gradients are averaged over `world`."""
-        device = next(state.generator.parameters()).device
-        heads = [learner.optimizer for learner in state.tasks.values()]
-        optimizers = (state.generator_optimizer, state.discriminator_optimizer, *heads)
-        together = SharedWeights.of(optimizers, world, device)
-        # Where weights are shared, no gradient is sent.
-        among = world if together is None else World()
+        if world.size == 1:
+            return cls(state.generator, state.discriminator, world)
+        # Batch norm is each process's own. Its statistics follow from the batches, and are not
+        # sent: that would change them between the two passes of the discriminator's step.
+        generator, discriminator = (
+            DistributedDataParallel(network, broadcast_buffers=False)
+            for network in (state.generator, state.discriminator)
+        )
+        return cls(generator, discriminator, world)
 
-        def step(optimizer: torch.optim.Adam) -> None:
-            if optimizer in heads:  # whose gradients DistributedDataParallel does not see
-                for parameter in optimizer.param_groups[0]["params"]:
-                    parameter.grad = world.mean(parameter.grad)
-            optimizer.step()
-
-        networks = (state.generator, state.discriminator)
-        generate, judge = (shared_forward(network, among) for network in networks)
-        return cls(generate, judge, world, step if together is None else together.step)
+    def step(self, optimizer: torch.optim.Adam, *, averaged: bool = True) -> None:
+        """One step of `optimizer`, whose gradients are averaged first where they are not yet."""
+        if not averaged:
+            for parameter in optimizer.param_groups[0]["params"]:
+                parameter.grad = self.world.mean(parameter.grad)
+        optimizer.step()
 
 
 class Losses(NamedTuple):
@@ -58,7 +57,7 @@ class Losses(NamedTuple):
 
 
 def train_step(
-    state: TrainState, real: Tensor, z: Tensor, players: Players | None = None
+    state: TrainState, real: Tensor, z: Tensor, modules: TrainingModules | None = None
 ) -> Losses:
     """The losses of one step of each network; `state` has moved one step on.
 
@@ -71,14 +70,14 @@ def train_step(
         state: the run, changed in place.
         real: images (N, channels, size, size) in [-1, 1].
         z: latents (N, latent_size).
-        players: the networks as several processes call them, `real` and `z` being this one's
-            share; None is one process.
+        modules: the networks as several processes call them, `real` and `z` being this one's
+            rows of the batch; None is one process.
     """
     config, device = state.config, real.device
-    players = players or Players.of(state, World())
+    modules = modules or TrainingModules.of(state, World())
     changes = augmentations(config.augment)
 
-    n, world = len(real), players.world
+    n, world = len(real), modules.world
     place = {"first": world.rank * n, "total": world.size * n}
 
     def seen(images: Tensor, part: int) -> Tensor:
@@ -90,32 +89,31 @@ def train_step(
     state.discriminator.train()
     dtype = autocast_dtype(device)
     with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
-        fake = players.generate(z)
-        real_logits = players.judge(seen(real, 0))
-        fake_logits = players.judge(seen(fake.detach(), 1))
-        learnt = [state.discriminator_optimizer]
+        fake = modules.generate(z)
+        real_logits = modules.discriminate(seen(real, 0))
+        fake_logits = modules.discriminate(seen(fake.detach(), 1))
         answered = []
         for name, learner in state.tasks.items():
-            learnt.append(learner.optimizer)
             task = TASKS[name]
             pictures, right = task.pose(real, (config.seed, state.step, task.part), **place)
             if task.augmented:
                 pictures = seen(pictures, task.part)
-            answered.append((name, fast_forward(learner.reader, pictures), right))
+            answered.append((name, learner.reader(pictures), right))
     # -log sigmoid(x) is softplus(-x), and -log(1 - sigmoid(x)) is softplus(x).
     discriminator_loss = (softplus(-real_logits.float()) + softplus(fake_logits.float())).mean()
     loss = discriminator_loss
     for name, read, right in answered:
         loss = loss + getattr(config, name) * TASKS[name].loss(read.float(), right, world)
-    _descend(loss, players, *learnt)
+    heads = [learner.optimizer for learner in state.tasks.values()]
+    _descend(loss, modules, state.discriminator_optimizer, heads)
 
     with (
         _frozen(state.discriminator),
         torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None),
     ):
-        logits = fast_forward(state.discriminator, seen(fake, 2))
+        logits = state.discriminator(seen(fake, 2))
     generator_loss = softplus(-logits.float()).mean()
-    _descend(generator_loss, players, state.generator_optimizer)
+    _descend(generator_loss, modules, state.generator_optimizer)
 
     state.step += 1
     # A young average would remember the first weights for long: it follows closely at first.
@@ -124,12 +122,18 @@ def train_step(
     return Losses(discriminator_loss.detach(), generator_loss.detach())
 
 
-def _descend(loss: Tensor, players: Players, *optimizers: torch.optim.Adam) -> None:
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
+def _descend(
+    loss: Tensor,
+    modules: TrainingModules,
+    optimizer: torch.optim.Adam,
+    heads: Sequence[torch.optim.Adam] = (),
+) -> None:
+    for each in (optimizer, *heads):
+        each.zero_grad(set_to_none=True)
     loss.backward()
-    for optimizer in optimizers:
-        players.step(optimizer)
+    modules.step(optimizer)
+    for head in heads:  # whose gradients DistributedDataParallel does not see
+        modules.step(head, averaged=False)
 
 
 @contextmanager

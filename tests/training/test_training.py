@@ -15,7 +15,15 @@ from torch import nn
 from dissect._utils.errors import DissectError
 from dissect.models import load, load_checkpoint
 from dissect.models.batch_norm import recalibrate
-from dissect.training import TrainConfig, TrainState, load_state, save_networks, save_state, train
+from dissect.training import (
+    TrainConfig,
+    TrainState,
+    load_state,
+    save_networks,
+    save_state,
+    step,
+    train,
+)
 from dissect.training.average import update_average
 from dissect.training.state import checkpoints
 from dissect.training.step import train_step
@@ -52,6 +60,26 @@ def test_both_networks_learn():
         name = next(name for name in before if name.startswith(f"{part}.layer4x4.conv"))
         assert not torch.equal(before[name], weights(state)[name]), part
     assert all(p.requires_grad for p in state.discriminator.parameters())
+
+
+def test_training_in_bfloat16_repeats_its_bytes_and_keeps_float32_weights(monkeypatch):
+    # Emulated where the processor does not compute in it.
+    monkeypatch.setattr(step, "autocast_dtype", lambda device: torch.bfloat16)
+    generator = torch.Generator().manual_seed(1)
+    real = torch.rand(8, 3, 16, 16, generator=generator) * 2 - 1
+    z = torch.rand(8, 5, generator=generator) * 2 - 1
+    runs = []
+    for _ in range(2):
+        state = TrainState.start(TINY, CPU)
+        before = weights(state)
+        for _ in range(2):
+            train_step(state, real, z)
+        runs.append(weights(state))
+    assert same(*runs)
+    for name, value in before.items():
+        assert runs[0][name].dtype == value.dtype
+        if name.endswith("conv.weight"):
+            assert not torch.equal(runs[0][name], value)
 
 
 def test_an_untrained_discriminator_has_the_losses_of_a_coin():
