@@ -86,7 +86,7 @@ def brushed(page: Page) -> list[float]:
     page.locator("#clear").click()
     page.wait_for_timeout(500)
     waits(page)
-    bounds = page.locator(".pane .view").first.bounding_box()
+    bounds = page.locator(".panel .view").first.bounding_box()
     assert bounds is not None
     for edit in range(EDITS):
         x = bounds["x"] + (edit % 8 + 0.5) * bounds["width"] / 8

@@ -14,7 +14,7 @@ from studio import started
 
 # By the name of the picture: the address, and what is waited for before it is taken.
 PICTURES = {
-    "studio": ("explore?seed=1&index=36&where=probe&strength=1.5", "#meters b"),
+    "studio": ("explore?seed=1&index=36&where=probe&strength=1.5", "#metrics b"),
     "studio-iou": (
         "explore?seed=1&index=36&where=probe&strength=1.5&sort=iou&units=0&mask=all",
         "#ranked[hidden]",

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from dissect.latent_space import Direction
     from dissect.probe import Probe
     from dissect.segmentation import Segmenter
-    from dissect.studio import Drawing, Painter, Place, Workspace
-    from dissect.studio.pictures import Pictures
+    from dissect.studio import AnnotationSession, GeneratorSession, ServerAddress, Workspace
+    from dissect.studio.sessions.pictures import Pictures
     from dissect.surgery.intervention import Intervention
 
 __all__ = ["annotate", "chosen_by_auto", "studio"]
@@ -80,32 +80,32 @@ def annotate(
 ) -> None:
     """Draw boxes around a concept, on samples or on images, in a page of your browser."""
     _need_extra()
-    from dissect.studio import Drawing, Workspace, take_place
+    from dissect.studio import AnnotationSession, ServerAddress, Workspace
 
     output = Output(as_json=as_json)
-    place = take_place(port, expose_to_network)
+    address = ServerAddress.bind(port, expose_to_network)
     grids: list[tuple[str, int, int]] = []
     pictures: Pictures
     if images is None:
         from dissect.studio import SamplePictures
-        from dissect.studio.drawing import samples_to_draw_on
+        from dissect.studio.sessions.annotation import samples_to_annotate
 
-        painter = _painter(model, device)
-        rows = samples_to_draw_on(out, _concepts(out, concept), n, start, seed)
-        pictures = SamplePictures(painter, rows)
-        grids = painter.grids()
+        generator = _generator(model, device)
+        rows = samples_to_annotate(out, _concepts(out, concept), n, start, seed)
+        pictures = SamplePictures(generator, rows)
+        grids = generator.grids()
     else:
         if (n, start, seed) != (None, None, None):
             raise DissectError("--n, --start and --seed are of samples: leave them out of --images")
         pictures = _folder(images, size)
-    drawing = Drawing(out, pictures, _concepts(out, concept), grids)
-    _serve(place, Workspace(f"Boxes on {pictures.title}", drawing), output, browser=browser)
-    boxes = drawing.n_boxes()
-    for name in drawing.concepts:
-        if drawing.file(name).path.exists():
-            output.wrote(drawing.file(name).path)
-    told = ", ".join(f"{boxes[name]} boxes of {name}" for name in drawing.concepts)
-    output.result({"boxes": boxes, "url": place.url}, told)
+    annotation = AnnotationSession(out, pictures, _concepts(out, concept), grids)
+    _serve(address, Workspace(f"Boxes on {pictures.title}", annotation), output, browser=browser)
+    boxes = annotation.n_boxes()
+    for name in annotation.concepts:
+        if annotation.file(name).path.exists():
+            output.wrote(annotation.file(name).path)
+    told = ", ".join(f"{boxes[name]} boxes of {name}" for name in annotation.concepts)
+    output.result({"boxes": boxes, "url": address.url}, told)
     _leave()
 
 
@@ -148,45 +148,49 @@ def studio(
 ) -> None:
     """See what each unit does, switch units off, and paint with them, in a page of your browser."""
     _need_extra()
-    from dissect.studio import Drawing, SamplePictures, Workspace, take_place
-    from dissect.studio.drawing import samples_to_draw_on
-    from dissect.studio.explorer import Explorer
+    from dissect.studio import AnnotationSession, SamplePictures, ServerAddress, Workspace
+    from dissect.studio.sessions.annotation import samples_to_annotate
+    from dissect.studio.sessions.explore import ExploreSession
 
     output = Output(as_json=as_json)
-    place = take_place(port, expose_to_network)
+    address = ServerAddress.bind(port, expose_to_network)
     names = list(dict.fromkeys(model or ["bedrooms64"]))
-    painters = [_painter(name, device) for name in names]
+    generators = [_generator(name, device) for name in names]
     folder = out / "annotations"
-    rows = samples_to_draw_on(folder, _concepts(folder, concept), n, start, seed)
-    pictures = SamplePictures(painters[0], rows)
-    drawing = Drawing(folder, pictures, _concepts(folder, concept), painters[0].grids())
+    rows = samples_to_annotate(folder, _concepts(folder, concept), n, start, seed)
+    pictures = SamplePictures(generators[0], rows)
+    annotation = AnnotationSession(
+        folder, pictures, _concepts(folder, concept), generators[0].grids()
+    )
     eyes = _segmenter(segmenter, device)
-    along = _directions(directions or [], painters)
-    explorers = {}
-    for name, painter in zip(names, painters, strict=True):
-        first = painter is painters[0]
-        known = _known(painter, drawing if first else None, (boxes or []) if first else [])
-        chosen = partial(chosen_by_auto, painter, out)
-        explorers[name] = Explorer(painter, known, eyes, out, along, chosen)
-    workspace = Workspace(", ".join(names), drawing, explorers)
+    along = _directions(directions or [], generators)
+    explore_sessions = {}
+    for name, generator in zip(names, generators, strict=True):
+        first = generator is generators[0]
+        known = _known(generator, annotation if first else None, (boxes or []) if first else [])
+        chosen = partial(chosen_by_auto, generator, out)
+        explore_sessions[name] = ExploreSession(generator, known, eyes, out, along, chosen)
+    workspace = Workspace(", ".join(names), annotation, explore_sessions)
     if as_json:
         # A program needs the address now, and nothing more once the page is closed.
-        output.result({"url": place.url}, "")
+        output.result({"url": address.url}, "")
         sys.stdout.flush()
-    _serve(place, workspace, output, browser=browser)
+    _serve(address, workspace, output, browser=browser)
     _leave()
 
 
-def _serve(place: "Place", workspace: "Workspace", output: Output, *, browser: bool) -> None:
+def _serve(
+    address: "ServerAddress", workspace: "Workspace", output: Output, *, browser: bool
+) -> None:
     from dissect.studio import serve
 
-    if place.door.any_address:
+    if address.policy.any_address:
         output.note(
             "CAREFUL: this page is open to other machines; whoever has the address below can use "
             "it, and what goes over the network is not encrypted"
         )
-    output.note(f"{place.url}\nopen this address; Ctrl-C ends it")
-    serve(place, workspace, browser=browser, note=output.note)
+    output.note(f"{address.url}\nopen this address; Ctrl-C ends it")
+    serve(address, workspace, browser=browser, note=output.note)
 
 
 def _leave() -> NoReturn:
@@ -205,12 +209,12 @@ def _need_extra() -> None:
         raise DissectError("the page needs the extra 'studio': pip install 'dissect-gan[studio]'")
 
 
-def _painter(model: str, device: str) -> "Painter":
+def _generator(model: str, device: str) -> "GeneratorSession":
     from dissect._utils.device import resolve_device
     from dissect.models import load
-    from dissect.studio import Painter
+    from dissect.studio import GeneratorSession
 
-    return Painter(model, load(model, device=resolve_device(device)))
+    return GeneratorSession(model, load(model, device=resolve_device(device)))
 
 
 def _folder(spec: str, size: int) -> "Pictures":
@@ -224,34 +228,34 @@ def _folder(spec: str, size: int) -> "Pictures":
 
 
 def _concepts(folder: Path, concepts: list[str] | None) -> list[str]:
-    from dissect.studio.drawing import concepts_in
+    from dissect.studio.sessions.annotation import concepts_in
 
     return concepts or concepts_in(folder) or ["window"]
 
 
 def _known(
-    painter: "Painter", drawing: "Drawing | None", files: list[Path]
+    generator: "GeneratorSession", annotation: "AnnotationSession | None", files: list[Path]
 ) -> "dict[str, Callable[[], Annotations]]":
-    """Boxes on the painter's samples by name: files given, files that come along, and drawn ones.
+    """Boxes on the generator's samples by name: files given, files that come along, and drawn ones.
 
     Files are read once, and those drawn here whenever they are needed.
     """
     from dissect.annotations import Annotations
 
     opened = {f"{path.stem} ({path})": Annotations.load(path) for path in files}
-    for path in _bundled(painter.name, drawing.concepts if drawing is not None else ()):
+    for path in _bundled(generator.name, annotation.concepts if annotation is not None else ()):
         opened[f"{path.stem} (bundled)"] = Annotations.load(path, path.stem)
     known: dict[str, Callable[[], Annotations]] = {}
     for name, annotations in opened.items():
-        annotations.check_model(painter.fingerprint)
+        annotations.check_model(generator.fingerprint)
         known[name] = partial(_same, annotations)
-    for concept in drawing.concepts if drawing is not None else ():
-        assert drawing is not None
-        known[f"{concept} (drawn here)"] = drawing.file(concept).annotations
+    for concept in annotation.concepts if annotation is not None else ():
+        assert annotation is not None
+        known[f"{concept} (drawn here)"] = annotation.file(concept).annotations
     return known
 
 
-def chosen_by_auto(painter: "Painter", out: Path, probe: "Probe") -> "Intervention":
+def chosen_by_auto(generator: "GeneratorSession", out: Path, probe: "Probe") -> "Intervention":
     """The gated edit that rule `auto` chose for the layer and the concept of a probe.
 
     Raises:
@@ -260,9 +264,18 @@ def chosen_by_auto(painter: "Painter", out: Path, probe: "Probe") -> "Interventi
     from dissect.cli.choosing import known_choices
 
     layer, concept = probe.layer, probe.concept
-    choices = known_choices(painter.model, painter.name, layer, concept, probe, out)
+    choices = known_choices(generator.model, generator.name, layer, concept, probe, out)
     if "probe" not in choices:
-        words = ["--model", painter.name, "--concept", concept, "--layer", layer, "--out", str(out)]
+        words = [
+            "--model",
+            generator.name,
+            "--concept",
+            concept,
+            "--layer",
+            layer,
+            "--out",
+            str(out),
+        ]
         raise DissectError(
             f"rule auto has chosen nothing for {concept} in {layer} of this model; "
             f"dissect choose {shlex.join(words)} does"
@@ -270,17 +283,17 @@ def chosen_by_auto(painter: "Painter", out: Path, probe: "Probe") -> "Interventi
     return choices["probe"].intervention
 
 
-def _directions(paths: list[Path], painters: "list[Painter]") -> "dict[str, Direction]":
+def _directions(paths: list[Path], generators: "list[GeneratorSession]") -> "dict[str, Direction]":
     """The directions of files and folders, each of which must belong to one of the generators."""
-    from dissect.studio.walking import fitting, open_directions
+    from dissect.studio.sessions.walk import fitting, open_directions
 
     opened = open_directions(paths)
     for name, direction in opened.items():
-        if not any(fitting(painter, {name: direction}) for painter in painters):
-            direction.check(painters[0].fingerprint)
+        if not any(fitting(generator, {name: direction}) for generator in generators):
+            direction.check(generators[0].fingerprint)
             raise DissectError(
                 f"the direction {name!r} has {len(direction.vector)} components, and the latents "
-                f"of {painters[0].name} have {painters[0].latent(0, 0).numel()}"
+                f"of {generators[0].name} have {generators[0].latent(0, 0).numel()}"
             )
     return opened
 

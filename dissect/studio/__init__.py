@@ -1,29 +1,28 @@
 """The studio: a local page to draw boxes on samples, and to see what units do."""
 
-from dissect.studio.app import make_app
-from dissect.studio.boxfile import BoxFile, ConflictError
-from dissect.studio.drawing import Drawing
-from dissect.studio.explorer import Explorer
-from dissect.studio.guard import Door, Guard
-from dissect.studio.painter import Painter
-from dissect.studio.pictures import FolderPictures, SamplePictures
-from dissect.studio.serve import Place, make_server, serve, take_place
-from dissect.studio.workspace import Workspace
+from dissect.studio.server import AccessPolicy, ServerAddress, make_server, serve
+from dissect.studio.sessions import (
+    AnnotationSession,
+    BoxFile,
+    ConflictError,
+    ExploreSession,
+    FolderPictures,
+    GeneratorSession,
+    SamplePictures,
+    Workspace,
+)
 
 __all__ = [
+    "AccessPolicy",
+    "AnnotationSession",
     "BoxFile",
     "ConflictError",
-    "Door",
-    "Drawing",
-    "Explorer",
+    "ExploreSession",
     "FolderPictures",
-    "Guard",
-    "Painter",
-    "Place",
+    "GeneratorSession",
     "SamplePictures",
+    "ServerAddress",
     "Workspace",
-    "make_app",
     "make_server",
     "serve",
-    "take_place",
 ]

@@ -15,13 +15,13 @@ from dissect.annotations import AnnotatedImage, Annotations, Box
 from dissect.latent_space import Direction
 from dissect.segmentation import Segmenter
 from dissect.studio import (
-    Drawing,
-    Explorer,
-    Painter,
+    AnnotationSession,
+    ExploreSession,
+    GeneratorSession,
     SamplePictures,
+    ServerAddress,
     Workspace,
     make_server,
-    take_place,
 )
 from dissect.surgery.intervention import Intervention
 from dissect.units import Units
@@ -95,20 +95,20 @@ def toy():
     return Toy()
 
 
-def spot_of(painter, index):
+def spot_of(generator, index):
     """The box around the spot of a sample of seed 0."""
-    units = painter.model.layer8x8(painter.latent(0, index))[0, 0]
+    units = generator.model.layer8x8(generator.latent(0, index))[0, 0]
     rows, columns = torch.where(units > 0)
     return Box(4.0 * int(columns.min()), 4.0 * int(rows.min()), 8.0, 8.0)
 
 
-def spot_boxes(painter, n=12):
+def spot_boxes(generator, n=12):
     """Boxes around the spots of the first samples of seed 0."""
     images = tuple(
-        AnnotatedImage(SIDE, SIDE, (spot_of(painter, index),), seed=0, index=index)
+        AnnotatedImage(SIDE, SIDE, (spot_of(generator, index),), seed=0, index=index)
         for index in range(n)
     )
-    return Annotations("spot", images, painter.fingerprint)
+    return Annotations("spot", images, generator.fingerprint)
 
 
 def segmenter():
@@ -134,20 +134,20 @@ def auto(probe):
 
 def workspace(folder, concepts=("spot", "door"), n=12, chosen=auto):
     """A workspace in which everything is there: boxes to draw, a generator, a segmenter."""
-    painter = Painter("toy", Toy().eval())
-    pictures = SamplePictures(painter, [(0, index) for index in range(n)])
-    drawing = Drawing(folder / "boxes", pictures, concepts, painter.grids())
-    boxes = spot_boxes(painter)
-    across = Direction(torch.tensor([0.5, 0.0]), "across", "held", painter.fingerprint)
-    explorer = Explorer(
-        painter,
+    generator = GeneratorSession("toy", Toy().eval())
+    pictures = SamplePictures(generator, [(0, index) for index in range(n)])
+    annotation = AnnotationSession(folder / "boxes", pictures, concepts, generator.grids())
+    boxes = spot_boxes(generator)
+    across = Direction(torch.tensor([0.5, 0.0]), "across", "held", generator.fingerprint)
+    session = ExploreSession(
+        generator,
         {"spot (given)": lambda: boxes},
         segmenter(),
         folder / "saved",
         {"across, held": across},
         chosen,
     )
-    return Workspace("toy", drawing, {"toy": explorer})
+    return Workspace("toy", annotation, {"toy": session})
 
 
 @dataclass(frozen=True)
@@ -190,18 +190,20 @@ class Client:
 @contextmanager
 def running(workspace):
     """A client of a server that serves the workspace."""
-    place = take_place()
-    server = make_server(place, workspace)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [place.listener]}, daemon=True)
+    address = ServerAddress.bind()
+    server = make_server(address, workspace)
+    thread = threading.Thread(
+        target=server.run, kwargs={"sockets": [address.listener]}, daemon=True
+    )
     thread.start()
     try:
-        yield Client(place.url)
+        yield Client(address.url)
     finally:
         server.should_exit = True
         thread.join(10)
-        for explorer in workspace.explorers.values():
-            explorer.close()
-        place.listener.close()
+        for session in workspace.explore_sessions.values():
+            session.close()
+        address.listener.close()
 
 
 def until(page, expression, seconds=30):

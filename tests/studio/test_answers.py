@@ -10,9 +10,9 @@ from helpers.studio import GOOD, Toy, running, spot_of, workspace
 from dissect._utils.errors import DissectError
 from dissect.latent_space import Direction
 from dissect.probe import fit_probe
-from dissect.studio import Painter
-from dissect.studio.edits import Edit
-from dissect.studio.walking import Stop, fitting, open_directions, walked
+from dissect.studio import GeneratorSession
+from dissect.studio.sessions.edits import Edit
+from dissect.studio.sessions.walk import Stop, fitting, open_directions, walked
 
 
 @pytest.mark.parametrize(
@@ -72,23 +72,23 @@ def test_two_passes_agree_as_the_library_says(tmp_path):
 
 def test_removing_the_spots_unit_removes_the_spot_and_only_where_it_is_brushed(studio):
     _, made, _ = studio
-    explorer = made.explorers["toy"]
-    study = explorer.study("layer8x8", "spot (given)")
+    session = made.explore_sessions["toy"]
+    study = session.study("layer8x8", "spot (given)")
     assert study.scores["weight"][0] == max(study.scores["weight"])
-    spot = spot_of(explorer.painter, 3)
+    spot = spot_of(session.generator, 3)
     cell = int(spot.y // 4) * 8 + int(spot.x // 4)
 
     def left(edit):
-        return int((explorer.after(study, edit, 0, 3).labels == 1).sum())
+        return int((session.after(study, edit, 0, 3).labels == 1).sum())
 
-    assert int((explorer.before(0, 3).labels == 1).sum()) == 64
+    assert int((session.before(0, 3).labels == 1).sum()) == 64
     assert left(Edit((0,))) == 0
     assert left(Edit((0,), where="probe")) == 0
     assert left(Edit((0,), where="brush", remove=(cell,))) == 48
     assert left(Edit((0,), where="brush")) == 64
     far = 63 - cell
     assert left(Edit((0,), where="brush", insert=(far,))) == 64 + 16
-    assert int((explorer.control(study, Edit((0,)), 0, 3, 0).labels == 1).sum()) > 0
+    assert int((session.control(study, Edit((0,)), 0, 3, 0).labels == 1).sum()) > 0
 
 
 def test_pictures_are_drawn_while_a_probe_is_fitted(tmp_path, monkeypatch):
@@ -99,17 +99,17 @@ def test_pictures_are_drawn_while_a_probe_is_fitted(tmp_path, monkeypatch):
         assert go.wait(30)
         return fit_probe(*arguments, **settings)
 
-    monkeypatch.setattr("dissect.studio.study.fit_probe", slowly)
-    explorer = workspace(tmp_path).explorers["toy"]
+    monkeypatch.setattr("dissect.studio.sessions.layer_study.fit_probe", slowly)
+    session = workspace(tmp_path).explore_sessions["toy"]
     studies = []
     threads = [
-        threading.Thread(target=lambda: studies.append(explorer.study("layer8x8", "spot (given)")))
+        threading.Thread(target=lambda: studies.append(session.study("layer8x8", "spot (given)")))
         for _ in range(2)
     ]
     for thread in threads:
         thread.start()
     assert began.wait(30)
-    assert explorer.before(0, 1).pixels.shape == (32, 32, 3)
+    assert session.before(0, 1).pixels.shape == (32, 32, 3)
     assert studies == []
     go.set()
     for thread in threads:
@@ -134,26 +134,26 @@ def test_a_walk_ends_at_its_ends(studio):
     stops = [{"share": share} for share in (0, 0.5, 1)]
     status, answer = client.post("api/walk", {**sent, "stops": stops})
     assert status == 200
-    painter = made.explorers["toy"].painter
+    generator = made.explore_sessions["toy"].generator
     for text, index in zip(answer["pictures"][::2], (1, 2), strict=True):
-        assert base64.b64decode(text) == painter.image(0, index).tobytes()
+        assert base64.b64decode(text) == generator.image(0, index).tobytes()
 
 
 def test_a_stop_is_moved_along_each_direction_by_its_own_amount():
-    painter = Painter("toy", Toy().eval())
+    generator = GeneratorSession("toy", Toy().eval())
     across, down = (Direction(vector, "spot", "held") for vector in 0.5 * torch.eye(2))
-    start, end = painter.latent(0, 1), painter.latent(0, 2)
+    start, end = generator.latent(0, 1), generator.latent(0, 2)
     stops = [Stop(0), Stop(1, (0.4, -1.2))]
-    drawn = walked(painter, start, end, stops, [across, down])
-    wanted = painter.pixels(torch.cat([start, end + torch.tensor([[0.2, -0.6]])]))
+    drawn = walked(generator, start, end, stops, [across, down])
+    wanted = generator.pixels(torch.cat([start, end + torch.tensor([[0.2, -0.6]])]))
     assert drawn.tobytes() == wanted.tobytes()
     with pytest.raises(DissectError, match="2 directions to move along, not 1"):
-        walked(painter, start, end, [Stop(0, (1.0,))], [across, down])
+        walked(generator, start, end, [Stop(0, (1.0,))], [across, down])
 
 
 def test_directions_come_from_files_and_folders_and_fit_their_own_generator(tmp_path):
-    painter = Painter("toy", Toy().eval())
-    ours = Direction(torch.tensor([1.0, 0.0]), "yaw", "held", painter.fingerprint)
+    generator = GeneratorSession("toy", Toy().eval())
+    ours = Direction(torch.tensor([1.0, 0.0]), "yaw", "held", generator.fingerprint)
     ours.save(tmp_path / "turn-yaw-held.json")
     ours.save(tmp_path / "turn-yaw-held.safetensors")
     theirs = Direction(torch.ones(100), "yaw", "exemplars", "0" * 16)
@@ -161,7 +161,7 @@ def test_directions_come_from_files_and_folders_and_fit_their_own_generator(tmp_
     (tmp_path / "turn-yaw.json").write_text('{"n": 3}')
     opened = open_directions([tmp_path])
     assert set(opened) == {"yaw, held", "yaw, exemplars"}
-    assert list(fitting(painter, opened)) == ["yaw, held"]
+    assert list(fitting(generator, opened)) == ["yaw, held"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(DissectError, match="has no direction"):
         open_directions([tmp_path / "empty"])

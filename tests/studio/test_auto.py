@@ -13,9 +13,9 @@ from dissect.annotations import Annotations, annotation_file
 from dissect.cli.studio import chosen_by_auto
 from dissect.models import bundled_file, load
 from dissect.selection.stored import load_choices
-from dissect.studio import Explorer, Painter
-from dissect.studio.edits import Edit, steps
-from dissect.studio.explorer import nothing_chosen
+from dissect.studio import ExploreSession, GeneratorSession
+from dissect.studio.sessions.edits import Edit, steps
+from dissect.studio.sessions.explore import nothing_chosen
 
 SENT = {**{key: GOOD[key] for key in ("model", "layer", "concept", "seed")}, "where": "auto"}
 UNITS = "api/units?model=toy&layer=layer8x8&concept=spot+(given)"
@@ -26,28 +26,28 @@ def test_the_page_is_told_what_auto_chose_and_draws_it(studio):
     status, answer = client.get(UNITS)
     assert status == 200
     assert answer["auto"] == {"units": [2, 0], "strength": 1.5, "threshold": 0.2}
-    explorer = made.explorers["toy"]
-    painter, study = explorer.painter, explorer.study("layer8x8", "spot (given)")
+    session = made.explore_sessions["toy"]
+    generator, study = session.generator, session.study("layer8x8", "spot (given)")
     for index in range(6):
         sent = {**SENT, **answer["auto"], "index": index}
         drawn = base64.b64decode(client.post("api/edit", sent)[1]["pixels"])
-        with auto(study.probe).on(painter.model):
-            wanted = painter.pixels(painter.latent(0, index))
+        with auto(study.probe).on(generator.model):
+            wanted = generator.pixels(generator.latent(0, index))
         assert drawn == wanted.tobytes()
         drawn = base64.b64decode(client.post("api/edit", {**sent, "control": 3})[1]["pixels"])
-        with auto(study.probe).control(3).on(painter.model):
-            wanted = painter.pixels(painter.latent(0, index))
+        with auto(study.probe).control(3).on(generator.model):
+            wanted = generator.pixels(generator.latent(0, index))
         assert drawn == wanted.tobytes()
 
 
 def test_a_unit_keeps_the_dose_that_auto_chose_for_it(studio):
     _, made, _ = studio
-    explorer = made.explorers["toy"]
-    study = explorer.study("layer8x8", "spot (given)")
+    session = made.explore_sessions["toy"]
+    study = session.study("layer8x8", "spot (given)")
     chosen = auto(study.probe)
     # Another order, and a unit beside them, which has the strength alone.
     edit = Edit((0, 3, 2), strength=0.8, where="auto", threshold=0.2)
-    ((units, arguments),) = steps(study, chosen, explorer.units(study, edit.units), edit)
+    ((units, arguments),) = steps(study, chosen, session.units(study, edit.units), edit)
     assert units.indices == (2, 0, 3)
     assert arguments["strength"].tolist() == pytest.approx([0.4, 0.96, 0.8])
 
@@ -63,14 +63,14 @@ def test_where_autos_gate_is_open_is_not_where_the_probe_sees_the_concept(studio
 
 def test_the_edit_of_auto_takes_other_units_and_another_strength(studio):
     _, made, _ = studio
-    explorer = made.explorers["toy"]
-    study = explorer.study("layer8x8", "spot (given)")
-    rows = [spot_of(explorer.painter, index).y for index in range(12)]
+    session = made.explore_sessions["toy"]
+    study = session.study("layer8x8", "spot (given)")
+    rows = [spot_of(session.generator, index).y for index in range(12)]
     above, below = rows.index(min(rows)), rows.index(max(rows))
 
     def left(index, **more):
         edit = Edit((0,), where="auto", threshold=0.2, **more)
-        return int((explorer.after(study, edit, 0, index).labels == 1).sum())
+        return int((session.after(study, edit, 0, index).labels == 1).sum())
 
     assert left(above) == 0
     assert left(below) == 64  # the gate is shut there
@@ -95,47 +95,47 @@ def test_what_is_chosen_while_the_page_is_open_is_there_after_a_reload(tmp_path)
 
 @pytest.fixture(scope="module")
 def bedrooms():
-    painter = Painter("bedrooms64", load("bedrooms64"))
-    return painter, Annotations.load(annotation_file("bedrooms64", "window"))
+    generator = GeneratorSession("bedrooms64", load("bedrooms64"))
+    return generator, Annotations.load(annotation_file("bedrooms64", "window"))
 
 
 def test_the_bundled_models_edit_is_drawn_as_the_file_says(bedrooms, tmp_path):
-    painter, boxes = bedrooms
-    explorer = Explorer(
-        painter,
+    generator, boxes = bedrooms
+    session = ExploreSession(
+        generator,
         {"window": lambda: boxes},
         None,
         tmp_path,
-        chosen=partial(chosen_by_auto, painter, tmp_path),
+        chosen=partial(chosen_by_auto, generator, tmp_path),
     )
-    study = explorer.study("layer8x8", "window")
-    found = explorer.auto(study)
+    study = session.study("layer8x8", "window")
+    found = session.auto(study)
     edit = Edit(found.units.indices, found.strength, "auto", found.threshold)
     choice = load_choices(bundled_file("bedrooms64", "auto-window-layer8x8.json"))["probe"]
-    with choice.intervention.on(painter.model), torch.inference_mode():
-        wanted = to_images(painter.model(painter.latent(1, 36)))[0]
+    with choice.intervention.on(generator.model), torch.inference_mode():
+        wanted = to_images(generator.model(generator.latent(1, 36)))[0]
     # The page lists units in another order, which must make no difference.
-    assert explorer.units(study, edit.units).indices != choice.intervention.units.indices
-    assert (explorer.after(study, edit, 1, 36).pixels == wanted).all()
-    other = explorer.study("layer16x16", "window")
+    assert session.units(study, edit.units).indices != choice.intervention.units.indices
+    assert (session.after(study, edit, 1, 36).pixels == wanted).all()
+    other = session.study("layer16x16", "window")
     with pytest.raises(
         DissectError, match="dissect choose --model bedrooms64 --concept window --layer layer16x16"
     ):
-        explorer.auto(other)
+        session.auto(other)
 
 
 def test_a_damaged_file_of_choices_is_told_and_the_rest_works(bedrooms, tmp_path):
-    painter, boxes = bedrooms
+    generator, boxes = bedrooms
     (tmp_path / "auto.json").write_text("{")
-    explorer = Explorer(
-        painter,
+    session = ExploreSession(
+        generator,
         {"window": lambda: boxes},
         None,
         tmp_path,
-        chosen=partial(chosen_by_auto, painter, tmp_path),
+        chosen=partial(chosen_by_auto, generator, tmp_path),
     )
     with pytest.raises(DissectError, match="auto.json"):
-        explorer.auto(explorer.study("layer8x8", "window"))
+        session.auto(session.study("layer8x8", "window"))
 
 
 def test_auto_comes_into_the_page_in_one_step(open_page):

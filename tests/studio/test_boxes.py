@@ -1,4 +1,4 @@
-"""Boxes of a session of drawing, and the files that they are in."""
+"""Boxes of a session of annotation, and the files that they are in."""
 
 import json
 
@@ -10,13 +10,19 @@ from hypothesis import strategies as st
 
 from dissect._utils.errors import DissectError
 from dissect.annotations import Annotations, Box
-from dissect.studio import BoxFile, ConflictError, Drawing, Painter, SamplePictures
-from dissect.studio.drawing import concepts_in, samples_to_draw_on
+from dissect.studio import (
+    AnnotationSession,
+    BoxFile,
+    ConflictError,
+    GeneratorSession,
+    SamplePictures,
+)
+from dissect.studio.sessions.annotation import concepts_in, samples_to_annotate
 
 
 @pytest.fixture(scope="module")
 def pictures():
-    return SamplePictures(Painter("toy", Toy().eval()), [(0, index) for index in range(6)])
+    return SamplePictures(GeneratorSession("toy", Toy().eval()), [(0, index) for index in range(6)])
 
 
 def test_a_change_is_in_the_file_when_it_is_answered(tmp_path, pictures):
@@ -47,7 +53,7 @@ def test_a_change_to_boxes_that_others_changed_is_refused_and_shows_theirs(tmp_p
 
 
 def test_images_that_are_not_shown_stay_in_the_file(tmp_path, pictures):
-    spot_boxes(Painter("toy", Toy().eval()), 9).save(tmp_path / "spot.json")
+    spot_boxes(GeneratorSession("toy", Toy().eval()), 9).save(tmp_path / "spot.json")
     file = BoxFile(tmp_path / "spot.json", "spot", pictures)
     file.change(0, [], file.drawn()[0].version)
     after = Annotations.load(tmp_path / "spot.json")
@@ -74,7 +80,7 @@ def test_images_that_are_not_shown_stay_in_the_file(tmp_path, pictures):
 def test_a_file_that_cannot_be_continued_is_refused_and_left_alone(
     tmp_path, pictures, change, message
 ):
-    path = spot_boxes(Painter("toy", Toy().eval()), 3).save(tmp_path / "spot.json")
+    path = spot_boxes(GeneratorSession("toy", Toy().eval()), 3).save(tmp_path / "spot.json")
     coco = json.loads(path.read_text())
     change(coco)
     path.write_text(json.dumps(coco))
@@ -108,12 +114,14 @@ def test_after_any_changes_the_file_holds_what_was_answered(tmp_path, pictures, 
 
 
 def test_a_folder_is_continued_with_the_concepts_and_the_samples_that_it_is_about(tmp_path):
-    painter = Painter("toy", Toy().eval())
-    begun = Drawing(tmp_path, SamplePictures(painter, [(7, 3), (7, 4), (2, 0)]), ["spot", "a door"])
+    generator = GeneratorSession("toy", Toy().eval())
+    begun = AnnotationSession(
+        tmp_path, SamplePictures(generator, [(7, 3), (7, 4), (2, 0)]), ["spot", "a door"]
+    )
     begun.file("a door").change(1, [Box(0, 0, 2, 2)], "unseen")
     (tmp_path / "units.json").write_text('{"kind": "units"}')
     (tmp_path / "broken.json").write_text("{")
     assert concepts_in(tmp_path) == ["a door"]
-    assert samples_to_draw_on(tmp_path, ["a door"], None, None, None) == [(7, 3), (7, 4), (2, 0)]
-    assert samples_to_draw_on(tmp_path, ["a door"], 2, 9, None) == [(0, 9), (0, 10)]
-    assert samples_to_draw_on(tmp_path, ["spot"], None, None, None)[::149] == [(0, 0), (0, 149)]
+    assert samples_to_annotate(tmp_path, ["a door"], None, None, None) == [(7, 3), (7, 4), (2, 0)]
+    assert samples_to_annotate(tmp_path, ["a door"], 2, 9, None) == [(0, 9), (0, 10)]
+    assert samples_to_annotate(tmp_path, ["spot"], None, None, None)[::149] == [(0, 0), (0, 149)]

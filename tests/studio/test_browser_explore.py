@@ -5,19 +5,19 @@ from helpers.studio import spot_of, until, workspace
 
 def view(page, number, cell):
     """The middle of a cell of a pane, on the page."""
-    bounds = page.locator(".pane .view").nth(number).bounding_box()
+    bounds = page.locator(".panel .view").nth(number).bounding_box()
     side = bounds["width"] / 8
     return bounds["x"] + (cell[0] + 0.5) * side, bounds["y"] + (cell[1] + 0.5) * side
 
 
 def removed(page, text):
-    until(page, f"document.querySelector('#meters b')?.textContent === '{text}'")
+    until(page, f"document.querySelector('#metrics b')?.textContent === '{text}'")
 
 
 def test_a_spot_is_brushed_away_and_the_share_removed_rises(open_page, tmp_path):
     page = open_page("#explore?seed=0&index=3&units=1&where=brush")
-    painter = workspace(tmp_path / "same").explorers["toy"].painter
-    spot = spot_of(painter, 3)
+    generator = workspace(tmp_path / "same").explore_sessions["toy"].generator
+    spot = spot_of(generator, 3)
     left, top = int(spot.x // 4), int(spot.y // 4)
     removed(page, "0%")
     page.mouse.move(*view(page, 0, (left, top)))
@@ -44,11 +44,11 @@ def test_a_stroke_is_one_step_to_undo(open_page):
     page.mouse.down()
     page.mouse.move(*view(page, 0, (5, 0)))
     page.mouse.up()
-    assert page.locator(".pane").first.locator(".brushed").count() == 6
+    assert page.locator(".panel").first.locator(".brushed").count() == 6
     page.keyboard.press("Control+z")
-    assert page.locator(".pane").first.locator(".brushed").count() == 0
+    assert page.locator(".panel").first.locator(".brushed").count() == 0
     page.keyboard.press("Control+Shift+z")
-    assert page.locator(".pane").first.locator(".brushed").count() == 6
+    assert page.locator(".panel").first.locator(".brushed").count() == 6
 
 
 def test_units_are_switched_and_looked_at(open_page):
@@ -61,9 +61,9 @@ def test_units_are_switched_and_looked_at(open_page):
     page.locator("#undo-edit").click()
     removed(page, "100%")
     first.hover()
-    assert page.locator(".pane figcaption").first.inner_text() == "Before\nunit 0"
+    assert page.locator(".panel figcaption").first.inner_text() == "Before\nunit 0"
     page.keyboard.press("c")
-    page.wait_for_selector(".pane:nth-child(3):not([hidden])")
+    page.wait_for_selector(".panel:nth-child(3):not([hidden])")
 
 
 def test_a_measurement_is_of_one_edit(open_page):
@@ -79,12 +79,12 @@ def test_a_measurement_is_of_one_edit(open_page):
 
 def test_cells_are_brushed_by_keys(open_page):
     page = open_page("#explore?seed=0&index=3&units=1&where=brush")
-    page.locator(".pane .view").first.focus()
+    page.locator(".panel .view").first.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Space")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Space")
-    assert page.locator(".pane").first.locator(".brushed").count() == 2
+    assert page.locator(".panel").first.locator(".brushed").count() == 2
 
 
 def test_units_are_sorted_by_what_is_measured_while_one_works(open_page):
@@ -156,7 +156,7 @@ def test_the_list_of_units_is_one_stop_of_the_tab_key_and_arrows_lead_on(open_pa
     page.keyboard.press("ArrowDown")
     second = page.locator(".unit input").nth(1).get_attribute("aria-label")
     assert page.evaluate(focused) == second
-    assert page.locator(".pane figcaption").first.inner_text().startswith("Before\nunit")
+    assert page.locator(".panel figcaption").first.inner_text().startswith("Before\nunit")
     page.keyboard.press("Space")
     until(page, "document.getElementById('chosen').textContent === '2 of 4'")
     page.keyboard.press("Tab")
@@ -167,7 +167,7 @@ def test_the_list_of_units_is_one_stop_of_the_tab_key_and_arrows_lead_on(open_pa
 
 def test_pictures_take_the_keys_only_while_one_brushes(open_page):
     page = open_page("#explore?seed=0&index=3&units=1")
-    view = page.locator(".pane .view").first
+    view = page.locator(".panel .view").first
     assert (view.get_attribute("role"), view.get_attribute("tabindex")) == ("img", None)
     page.keyboard.press("b")
     assert (view.get_attribute("role"), view.get_attribute("tabindex")) == ("application", "0")

@@ -17,8 +17,8 @@ from PIL import Image
 from dissect.annotations import Annotations, Box
 from dissect.cli import main
 from dissect.latent_space import Direction
-from dissect.studio import take_place
-from dissect.studio.serve import open_page
+from dissect.studio import ServerAddress
+from dissect.studio.server import open_page
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,13 +64,13 @@ def test_a_direction_of_another_generator_is_a_mistake(capsys, tmp_path):
 
 
 def test_only_a_loud_word_opens_the_page_to_others():
-    place = take_place()
-    assert place.listener.getsockname()[0] == "127.0.0.1"
-    assert not place.door.welcomes(f"192.168.1.5:{place.door.port}")
-    place.listener.close()
-    exposed = take_place(expose_to_network="0.0.0.0")
-    assert exposed.door.welcomes(f"192.168.1.5:{exposed.door.port}")
-    assert not exposed.door.welcomes(f"evil.example:{exposed.door.port}")
+    address = ServerAddress.bind()
+    assert address.listener.getsockname()[0] == "127.0.0.1"
+    assert not address.policy.accepts_host(f"192.168.1.5:{address.policy.port}")
+    address.listener.close()
+    exposed = ServerAddress.bind(expose_to_network="0.0.0.0")
+    assert exposed.policy.accepts_host(f"192.168.1.5:{exposed.policy.port}")
+    assert not exposed.policy.accepts_host(f"evil.example:{exposed.policy.port}")
     exposed.listener.close()
 
 

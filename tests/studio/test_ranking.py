@@ -8,8 +8,8 @@ import pytest
 import torch
 from helpers.studio import Toy, running, segmenter, spot_boxes, workspace
 
-from dissect.studio import Explorer, Workspace
-from dissect.studio.ranking import Ranker
+from dissect.studio import ExploreSession, Workspace
+from dissect.studio.sessions.unit_ranking import UnitRankingJob
 
 
 def ranked(client, by):
@@ -48,11 +48,14 @@ def test_a_ranking_that_was_kept_of_other_eyes_is_measured_anew(tmp_path):
         ranked(client, "effect")
     made = workspace(tmp_path)
     blind = replace(segmenter(), label=lambda images: torch.zeros_like(images[:, 0]).long())
-    boxes = spot_boxes(made.explorers["toy"].painter)
-    toy = Explorer(
-        made.explorers["toy"].painter, {"spot (given)": lambda: boxes}, blind, tmp_path / "saved"
+    boxes = spot_boxes(made.explore_sessions["toy"].generator)
+    toy = ExploreSession(
+        made.explore_sessions["toy"].generator,
+        {"spot (given)": lambda: boxes},
+        blind,
+        tmp_path / "saved",
     )
-    with running(Workspace("toy", made.drawing, {"toy": toy})) as client:
+    with running(Workspace("toy", made.annotation, {"toy": toy})) as client:
         assert ranked(client, "effect")["values"] == [0, 0, 0, 0]
 
 
@@ -66,16 +69,16 @@ def eventually(true, seconds=120):
 def test_a_measurement_waits_for_the_hand_and_gives_way_to_what_is_asked_for_now(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("dissect.studio.ranking._PATIENCE", 0.0)
+    monkeypatch.setattr("dissect.studio.sessions.unit_ranking._PATIENCE", 0.0)
     rests = threading.Event()
-    ranker = Ranker(Toy().eval(), segmenter(), rests.is_set, tmp_path)
-    eventually(lambda: ranker.ask("layer8x8", "effect").done == 1)
+    job = UnitRankingJob(Toy().eval(), segmenter(), rests.is_set, tmp_path)
+    eventually(lambda: job.ask("layer8x8", "effect").done == 1)
     time.sleep(0.3)
-    assert ranker.ask("layer8x8", "effect").done == 1
+    assert job.ask("layer8x8", "effect").done == 1
     # While the hand works, the other one is begun, and waits in its turn.
-    eventually(lambda: ranker.ask("layer8x8", "iou").done > 0)
+    eventually(lambda: job.ask("layer8x8", "iou").done > 0)
     rests.set()
-    eventually(lambda: ranker.ask("layer8x8", "iou").finished)
-    eventually(lambda: ranker.ask("layer8x8", "effect").finished)
-    assert ranker.ask("layer8x8", "effect").done == 6 * 4
-    ranker.close()
+    eventually(lambda: job.ask("layer8x8", "iou").finished)
+    eventually(lambda: job.ask("layer8x8", "effect").finished)
+    assert job.ask("layer8x8", "effect").done == 6 * 4
+    job.close()

@@ -10,8 +10,8 @@ from PIL import Image
 from dissect._utils.errors import DissectError
 from dissect.annotations import AnnotatedImage, Annotations, Box
 from dissect.models import Generator, fingerprint, load
-from dissect.studio import Explorer, Painter
-from dissect.studio.edits import Edit
+from dissect.studio import ExploreSession, GeneratorSession
+from dissect.studio.sessions.edits import Edit
 from dissect.surgery.intervention import Intervention
 from dissect.units import Units
 
@@ -27,7 +27,7 @@ def test_what_is_saved_loads_and_is_never_written_over(tmp_path):
         assert "only generators of dissect" in answer["error"]
     units = Units.load(tmp_path / "saved" / "units-1.json")
     assert (units.indices[0], set(units.indices), units.total) == (0, {0, 2}, 4)
-    assert units.model == fingerprint(made.explorers["toy"].painter.model)
+    assert units.model == fingerprint(made.explore_sessions["toy"].generator.model)
     assert (tmp_path / "saved" / "units-2.json").exists()
     assert Image.open(tmp_path / "saved" / "picture-1.png").size == (2 * 32 * 4, 32 * 4)
 
@@ -44,24 +44,24 @@ def test_what_is_saved_loads_and_is_never_written_over(tmp_path):
 )
 def test_an_edited_generator_in_a_file_draws_what_the_page_draws(tmp_path, edit, how):
     torch.manual_seed(0)
-    painter = Painter("small", Generator(latent_size=4, width=4, image_size=16).eval())
+    generator = GeneratorSession("small", Generator(latent_size=4, width=4, image_size=16).eval())
     drawn = tuple(
         AnnotatedImage(16, 16, (Box(2 * index, 4, 6, 6),), seed=0, index=index)
         for index in range(5)
     )
-    boxes = Annotations("spot", drawn, painter.fingerprint)
+    boxes = Annotations("spot", drawn, generator.fingerprint)
 
     def chosen(probe):
         return Intervention(probe.units("positive"), replace(probe, bias=probe.bias - 0.5))
 
-    explorer = Explorer(painter, {"spot": lambda: boxes}, None, tmp_path, chosen=chosen)
-    study = explorer.study("layer4x4", "spot")
-    saved = explorer.save_generator(study, edit, 0, 1)
+    session = ExploreSession(generator, {"spot": lambda: boxes}, None, tmp_path, chosen=chosen)
+    study = session.study("layer4x4", "spot")
+    saved = session.save_generator(study, edit, 0, 1)
     assert (saved.how, saved.difference) == (how, 0)
-    again = Painter("saved", load(str(saved.path)))
+    again = GeneratorSession("saved", load(str(saved.path)))
     for index in range(4):
-        assert (again.image(3, index) == explorer.after(study, edit, 3, index).pixels).all()
+        assert (again.image(3, index) == session.after(study, edit, 3, index).pixels).all()
     with pytest.raises(DissectError, match="nothing is edited yet"):
-        explorer.save_generator(study, Edit(()), 0, 1)
+        session.save_generator(study, Edit(()), 0, 1)
     with pytest.raises(DissectError, match="nothing is edited yet"):
-        explorer.save_generator(study, Edit((1,), where="brush"), 0, 1)
+        session.save_generator(study, Edit((1,), where="brush"), 0, 1)

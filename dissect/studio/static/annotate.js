@@ -1,11 +1,11 @@
 // The room in which boxes are drawn.
 
 import { get, Gone, latest, post, Refused } from "./api.js";
-import { $, boxesTold, dismiss, element, notice, saved, text } from "./dom.js";
+import { $, boxCount, dismiss, element, notice, saved, text } from "./dom.js";
 import { History } from "./history.js";
 import { ANNOTATE } from "./keys.js";
 import { makeSheet } from "./sheet.js";
-import { makeStage, told } from "./stage.js";
+import { boxText, makeStage } from "./stage.js";
 
 const RETRY = 1500; // milliseconds until a change is sent again to a server that was gone
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -158,7 +158,7 @@ export function annotateRoom(about, remember) {
     const done = kept.boxes.filter((one) => one !== null).length;
     $("done").max = count;
     $("done").value = done;
-    $("progress").textContent = `${done} of ${count} looked at, ${boxesTold(boxesIn(kept))} of ${concept}`;
+    $("progress").textContent = `${done} of ${count} looked at, ${boxCount(boxesIn(kept))} of ${concept}`;
     $("place").value = place + 1;
     $("place").max = count;
     $("of").textContent = `of ${count}`;
@@ -174,7 +174,7 @@ export function annotateRoom(about, remember) {
       const total = boxesIn(drawn.get(key(label.dataset.concept, pass)));
       label.querySelector(".count").textContent = total;
       const radio = label.querySelector("input");
-      radio.setAttribute("aria-label", `${label.dataset.concept}, ${boxesTold(total)}`);
+      radio.setAttribute("aria-label", `${label.dataset.concept}, ${boxCount(total)}`);
       radio.checked = label.dataset.concept === concept;
     }
     listBoxes(stage.chosen);
@@ -189,7 +189,7 @@ export function annotateRoom(about, remember) {
   function listBoxes(chosen) {
     const boxes = mine()?.boxes[place] ?? [];
     $("list").replaceChildren(...boxes.map((box, number) => {
-      const pick = element("button", { type: "button", className: "pick", textContent: told(box) });
+      const pick = element("button", { type: "button", className: "pick", textContent: boxText(box) });
       pick.setAttribute("aria-pressed", number === chosen);
       pick.addEventListener("click", () => stage.pick(number, true));
       const remove = element("button", { type: "button", textContent: "✕" });

@@ -3,8 +3,8 @@
 import { get, latest, post } from "./api.js";
 import { $, bytes, notice, opened } from "./dom.js";
 import { makeMask } from "./masks.js";
-import { showMeters } from "./meters.js";
-import { makePane } from "./pane.js";
+import { showMetrics } from "./metrics.js";
+import { makePanel } from "./panel.js";
 
 const PLACES = {
   everywhere: "everywhere", probe: "where the probe sees it", auto: "where auto’s probe does",
@@ -12,10 +12,10 @@ const PLACES = {
 };
 
 /**
- * The panes. `room()` tells what is looked at: the model (`about` it: its size), the layer's units
+ * The panels. `room()` tells what is looked at: the model (`about` it: its size), the layer's units
  * (`study`), the `sample`, the `edit`, the concept's name (`concept`) and number (`at`), and what
  * requests name them by (`context`, and `body` with the edit). `drawn()` is told of new pictures,
- * `masked()` of another mask; `brush` and `key` go to the panes.
+ * `masked()` of another mask; `brush` and `key` go to the panels.
  */
 export function makeComparison(room, { drawn, masked, brush, key }) {
   let before = null;
@@ -25,12 +25,12 @@ export function makeComparison(room, { drawn, masked, brush, key }) {
   let hovered = null; // the unit that is looked at
   let gesture = null; // when the hand did what the next picture shows
 
-  const panes = {
-    before: makePane("Before", { brush, key }),
-    after: makePane("After", { brush, key }),
-    control: makePane("Random units", { brush, key }),
+  const panels = {
+    before: makePanel("Before", { brush, key }),
+    after: makePanel("After", { brush, key }),
+    control: makePanel("Random units", { brush, key }),
   };
-  $("panes").append(...Object.values(panes).map(({ node }) => node));
+  $("panels").append(...Object.values(panels).map(({ node }) => node));
   const mask = makeMask(() => { overlay(); masked(); });
 
   const edited = latest(async () => {
@@ -39,14 +39,14 @@ export function makeComparison(room, { drawn, masked, brush, key }) {
     const size = [about.width, about.height];
     try {
       after = opened(await post("edit", body));
-      panes.after.show(after.pixels, ...size);
+      panels.after.show(after.pixels, ...size);
       control = null;
       if ($("control").checked) {
         control = opened(await post("edit", { ...body, control: Number($("control").dataset.draw) }));
-        panes.control.show(control.pixels, ...size);
+        panels.control.show(control.pixels, ...size);
       }
-      showMeters({ before, after, control, at, concept });
-      panes.after.describe(`After the edit of ${edit.units.size} units ${PLACES[edit.where]}`);
+      showMetrics({ before, after, control, at, concept });
+      panels.after.describe(`After the edit of ${edit.units.size} units ${PLACES[edit.where]}`);
       overlay();
       // How long a hand waits for the picture; the tests read it, and so may anybody.
       if (began !== null) performance.measure("edit", { start: began, end: performance.now() });
@@ -61,8 +61,8 @@ export function makeComparison(room, { drawn, masked, brush, key }) {
     const { about, context, sample } = room();
     try {
       before = opened(await get("before", { model: context.model, ...sample }));
-      panes.before.show(before.pixels, about.width, about.height);
-      panes.before.describe(`Before: the sample of seed ${sample.seed}, index ${sample.index}`);
+      panels.before.show(before.pixels, about.width, about.height);
+      panels.before.describe(`Before: the sample of seed ${sample.seed}, index ${sample.index}`);
       await compare();
     } catch (error) {
       notice(error.message, { id: "look" });
@@ -81,23 +81,23 @@ export function makeComparison(room, { drawn, masked, brush, key }) {
 
   function overlay() {
     const { about, study, edit } = room();
-    for (const pane of Object.values(panes)) pane.clear();
+    for (const panel of Object.values(panels)) panel.clear();
     if (hovered !== null && strengths && study) {
       const cells = study.grid[0] * study.grid[1];
-      panes.before.heat(strengths.levels.subarray(hovered * cells, (hovered + 1) * cells));
-      panes.before.caption(`unit ${hovered}`);
+      panels.before.heat(strengths.levels.subarray(hovered * cells, (hovered + 1) * cells));
+      panels.before.caption(`unit ${hovered}`);
       return;
     }
-    panes.before.caption("");
+    panels.before.caption("");
     const shown = mask.chosen() && before?.labels;
     const size = [about.width, about.height];
     mask.legend(shown && [...before.labels, ...(after?.labels ?? [])]);
     if ($("see").checked && strengths) {
-      panes.before.heat(strengths.gates[edit.where] ?? strengths.gates.probe);
-      panes.before.caption(edit.where === "auto" ? "what auto’s probe sees" : "what the probe sees");
-    } else if (shown) mask.over(panes.before, before.labels, ...size);
-    if (shown && after) mask.over(panes.after, after.labels, ...size);
-    if (shown && control && $("control").checked) mask.over(panes.control, control.labels, ...size);
+      panels.before.heat(strengths.gates[edit.where] ?? strengths.gates.probe);
+      panels.before.caption(edit.where === "auto" ? "what auto’s probe sees" : "what the probe sees");
+    } else if (shown) mask.over(panels.before, before.labels, ...size);
+    if (shown && after) mask.over(panels.after, after.labels, ...size);
+    if (shown && control && $("control").checked) mask.over(panels.control, control.labels, ...size);
   }
 
   return {
@@ -115,21 +115,21 @@ export function makeComparison(room, { drawn, masked, brush, key }) {
       hovered = unit;
       if (before) overlay();
     },
-    /** Lay the layer's grid over the panes; units of another layer are not known yet. */
+    /** Lay the layer's grid over the panels; units of another layer are not known yet. */
     regrid(grid) {
       strengths = null;
       hovered = null;
-      for (const pane of Object.values(panes)) pane.grid(...grid);
+      for (const panel of Object.values(panels)) panel.grid(...grid);
     },
-    /** Show which panes there are, and the cells that are brushed. */
+    /** Show which panels there are, and the cells that are brushed. */
     show(study, { where, cells }, cursor) {
       const brushing = where === "brush";
-      panes.after.node.hidden = !study;
-      panes.control.node.hidden = !$("control").checked;
-      $("panes").classList.toggle("brushing", brushing);
-      for (const pane of [panes.before, panes.after]) {
-        pane.brushing(brushing);
-        pane.brushed(brushing ? cells : new Map(), brushing ? cursor : null);
+      panels.after.node.hidden = !study;
+      panels.control.node.hidden = !$("control").checked;
+      $("panels").classList.toggle("brushing", brushing);
+      for (const panel of [panels.before, panels.after]) {
+        panel.brushing(brushing);
+        panel.brushed(brushing ? cells : new Map(), brushing ? cursor : null);
       }
     },
   };

@@ -15,7 +15,7 @@ export function text(className, textContent) {
 }
 
 /** So many boxes, in words. */
-export const boxesTold = (count) => `${count} ${count === 1 ? "box" : "boxes"}`;
+export const boxCount = (count) => `${count} ${count === 1 ? "box" : "boxes"}`;
 
 /** Fill a select with pairs of a value and what is shown for it. */
 export function options(select, pairs) {

@@ -1,18 +1,18 @@
 // The room in which units are switched off, and brushed with.
 
 import { get } from "./api.js";
-import { $, boxesTold, dismiss, notice, onSlide, options, saved } from "./dom.js";
-import { makeBrushing } from "./brushing.js";
+import { $, boxCount, dismiss, notice, onSlide, options, saved } from "./dom.js";
+import { makeBrush } from "./brush.js";
 import { makeComparison } from "./comparison.js";
 import { copyEdit, editBody, editFrom, editWords, freshEdit, nearestSample } from "./edit.js";
 import { showFields } from "./fields.js";
 import { History } from "./history.js";
 import { EXPLORE } from "./keys.js";
-import { forgetMeasure, makeMeasure } from "./meters.js";
+import { forgetMeasure, makeMeasure } from "./metrics.js";
 import { makeRanking, RANKINGS, sortName } from "./ranking.js";
 import { makeSaving } from "./saving.js";
 import { nextThatShows } from "./samples.js";
-import { makeTaking } from "./taking.js";
+import { makeSelection } from "./selection.js";
 import { makeUnitList } from "./units.js";
 
 export function exploreRoom(models, remember) {
@@ -30,10 +30,10 @@ export function exploreRoom(models, remember) {
     tick: (unit, on) => change(({ units }) => (on ? units.add(unit) : units.delete(unit))),
     hover: (unit) => pictures.hover(unit),
   });
-  const brushing = makeBrushing({
+  const brushing = makeBrush({
     grid: () => (study && edit.where === "brush" ? study.grid : null), change, moved: showEdit,
   });
-  const taking = makeTaking({ study: () => study, first: list.first, change });
+  const selection = makeSelection({ study: () => study, first: list.first, change });
   const pictures = makeComparison(look, {
     drawn: keep, masked: keep, brush: brushing.brush, key: brushing.key,
   });
@@ -156,7 +156,7 @@ export function exploreRoom(models, remember) {
 
   function listConcepts() {
     const counted = Object.entries(about.concepts);
-    options($("concept"), counted.map(([name, boxes]) => [name, `${name}: ${boxesTold(boxes)}`]));
+    options($("concept"), counted.map(([name, boxes]) => [name, `${name}: ${boxCount(boxes)}`]));
   }
 
   /** Boxes may have been drawn since the room was left. */
@@ -190,7 +190,7 @@ export function exploreRoom(models, remember) {
     const sort = words.get("sort") ?? $("sort").value;
     options($("sort"), names.map((name) => [name, sortName(name)]));
     $("sort").value = names.includes(sort) ? sort : "weight";
-    taking.offer(study);
+    selection.offer(study);
     pictures.regrid(study.grid);
     brushing.forget();
     edit = editFrom(words, study);
@@ -213,7 +213,7 @@ export function exploreRoom(models, remember) {
     for (const id of ["none", "open"]) dismiss(id);
     try {
       study = null;
-      $("meters").replaceChildren();
+      $("metrics").replaceChildren();
       const units = await openModel(words);
       if (!units) showEdit();
       const seen = pictures.look();

@@ -107,7 +107,7 @@ async function start() {
   const about = await get("workspace");
   document.title = `${about.title} · dissect`;
   $("title").textContent = about.title;
-  if (about.drawing) addRoom("annotate", "Annotate", annotateRoom(about.drawing, remember));
+  if (about.annotation) addRoom("annotate", "Annotate", annotateRoom(about.annotation, remember));
   if (about.models.length) {
     addRoom("explore", "Explore", exploreRoom(about.models, remember));
     addRoom("walk", "Walk", walkRoom(about.models, remember), " and turn");

@@ -47,11 +47,11 @@ export function makeMask(changed) {
       this.choose(chosen() ? "" : concept);
       changed();
     },
-    /** Draw over a pane what the segmenter saw there. */
-    over(pane, labels, width, height) {
+    /** Draw over a panel what the segmenter saw there. */
+    over(panel, labels, width, height) {
       const one = classes.indexOf(chosen());
-      if (one >= 0) pane.mask(labels, (label) => (label === one ? ONE : null), width, height);
-      else pane.mask(labels, colour, width, height);
+      if (one >= 0) panel.mask(labels, (label) => (label === one ? ONE : null), width, height);
+      else panel.mask(labels, colour, width, height);
     },
     /** Tell the colours of what is seen in the labels. */
     legend(labels) {

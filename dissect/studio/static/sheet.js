@@ -1,6 +1,6 @@
 // The contact sheet: every picture small, with its boxes.
 
-import { boxesTold, element, shape } from "./dom.js";
+import { boxCount, element, shape } from "./dom.js";
 
 export function makeSheet(host, count, size, source, open) {
   let thumbs = null;
@@ -33,7 +33,7 @@ export function makeSheet(host, count, size, source, open) {
       thumbs.forEach(({ button, svg, tag }, place) => {
         const on = boxes[place];
         button.className = `thumb hue${hue}${on ? "" : " todo"}${place === here ? " here" : ""}`;
-        const state = on ? boxesTold(on.length) : "not looked at";
+        const state = on ? boxCount(on.length) : "not looked at";
         button.tabIndex = place === here ? 0 : -1; // arrows lead to the others
         button.setAttribute("aria-label", `Picture ${place + 1}, ${state}`);
         tag.textContent = on ? `${place + 1} ✓` : place + 1;

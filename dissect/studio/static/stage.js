@@ -90,7 +90,7 @@ export function makeStage(host, size, { commit, choose }) {
         tabindex: 0,
         role: "button",
         "aria-pressed": number === chosen,
-        "aria-label": `${concept} ${number + 1} of ${boxes.length}: ${told(box)}`,
+        "aria-label": `${concept} ${number + 1} of ${boxes.length}: ${boxText(box)}`,
       }));
     });
     if (chosen >= 0 && boxes[chosen]) parts.push(...handles(boxes[chosen]));
@@ -253,7 +253,7 @@ export function makeStage(host, size, { commit, choose }) {
 }
 
 /** A box in words. */
-export function told([x, y, width, height]) {
+export function boxText([x, y, width, height]) {
   const number = (value) => String(Math.round(value * 10) / 10);
   return `${number(width)} × ${number(height)} at ${number(x)}, ${number(y)}`;
 }

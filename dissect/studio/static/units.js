@@ -76,11 +76,11 @@ export function makeUnitList(host, { tick, hover }) {
     order = values.map((_, unit) => unit);
     if (by !== "unit") order.sort((a, b) => values[b] - values[a]);
     for (const [unit, { box, bar, meter, value }] of rows) {
-      const told = shown(name, values[unit]);
-      box.setAttribute("aria-label", `Unit ${unit}, ${name} ${told}`);
+      const shownValue = shown(name, values[unit]);
+      box.setAttribute("aria-label", `Unit ${unit}, ${name} ${shownValue}`);
       bar.style.width = `${(Math.abs(values[unit]) / most) * 100}%`;
       meter.classList.toggle("against", values[unit] < 0);
-      value.textContent = told;
+      value.textContent = shownValue;
     }
     host.replaceChildren(...order.map((unit) => rows.get(unit).item));
     lead(order[0]);

@@ -25,17 +25,17 @@ from dissect.latent_space import Direction
 from dissect.probe import Probe
 from dissect.probe.fit import grid_layers
 from dissect.segmentation import Segmenter
-from dissect.studio.edits import Edit, Step, steps
-from dissect.studio.painter import Painter, Pixels
-from dissect.studio.ranking import Kind, Progress, Ranker
-from dissect.studio.saving import SavedGenerator, Saver
-from dissect.studio.study import Study, make_study
-from dissect.studio.walking import fitting
+from dissect.studio.sessions.edits import Edit, Step, steps
+from dissect.studio.sessions.generator import GeneratorSession, Pixels
+from dissect.studio.sessions.layer_study import LayerStudy, study_layer
+from dissect.studio.sessions.saving import SavedGenerator, Saver
+from dissect.studio.sessions.unit_ranking import Kind, RankingProgress, UnitRankingJob
+from dissect.studio.sessions.walk import fitting
 from dissect.surgery import ablated
 from dissect.surgery.intervention import Intervention
 from dissect.units import Units
 
-__all__ = ["Choose", "Edited", "Explorer", "Measured"]
+__all__ = ["Choose", "Edited", "ExploreSession", "Measured"]
 
 _STUDIES_KEPT = 12
 _FRESH = 48
@@ -74,15 +74,15 @@ class Measured:
 
 
 def nothing_chosen(_: Probe) -> Intervention:
-    """For a generator for which rule `auto` was never asked."""
+    """For a generator for which rule `auto` was never params."""
     raise DissectError("rule auto has chosen nothing for this model")
 
 
-class Explorer:
+class ExploreSession:
     """One generator: its layers, what is known of its concepts, and its samples edited.
 
     Args:
-        painter: the generator.
+        generator: the generator.
         concepts: by name, a function to the boxes as they are now.
         segmenter: what counts a concept's pixels; None leaves all of that out.
         out: the folder that units, pictures and checkpoints are saved in, and rankings kept.
@@ -92,28 +92,28 @@ class Explorer:
 
     def __init__(
         self,
-        painter: Painter,
+        generator: GeneratorSession,
         concepts: Mapping[str, Callable[[], Annotations]],
         segmenter: Segmenter | None,
         out: Path,
         directions: Mapping[str, Direction] | None = None,
         chosen: Choose = nothing_chosen,
     ) -> None:
-        self.painter = painter
+        self.generator = generator
         self.segmenter = segmenter
-        self.layers = tuple(grid_layers(painter.model))
+        self.layers = tuple(grid_layers(generator.model))
         self._concepts = dict(concepts)
-        self.directions = fitting(painter, directions or {})
+        self.directions = fitting(generator, directions or {})
         self._saver = Saver(out)
-        self._studies: OrderedDict[object, Study] = OrderedDict()
+        self._studies: OrderedDict[object, LayerStudy] = OrderedDict()
         self._making = threading.Lock()
         self._chosen = chosen
         # By study, or in words why there is none.
-        self._autos: WeakKeyDictionary[Study, Intervention | str] = WeakKeyDictionary()
-        self._ranker: Ranker | None = None
+        self._autos: WeakKeyDictionary[LayerStudy, Intervention | str] = WeakKeyDictionary()
+        self._ranking_job: UnitRankingJob | None = None
         if segmenter is not None:
-            self._ranker = Ranker(
-                painter.model, segmenter, lambda: painter.rested() > _REST, out / "rankings"
+            self._ranking_job = UnitRankingJob(
+                generator.model, segmenter, lambda: generator.rested() > _REST, out / "rankings"
             )
 
     def concepts(self) -> dict[str, int]:
@@ -121,7 +121,7 @@ class Explorer:
         counted = {name: boxes().n_boxes for name, boxes in self._concepts.items()}
         return {name: boxes for name, boxes in counted.items() if boxes}
 
-    def study(self, layer: str, concept: str) -> Study:
+    def study(self, layer: str, concept: str) -> LayerStudy:
         """The units of a layer beside a concept; slow the first time.
 
         Raises:
@@ -137,7 +137,7 @@ class Explorer:
         key = (layer, concept, boxes.images)
         with self._making:
             if key not in self._studies:
-                self._studies[key] = make_study(self.painter, boxes, layer)
+                self._studies[key] = study_layer(self.generator, boxes, layer)
                 while len(self._studies) > _STUDIES_KEPT:
                     self._studies.popitem(last=False)
             self._studies.move_to_end(key)
@@ -150,7 +150,7 @@ class Explorer:
             for concept in list(self.concepts())[:1]:
                 self.study(layer, concept)
 
-    def auto(self, study: Study, *, afresh: bool = False) -> Intervention:
+    def auto(self, study: LayerStudy, *, afresh: bool = False) -> Intervention:
         """What rule `auto` chose for the study's layer and concept; `afresh` asks again.
 
         Raises:
@@ -166,7 +166,7 @@ class Explorer:
             raise DissectError(found)
         return found
 
-    def units(self, study: Study, indices: Sequence[int], rule: str | None = None) -> Units:
+    def units(self, study: LayerStudy, indices: Sequence[int], rule: str | None = None) -> Units:
         """Units of the study's layer by number, in their order of strength.
 
         Raises:
@@ -180,43 +180,45 @@ class Explorer:
             total=len(strength),
             concept=study.probe.concept or None,
             rule=rule,
-            model=self.painter.fingerprint,
+            model=self.generator.fingerprint,
         )
 
     def strengths(self, layer: str, seed: int, index: int) -> Tensor:
         """What every unit of a layer does on one sample, (C, h, w)."""
         if layer not in self.layers:
             raise DissectError(f"no layer {layer!r} to explore: {near_names(layer, self.layers)}")
-        with self.painter.lock:
-            z = self.painter.latent(seed, index)
-            return activations(self.painter.model, layer, z, to="cpu")[0]
+        with self.generator.lock:
+            z = self.generator.latent(seed, index)
+            return activations(self.generator.model, layer, z, to="cpu")[0]
 
     def before(self, seed: int, index: int) -> Edited:
         """A sample as it is."""
-        return self._seen(self.painter.draw(self.painter.latent(seed, index)))
+        return self._seen(self.generator.draw(self.generator.latent(seed, index)))
 
-    def after(self, study: Study, edit: Edit, seed: int, index: int) -> Edited:
+    def after(self, study: LayerStudy, edit: Edit, seed: int, index: int) -> Edited:
         """A sample after an edit.
 
         Raises:
             DissectError: units or cells that the layer does not have, a value out of range, or
                 auto's edit where it chose none.
         """
-        with self.painter.lock, self._edited(study, edit):
-            images = self.painter.draw(self.painter.latent(seed, index))
+        with self.generator.lock, self._edited(study, edit):
+            images = self.generator.draw(self.generator.latent(seed, index))
         return self._seen(images)
 
-    def control(self, study: Study, edit: Edit, seed: int, index: int, draw: int) -> Edited:
+    def control(self, study: LayerStudy, edit: Edit, seed: int, index: int, draw: int) -> Edited:
         """A sample after the same edit of as many random units.
 
         Raises:
             DissectError: as `after`.
         """
-        with self.painter.lock, self._edited(study, edit, draw):
-            images = self.painter.draw(self.painter.latent(seed, index))
+        with self.generator.lock, self._edited(study, edit, draw):
+            images = self.generator.draw(self.generator.latent(seed, index))
         return self._seen(images)
 
-    def measured(self, study: Study, concept: str, edit: Edit, seed: int, draw: int) -> Measured:
+    def measured(
+        self, study: LayerStudy, concept: str, edit: Edit, seed: int, draw: int
+    ) -> Measured:
         """What an edit removes of a concept on fresh samples of a seed, beside the control.
 
         Raises:
@@ -229,9 +231,9 @@ class Explorer:
             raise DissectError(
                 "what was brushed is about one sample, and cannot be measured on many"
             )
-        model = self.painter.model
+        model = self.generator.model
         z = fresh_latents(model, _FRESH, seed, self._concepts[concept]())
-        with self.painter.lock:
+        with self.generator.lock:
             before = observe(model, self.segmenter, z)
             effects = [
                 measure(
@@ -253,17 +255,17 @@ class Explorer:
             random_ci=of_random.interval(Effect.removed),
         )
 
-    def ranking(self, study: Study, by: Kind) -> Progress:
+    def ranking(self, study: LayerStudy, by: Kind) -> RankingProgress:
         """How far the units of the study's layer are ranked by what takes long to measure.
 
         Raises:
             DissectError: no segmenter, or one that does not know the concept.
         """
         self.class_of(study)
-        assert self._ranker is not None
-        return self._ranker.ask(study.probe.layer, by)
+        assert self._ranking_job is not None
+        return self._ranking_job.ask(study.probe.layer, by)
 
-    def class_of(self, study: Study) -> int:
+    def class_of(self, study: LayerStudy) -> int:
         """The number of the study's concept among the segmenter's classes.
 
         Raises:
@@ -275,10 +277,10 @@ class Explorer:
 
     def close(self) -> None:
         """End what is measured in the background."""
-        if self._ranker is not None:
-            self._ranker.close()
+        if self._ranking_job is not None:
+            self._ranking_job.close()
 
-    def save_units(self, study: Study, edit: Edit) -> Path:
+    def save_units(self, study: LayerStudy, edit: Edit) -> Path:
         """The file that now holds the units."""
         return self._saver.units(self.units(study, edit.units, "chosen in the studio"))
 
@@ -286,7 +288,9 @@ class Explorer:
         """The file that now holds the pictures side by side, enlarged."""
         return self._saver.picture(pictures)
 
-    def save_generator(self, study: Study, edit: Edit, seed: int, index: int) -> SavedGenerator:
+    def save_generator(
+        self, study: LayerStudy, edit: Edit, seed: int, index: int
+    ) -> SavedGenerator:
         """The generator with the edit, wherever it acts, in a file that was read back.
 
         Args:
@@ -298,7 +302,7 @@ class Explorer:
         """
         units = self.units(study, edit.units, "chosen in the studio")
         about = {
-            "model": self.painter.fingerprint,
+            "model": self.generator.fingerprint,
             "layer": units.layer,
             "units": list(units.indices),
             "rule": units.rule,
@@ -309,21 +313,21 @@ class Explorer:
         }
         if edit.where == "brush":
             about |= {"remove": list(edit.remove), "insert": list(edit.insert)}
-        z = self.painter.latent(seed, index)
-        with self.painter.lock:
+        z = self.generator.latent(seed, index)
+        with self.generator.lock:
             return self._saver.generator(
-                self.painter.model, self._steps(study, edit), {"edit": about}, z
+                self.generator.model, self._steps(study, edit), {"edit": about}, z
             )
 
     @contextmanager
-    def _edited(self, study: Study, edit: Edit, draw: int | None = None) -> Iterator[None]:
+    def _edited(self, study: LayerStudy, edit: Edit, draw: int | None = None) -> Iterator[None]:
         """The generator with an edit or its control; whoever opens it holds the lock."""
         with ExitStack() as edits:
             for units, arguments in self._steps(study, edit, draw):
-                edits.enter_context(ablated(self.painter.model, units, **arguments))
+                edits.enter_context(ablated(self.generator.model, units, **arguments))
             yield
 
-    def _steps(self, study: Study, edit: Edit, draw: int | None = None) -> list[Step]:
+    def _steps(self, study: LayerStudy, edit: Edit, draw: int | None = None) -> list[Step]:
         auto = self.auto(study) if edit.where == "auto" else None
         return steps(study, auto, self.units(study, edit.units), edit, draw)
 

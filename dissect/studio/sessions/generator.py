@@ -16,7 +16,7 @@ from dissect.hooks import activations
 from dissect.models import fingerprint, latents_for
 from dissect.probe.fit import grid_layers
 
-__all__ = ["Painter", "png"]
+__all__ = ["GeneratorSession", "png"]
 
 Pixels = NDArray[np.uint8]
 
@@ -24,7 +24,7 @@ _BLOCK = 16
 _BLOCKS_KEPT = 64
 
 
-class Painter:
+class GeneratorSession:
     """A generator by its name; whoever runs it holds `lock`, for an edit's hooks are everyone's."""
 
     def __init__(self, name: str, model: nn.Module) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from dissect._utils.errors import DissectError
 from dissect.annotations import AnnotatedImage, pixels_digest
 from dissect.data import FolderSource
-from dissect.studio.painter import Painter, Pixels
+from dissect.studio.sessions.generator import GeneratorSession, Pixels
 
 __all__ = ["FolderPictures", "Pictures", "SamplePictures", "identity"]
 
@@ -42,15 +42,15 @@ class Pictures(Protocol):
 class SamplePictures:
     """Samples of a generator, each by the seed and the index of its latent."""
 
-    def __init__(self, painter: Painter, rows: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, generator: GeneratorSession, rows: Sequence[tuple[int, int]]) -> None:
         if not rows:
             raise DissectError("there is no sample to draw on: give at least one")
-        self.title = f"samples of {painter.name}"
-        self.model: str | None = painter.fingerprint
-        self._painter = painter
+        self.title = f"samples of {generator.name}"
+        self.model: str | None = generator.fingerprint
+        self._generator = generator
         self._rows = tuple(rows)
         self.about: Mapping[str, Any] = {"samples": _runs(self._rows)}
-        height, width = painter.image(*self._rows[0]).shape[:2]
+        height, width = generator.image(*self._rows[0]).shape[:2]
         self.size = (height, width)
 
     def __len__(self) -> int:
@@ -67,7 +67,7 @@ class SamplePictures:
 
     def pixels(self, place: int) -> Pixels:
         """The sample, (H, W, 3) uint8."""
-        return self._painter.image(*self._rows[place])
+        return self._generator.image(*self._rows[place])
 
     def blank(self, place: int) -> AnnotatedImage:
         """With the latent, so that the generator can draw it again."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from dissect._utils.errors import DissectError
 from dissect._utils.io import read_json
 from dissect.latent_space import Direction
-from dissect.studio.painter import Painter, Pixels
+from dissect.studio.sessions.generator import GeneratorSession, Pixels
 
 __all__ = ["Stop", "fitting", "open_directions", "walked"]
 
@@ -31,7 +31,7 @@ class Stop:
 
 
 def walked(
-    painter: Painter,
+    generator: GeneratorSession,
     start: Tensor,
     end: Tensor,
     stops: Sequence[Stop],
@@ -40,7 +40,7 @@ def walked(
     """Samples at stops (Radford et al. 2015, sections 6.1 and 6.3.2), (N, H, W, 3) uint8.
 
     Args:
-        painter: the generator.
+        generator: the generator.
         start, end: latents with a first axis of 1.
         stops: on the straight line between them, and off it along the directions.
         directions: of that generator.
@@ -59,7 +59,7 @@ def walked(
         for amount, direction in zip(moved, directions, strict=True):
             z = z + amount * direction.vector.to(z).reshape(z.shape)
         points.append(z)
-    return painter.pixels(torch.cat(points))
+    return generator.pixels(torch.cat(points))
 
 
 def open_directions(paths: Sequence[Path]) -> dict[str, Direction]:
@@ -78,13 +78,15 @@ def open_directions(paths: Sequence[Path]) -> dict[str, Direction]:
     return found
 
 
-def fitting(painter: Painter, directions: Mapping[str, Direction]) -> dict[str, Direction]:
-    """Those that belong to the painter's generator."""
-    size = painter.latent(0, 0).numel()
+def fitting(
+    generator: GeneratorSession, directions: Mapping[str, Direction]
+) -> dict[str, Direction]:
+    """The directions that belong to the generator."""
+    size = generator.latent(0, 0).numel()
     return {
         name: direction
         for name, direction in directions.items()
-        if direction.fingerprint in (None, painter.fingerprint) and len(direction.vector) == size
+        if direction.fingerprint in (None, generator.fingerprint) and len(direction.vector) == size
     }
 
 

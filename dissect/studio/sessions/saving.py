@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from dissect._utils.errors import DissectError
 from dissect._utils.io import write_bytes
 from dissect.models import Generator, load, save_checkpoint
-from dissect.studio.edits import Step
-from dissect.studio.painter import Pixels, png
+from dissect.studio.sessions.edits import Step
+from dissect.studio.sessions.generator import Pixels, png
 from dissect.surgery import ablated, bake
 from dissect.units import Units
 

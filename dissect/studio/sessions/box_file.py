@@ -13,9 +13,9 @@ from typing import Any
 from dissect._utils.errors import DissectError
 from dissect._utils.io import read_json, remove_unfinished
 from dissect.annotations import AnnotatedImage, Annotations, Box
-from dissect.studio.pictures import Pictures, identity
+from dissect.studio.sessions.pictures import Pictures, identity
 
-__all__ = ["BoxFile", "ConflictError", "Drawn"]
+__all__ = ["BoxFile", "ConflictError", "ImageAnnotation"]
 
 _MOST_BOXES = 200
 # Seconds after which nobody is still writing a file.
@@ -23,7 +23,7 @@ _ABANDONED = 60
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ImageAnnotation:
     """The boxes on one image.
 
     Attributes:
@@ -54,7 +54,7 @@ class ConflictError(DissectError):
         current: what they are now.
     """
 
-    def __init__(self, message: str, current: Drawn) -> None:
+    def __init__(self, message: str, current: ImageAnnotation) -> None:
         super().__init__(message)
         self.current = current
 
@@ -83,7 +83,7 @@ class BoxFile:
         with self._lock:
             self._read()
 
-    def drawn(self) -> list[Drawn]:
+    def drawn(self) -> list[ImageAnnotation]:
         """The boxes on every picture."""
         with self._lock:
             self._read_if_changed()
@@ -95,7 +95,7 @@ class BoxFile:
             self._read_if_changed()
             return self._annotations
 
-    def change(self, place: int, boxes: Sequence[Box] | None, version: str) -> Drawn:
+    def change(self, place: int, boxes: Sequence[Box] | None, version: str) -> ImageAnnotation:
         """The boxes on one picture, now these and on the disk; None takes it out of the file.
 
         Raises:
@@ -132,9 +132,9 @@ class BoxFile:
     def _order(self, image: AnnotatedImage) -> int:
         return self._places.get(identity(image), len(self._places))
 
-    def _at(self, place: int) -> Drawn:
+    def _at(self, place: int) -> ImageAnnotation:
         image = self._by_place.get(place)
-        return Drawn(None if image is None else image.boxes)
+        return ImageAnnotation(None if image is None else image.boxes)
 
     def _read_if_changed(self) -> None:
         if _stamp(self.path) != self._stamp:

@@ -7,11 +7,11 @@ import { $, element, notice, text } from "./dom.js";
  * Show the share of a concept's pixels that is gone, beside the control's, and the mean change.
  * `at` is the concept's number among the segmenter's classes, or -1 where there is none.
  */
-export function showMeters({ before, after, control, at, concept }) {
-  const meters = [];
+export function showMetrics({ before, after, control, at, concept }) {
+  const metrics = [];
   const figure = (value, meaning) => {
     const number = element("b", { textContent: value });
-    meters.push(element("span", { className: "figure" }, number, text("quiet", meaning)));
+    metrics.push(element("span", { className: "figure" }, number, text("quiet", meaning)));
   };
   if (at >= 0) {
     const first = before.counts[at] ?? 0;
@@ -23,7 +23,7 @@ export function showMeters({ before, after, control, at, concept }) {
   }
   const sum = before.pixels.reduce((total, value, place) => total + Math.abs(value - after.pixels[place]), 0);
   figure((sum / before.pixels.length).toFixed(1), "mean change, of 255");
-  $("meters").replaceChildren(...meters);
+  $("metrics").replaceChildren(...metrics);
 }
 
 const percent = (share) => `${Math.round(share * 100)}%`.replace("-", "−");

@@ -6,7 +6,7 @@ import { $ } from "./dom.js";
  * The buttons. `study()` is the layer's units or null, `first(count)` the top of the list as it
  * stands, `change(alter, event)` alters the edit by one step that can be undone.
  */
-export function makeTaking({ study, first, change }) {
+export function makeSelection({ study, first, change }) {
   /** `taken(study)` is what becomes of the edit: its units, and more where the rule says more. */
   function button(id, taken) {
     $(id).addEventListener("click", (event) => {

@@ -14,16 +14,16 @@ from torch import Tensor
 
 from dissect._utils.errors import DissectError
 from dissect._utils.records import Record
-from dissect.studio.edits import Edit, Where
-from dissect.studio.explorer import Edited, Explorer
-from dissect.studio.messages import Asked, checked_whole, get, picture, post
-from dissect.studio.painter import png
-from dissect.studio.ranking import RANKINGS
-from dissect.studio.study import Study
-from dissect.studio.walking import Stop, walked
+from dissect.studio.routes.messages import RequestParams, checked_whole, get, picture, post
+from dissect.studio.sessions.edits import Edit, Where
+from dissect.studio.sessions.explore import Edited, ExploreSession
+from dissect.studio.sessions.generator import png
+from dissect.studio.sessions.layer_study import LayerStudy
+from dissect.studio.sessions.unit_ranking import RANKINGS
+from dissect.studio.sessions.walk import Stop, walked
 from dissect.surgery import Gate
 
-__all__ = ["exploring_routes"]
+__all__ = ["explore_routes"]
 
 _MOST_SAMPLES = 1_000_000
 _MOST_STOPS = 16
@@ -31,16 +31,16 @@ _FURTHEST = 3.0
 _LEVELS = 255
 
 
-def exploring_routes(explorers: Mapping[str, Explorer]) -> list[Route]:
+def explore_routes(explore_sessions: Mapping[str, ExploreSession]) -> list[Route]:
     """The routes of the rooms that look into a generator."""
 
-    def about(asked: Asked) -> dict[str, Any]:
-        explorer = _explorer(explorers, asked.text("model"))
-        height, width = explorer.painter.image(0, 0).shape[:2]
-        segmenter = explorer.segmenter
+    def about(params: RequestParams) -> dict[str, Any]:
+        session = _session(explore_sessions, params.text("model"))
+        height, width = session.generator.image(0, 0).shape[:2]
+        segmenter = session.segmenter
         return {
-            "layers": list(explorer.layers),
-            "concepts": explorer.concepts(),
+            "layers": list(session.layers),
+            "concepts": session.concepts(),
             "width": width,
             "height": height,
             "classes": None if segmenter is None else list(segmenter.classes),
@@ -50,40 +50,40 @@ def exploring_routes(explorers: Mapping[str, Explorer]) -> list[Route]:
                     "attribute": one.attribute,
                     "ends": list(one.picked_ends or ("less", "more")),
                 }
-                for name, one in explorer.directions.items()
+                for name, one in session.directions.items()
             ],
         }
 
-    def sample(asked: Asked) -> Response:
-        names = list(explorers)
-        number = asked.whole("model", len(names) - 1)
-        seed, index = asked.whole("seed"), asked.whole("index", _MOST_SAMPLES)
-        return picture(png(explorers[names[number]].painter.image(seed, index)))
+    def sample(params: RequestParams) -> Response:
+        names = list(explore_sessions)
+        number = params.whole("model", len(names) - 1)
+        seed, index = params.whole("seed"), params.whole("index", _MOST_SAMPLES)
+        return picture(png(explore_sessions[names[number]].generator.image(seed, index)))
 
-    def units(asked: Asked) -> dict[str, Any]:
-        explorer = _explorer(explorers, asked.text("model"))
-        study = explorer.study(asked.text("layer"), asked.text("concept"))
+    def units(params: RequestParams) -> dict[str, Any]:
+        session = _session(explore_sessions, params.text("model"))
+        study = session.study(params.text("layer"), params.text("concept"))
         return {
             "grid": list(study.grid),
             "scores": {name: list(values) for name, values in study.scores.items()},
             "top": study.top,
             "positive": list(study.probe.units("positive").indices),
-            "auto": _auto(explorer, study),
+            "auto": _auto(session, study),
         }
 
-    def ranking(asked: Asked) -> dict[str, Any]:
-        sent = asked.sent
-        explorer = _explorer(explorers, sent.text("model"))
-        study = explorer.study(sent.text("layer"), sent.text("concept"))
+    def ranking(params: RequestParams) -> dict[str, Any]:
+        sent = params.sent
+        session = _session(explore_sessions, sent.text("model"))
+        study = session.study(sent.text("layer"), sent.text("concept"))
         by = sent.text("by")
         if by not in RANKINGS:
             raise DissectError(f"units are ranked by {' or '.join(RANKINGS)}, not {by!r}")
-        progress = explorer.ranking(study, by)
+        progress = session.ranking(study, by)
         found = progress.found
-        known = asked.sent_whole("known") if sent.has("known") else 0
+        known = params.sent_whole("known") if sent.has("known") else 0
         values = None
         if found is not None and found.n != known:
-            values = found.values[:, explorer.class_of(study)].round(5).tolist()
+            values = found.values[:, session.class_of(study)].round(5).tolist()
         return {
             "done": progress.done,
             "total": progress.total,
@@ -92,15 +92,15 @@ def exploring_routes(explorers: Mapping[str, Explorer]) -> list[Route]:
             "values": values,
         }
 
-    def strengths(asked: Asked) -> dict[str, Any]:
-        explorer = _explorer(explorers, asked.text("model"))
-        study = explorer.study(asked.text("layer"), asked.text("concept"))
-        seed, index = asked.whole("seed"), asked.whole("index", _MOST_SAMPLES)
-        acts = explorer.strengths(study.probe.layer, seed, index)
+    def strengths(params: RequestParams) -> dict[str, Any]:
+        session = _session(explore_sessions, params.text("model"))
+        study = session.study(params.text("layer"), params.text("concept"))
+        seed, index = params.whole("seed"), params.whole("index", _MOST_SAMPLES)
+        acts = session.strengths(study.probe.layer, seed, index)
         share = acts / study.ceiling.clamp(min=1e-12).reshape(-1, 1, 1)
         gates: dict[str, Gate | None] = {"probe": study.probe}
         with suppress(DissectError):  # which the list of units told
-            gates["auto"] = explorer.auto(study).gate
+            gates["auto"] = session.auto(study).gate
         open_at = {
             name: _packed(_levels(gate.probability(acts.unsqueeze(0))[0]))
             for name, gate in gates.items()
@@ -108,53 +108,53 @@ def exploring_routes(explorers: Mapping[str, Explorer]) -> list[Route]:
         }
         return {"levels": _packed(_levels(share)), "gates": open_at}
 
-    def before(asked: Asked) -> dict[str, Any]:
-        explorer = _explorer(explorers, asked.text("model"))
-        seed, index = asked.whole("seed"), asked.whole("index", _MOST_SAMPLES)
-        return _shown(explorer.before(seed, index))
+    def before(params: RequestParams) -> dict[str, Any]:
+        session = _session(explore_sessions, params.text("model"))
+        seed, index = params.whole("seed"), params.whole("index", _MOST_SAMPLES)
+        return _shown(session.before(seed, index))
 
-    def edit(asked: Asked) -> dict[str, Any]:
-        explorer, study, wanted, seed, index = _edit(explorers, asked)
-        if asked.sent.has("control"):
-            draw = asked.sent_whole("control")
-            return _shown(explorer.control(study, wanted, seed, index, draw))
-        return _shown(explorer.after(study, wanted, seed, index))
+    def edit(params: RequestParams) -> dict[str, Any]:
+        session, study, wanted, seed, index = _edit(explore_sessions, params)
+        if params.sent.has("control"):
+            draw = params.sent_whole("control")
+            return _shown(session.control(study, wanted, seed, index, draw))
+        return _shown(session.after(study, wanted, seed, index))
 
-    def measure(asked: Asked) -> dict[str, Any]:
-        explorer, study, wanted, seed, _ = _edit(explorers, asked)
-        draw = asked.sent_whole("control") if asked.sent.has("control") else 0
-        concept = asked.sent.text("concept")
-        return asdict(explorer.measured(study, concept, wanted, seed, draw))
+    def measure(params: RequestParams) -> dict[str, Any]:
+        session, study, wanted, seed, _ = _edit(explore_sessions, params)
+        draw = params.sent_whole("control") if params.sent.has("control") else 0
+        concept = params.sent.text("concept")
+        return asdict(session.measured(study, concept, wanted, seed, draw))
 
-    def save(asked: Asked) -> dict[str, Any]:
-        explorer, study, wanted, seed, index = _edit(explorers, asked)
-        what = asked.sent.text("what")
+    def save(params: RequestParams) -> dict[str, Any]:
+        session, study, wanted, seed, index = _edit(explore_sessions, params)
+        what = params.sent.text("what")
         if what == "units":
-            path = explorer.save_units(study, wanted)
+            path = session.save_units(study, wanted)
         elif what == "checkpoint":
-            saved = explorer.save_generator(study, wanted, seed, index)
+            saved = session.save_generator(study, wanted, seed, index)
             return {"file": str(saved.path), "how": saved.how, "difference": saved.difference}
         elif what == "picture":
-            pair = explorer.before(seed, index), explorer.after(study, wanted, seed, index)
-            path = explorer.save_picture([one.pixels for one in pair])
+            pair = session.before(seed, index), session.after(study, wanted, seed, index)
+            path = session.save_picture([one.pixels for one in pair])
         else:
             raise DissectError(f"what to save is units, picture or checkpoint, not {what!r}")
         return {"file": str(path)}
 
-    def walk(asked: Asked) -> dict[str, Any]:
-        explorer = _explorer(explorers, asked.sent.text("model"))
-        ends = [asked.sent.record(name) for name in ("start", "end")]
+    def walk(params: RequestParams) -> dict[str, Any]:
+        session = _session(explore_sessions, params.sent.text("model"))
+        ends = [params.sent.record(name) for name in ("start", "end")]
         start, end = (
-            explorer.painter.latent(
+            session.generator.latent(
                 checked_whole(one, "seed"), checked_whole(one, "index", _MOST_SAMPLES)
             )
             for one in ends
         )
-        stops = [_stop(one) for one in asked.sent.items("stops")]
+        stops = [_stop(one) for one in params.sent.items("stops")]
         if not 1 <= len(stops) <= _MOST_STOPS:
             raise DissectError(f"'stops' must be 1 to {_MOST_STOPS} points of a walk")
-        along = list(explorer.directions.values())
-        made = walked(explorer.painter, start, end, stops, along)
+        along = list(session.directions.values())
+        made = walked(session.generator, start, end, stops, along)
         height, width = made.shape[1:3]
         return {"pictures": [_packed(one) for one in made], "height": height, "width": width}
 
@@ -172,21 +172,21 @@ def exploring_routes(explorers: Mapping[str, Explorer]) -> list[Route]:
     ]
 
 
-def _explorer(explorers: Mapping[str, Explorer], name: str) -> Explorer:
-    if name not in explorers:
-        known = ", ".join(explorers)
+def _session(explore_sessions: Mapping[str, ExploreSession], name: str) -> ExploreSession:
+    if name not in explore_sessions:
+        known = ", ".join(explore_sessions)
         raise DissectError(f"no model {name!r} was opened here; there are: {known}")
-    return explorers[name]
+    return explore_sessions[name]
 
 
 def _edit(
-    explorers: Mapping[str, Explorer], asked: Asked
-) -> tuple[Explorer, Study, Edit, int, int]:
-    sent = asked.sent
-    explorer = _explorer(explorers, sent.text("model"))
-    study = explorer.study(sent.text("layer"), sent.text("concept"))
-    seed, index = asked.sent_whole("seed"), asked.sent_whole("index", _MOST_SAMPLES)
-    return explorer, study, _wanted(sent), seed, index
+    explore_sessions: Mapping[str, ExploreSession], params: RequestParams
+) -> tuple[ExploreSession, LayerStudy, Edit, int, int]:
+    sent = params.sent
+    session = _session(explore_sessions, sent.text("model"))
+    study = session.study(sent.text("layer"), sent.text("concept"))
+    seed, index = params.sent_whole("seed"), params.sent_whole("index", _MOST_SAMPLES)
+    return session, study, _wanted(sent), seed, index
 
 
 def _stop(value: Any) -> Stop:
@@ -200,10 +200,10 @@ def _stop(value: Any) -> Stop:
     return Stop(share, moved)
 
 
-def _auto(explorer: Explorer, study: Study) -> dict[str, Any]:
+def _auto(session: ExploreSession, study: LayerStudy) -> dict[str, Any]:
     """The edit that rule `auto` chose, as the page sends one; or why there is none."""
     try:
-        chosen = explorer.auto(study, afresh=True)
+        chosen = session.auto(study, afresh=True)
     except DissectError as error:
         return {"none": str(error)}
     return {

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
-from dissect.studio.study import Study
+from dissect.studio.sessions.layer_study import LayerStudy
 from dissect.surgery.intervention import Intervention
 from dissect.units import Units
 
@@ -41,7 +41,7 @@ class Edit:
 
 
 def steps(
-    study: Study, auto: Intervention | None, units: Units, edit: Edit, draw: int | None = None
+    study: LayerStudy, auto: Intervention | None, units: Units, edit: Edit, draw: int | None = None
 ) -> list[Step]:
     """What an edit does, one step after the other.
 

@@ -4,8 +4,8 @@ import { element, paint, shape } from "./dom.js";
 
 const HEAT = [255, 60, 40];
 
-/** A pane called `title`; `brush(cell, first)` is told of strokes, `key(event)` of key presses. */
-export function makePane(title, { brush, key }) {
+/** A panel called `title`; `brush(cell, first)` is told of strokes, `key(event)` of key presses. */
+export function makePanel(title, { brush, key }) {
   const canvas = element("canvas");
   const over = element("canvas");
   const svg = shape("svg", { preserveAspectRatio: "none", "aria-hidden": true });
@@ -13,7 +13,7 @@ export function makePane(title, { brush, key }) {
   const view = element("div", { className: "view", ...named }, canvas, over, svg);
   const side = element("span", { className: "quiet" });
   const heading = element("figcaption", {}, element("b", { textContent: title }), side);
-  const node = element("figure", { className: "pane" }, heading, view);
+  const node = element("figure", { className: "panel" }, heading, view);
   let grid = [1, 1];
   let stroke = null;
 

@@ -12,15 +12,15 @@ from dissect._utils.errors import DissectError
 from dissect._utils.io import read_json
 from dissect._utils.schema import near_names
 from dissect.annotations import Agreement, Annotations, pair_iou
-from dissect.studio.boxfile import BoxFile
-from dissect.studio.pictures import Pictures, identity
+from dissect.studio.sessions.box_file import BoxFile
+from dissect.studio.sessions.pictures import Pictures, identity
 
 __all__ = [
     "PASSES",
-    "Drawing",
-    "checked_concept",
+    "AnnotationSession",
+    "check_concept",
     "concepts_in",
-    "samples_to_draw_on",
+    "samples_to_annotate",
 ]
 
 PASSES = ("first", "second")
@@ -29,7 +29,7 @@ _SAMPLES = 150
 _CONCEPT = re.compile(r"\w[\w -]{0,59}")
 
 
-class Drawing:
+class AnnotationSession:
     """Boxes of several concepts on the same pictures, in `folder/CONCEPT.json`.
 
     A second pass over the same pictures goes to `folder/passes/CONCEPT-second.json`, apart from
@@ -56,7 +56,7 @@ class Drawing:
             raise DissectError("say what to draw boxes around, as in --concept window")
         self.folder = folder
         self.pictures = pictures
-        self.concepts = tuple(dict.fromkeys(checked_concept(concept) for concept in concepts))
+        self.concepts = tuple(dict.fromkeys(check_concept(concept) for concept in concepts))
         self.grids = tuple(grids)
         self._lock = threading.Lock()
         self._files = {
@@ -106,7 +106,7 @@ class Drawing:
         return BoxFile(self.folder / name, concept, self.pictures, info)
 
 
-def checked_concept(concept: str) -> str:
+def check_concept(concept: str) -> str:
     """`concept`, where it can be the name of a file.
 
     Raises:
@@ -131,7 +131,7 @@ def concepts_in(folder: Path) -> list[str]:
     return found
 
 
-def samples_to_draw_on(
+def samples_to_annotate(
     folder: Path,
     concepts: Sequence[str],
     n: int | None,

@@ -7,7 +7,7 @@ import { brushCells, steppedCell } from "./edit.js";
  * The brush. `grid()` is the layer's rows and columns while there is something to brush, or null;
  * `change(alter, event, options)` alters the edit; `moved()` is told of another place of the cursor.
  */
-export function makeBrushing({ grid, change, moved }) {
+export function makeBrush({ grid, change, moved }) {
   let cursor = null; // the cell that keys are at
 
   /** Brush around a cell; the first of a stroke is the step that can be undone. */

@@ -9,15 +9,15 @@ from dissect.annotations import Annotations
 from dissect.probe import Probe, fit_probe
 from dissect.probe.fit import UNSCORED, fitted_ahead, labelled_cells
 from dissect.segmentation.pseudo_labels import Labels
-from dissect.studio.painter import Painter
+from dissect.studio.sessions.generator import GeneratorSession
 
-__all__ = ["Study", "make_study"]
+__all__ = ["LayerStudy", "study_layer"]
 
 _TOP_SAMPLES = 5
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
+class LayerStudy:
     """The units of one layer beside one concept.
 
     Attributes:
@@ -38,23 +38,23 @@ class Study:
     inside: Tensor
 
 
-def make_study(painter: Painter, boxes: Annotations, layer: str) -> Study:
+def study_layer(generator: GeneratorSession, boxes: Annotations, layer: str) -> LayerStudy:
     """The units of `layer` beside the concept of the boxes.
 
     Raises:
         DissectError: boxes for another generator, or that no probe can be fitted to.
     """
-    with painter.lock:
-        acts, coverage = labelled_cells(painter.model, Labels(boxes), layer)
+    with generator.lock:
+        acts, coverage = labelled_cells(generator.model, Labels(boxes), layer)
     # Whoever wants a picture need not wait for the fit.
-    probe = fitted_ahead(painter.name, painter.model, boxes, layer) or fit_probe(
-        acts, coverage, layer=layer, concept=boxes.concept, model=painter.fingerprint, **UNSCORED
+    probe = fitted_ahead(generator.name, generator.model, boxes, layer) or fit_probe(
+        acts, coverage, layer=layer, concept=boxes.concept, model=generator.fingerprint, **UNSCORED
     )
     acts = acts.cpu()
     peak, cell = acts.flatten(2).max(2)
     best = peak.topk(min(_TOP_SAMPLES, len(peak)), dim=0).indices.T.tolist()
     rows = boxes.latent_rows
-    return Study(
+    return LayerStudy(
         probe=probe,
         grid=(acts.shape[2], acts.shape[3]),
         scores={"weight": (probe.weight * probe.scale).tolist()},

@@ -27,7 +27,7 @@ from dissect.hooks import activations, plain_copy
 from dissect.models import fingerprint, generate, latents_for
 from dissect.segmentation import Segmenter
 
-__all__ = ["RANKINGS", "Kind", "Progress", "Ranker", "Ranking"]
+__all__ = ["RANKINGS", "Kind", "RankingProgress", "UnitRankingJob", "UnitRanking"]
 
 Kind = Literal["iou", "effect"]
 RANKINGS: tuple[Kind, ...] = get_args(Kind)
@@ -45,7 +45,7 @@ _KIND, _VERSION = "ranking", 1
 
 
 @dataclass(frozen=True)
-class Ranking:
+class UnitRanking:
     """What every unit of a layer scores for every class of the segmenter.
 
     Attributes:
@@ -59,13 +59,13 @@ class Ranking:
 
 
 @dataclass(frozen=True)
-class Progress:
+class RankingProgress:
     """How far a ranking is: `done` steps of `total`, and what was found until now."""
 
     done: int
     total: int
     finished: bool
-    found: Ranking | None
+    found: UnitRanking | None
 
 
 @dataclass
@@ -76,7 +76,7 @@ class _Task:
     done: int = 0
     total: int = 0
     finished: bool = False
-    found: Ranking | None = None
+    found: UnitRanking | None = None
     error: str | None = None
     # Pixels of each class before (K,) and without each unit (C, K), a pair for every part.
     pixels: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=list)
@@ -86,7 +86,7 @@ class _AbandonedError(Exception):
     """Something else is wanted now, or nothing any more."""
 
 
-class Ranker:
+class UnitRankingJob:
     """Measures what was asked for; what nobody asks for any longer gives way to what somebody does.
 
     Args:
@@ -108,7 +108,7 @@ class Ranker:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def ask(self, layer: str, kind: Kind) -> Progress:
+    def ask(self, layer: str, kind: Kind) -> RankingProgress:
         """How far the ranking of the layer's units is; asking begins it, and keeps it going.
 
         Raises:
@@ -122,7 +122,7 @@ class Ranker:
                 self._changed.notify()
         if task.error is not None:
             raise DissectError(task.error)
-        return Progress(task.done, task.total, task.finished, task.found)
+        return RankingProgress(task.done, task.total, task.finished, task.found)
 
     def close(self) -> None:
         """End the work; a ranking that was complete is in its file."""
@@ -192,7 +192,7 @@ class Ranker:
             _write(path, key, eyes, task, task.found)
         task.finished = True
 
-    def _iou(self, model: nn.Module, task: _Task) -> Iterator[Ranking]:
+    def _iou(self, model: nn.Module, task: _Task) -> Iterator[UnitRanking]:
         task.done, task.total = 0, 2 * _COUNTED
 
         def watch(n: int, note: str = "", /) -> None:
@@ -202,9 +202,9 @@ class Ranker:
         levels = unit_levels(model, [layer], _COUNTED, _SEED, start=_COUNTED, watch=watch)
         cuts = {layer: levels[layer].cuts(_QUANTILE)}
         counts = count_units(model, cuts, self._segmenter, _COUNTED, _SEED, watch=watch)
-        yield Ranking(counts[layer].concepts.iou().double().cpu().numpy(), _COUNTED)
+        yield UnitRanking(counts[layer].concepts.iou().double().cpu().numpy(), _COUNTED)
 
-    def _effect(self, model: nn.Module, task: _Task) -> Iterator[Ranking]:
+    def _effect(self, model: nn.Module, task: _Task) -> Iterator[UnitRanking]:
         units = activations(model, task.layer, latents_for(model, 1, _SEED)).shape[1]
         task.total = _PARTS * units
         for part in range(len(task.pixels), _PARTS):
@@ -216,7 +216,7 @@ class Ranker:
             task.pixels.append((found.before, found.after))
             before, after = (np.sum(counts, axis=0) for counts in zip(*task.pixels, strict=True))
             share = np.where(before > 0, 1 - after / np.maximum(before, 1), 0.0)
-            yield Ranking(share, (part + 1) * _PART)
+            yield UnitRanking(share, (part + 1) * _PART)
 
 
 def _digest(model: nn.Module, segmenter: Segmenter) -> str:
@@ -227,7 +227,7 @@ def _digest(model: nn.Module, segmenter: Segmenter) -> str:
     return seen.hexdigest()[:16]
 
 
-def _read(path: Path, model: str, eyes: str, task: _Task) -> Ranking | None:
+def _read(path: Path, model: str, eyes: str, task: _Task) -> UnitRanking | None:
     """The ranking that an earlier session left, where it is of this model and these eyes."""
     with suppress(DissectError):
         record = read_record(path, _KIND, _VERSION)
@@ -236,11 +236,11 @@ def _read(path: Path, model: str, eyes: str, task: _Task) -> Ranking | None:
             return None
         units, classes = record.integer("units", 1), record.integer("classes", 1)
         values = np.array(record.numbers("values", units * classes))
-        return Ranking(values.reshape(units, classes), record.integer("n", 1))
+        return UnitRanking(values.reshape(units, classes), record.integer("n", 1))
     return None
 
 
-def _write(path: Path, model: str, eyes: str, task: _Task, found: Ranking) -> None:
+def _write(path: Path, model: str, eyes: str, task: _Task, found: UnitRanking) -> None:
     units, classes = found.values.shape
     about = {"model": model, "eyes": eyes, "layer": task.layer, "by": task.kind}
     counts = {"n": found.n, "units": units, "classes": classes}

@@ -12,16 +12,16 @@ from starlette.routing import Route
 
 from dissect._utils.errors import DissectError
 from dissect._utils.records import Record
-from dissect.studio.boxfile import ConflictError
+from dissect.studio.sessions.box_file import ConflictError
 
-__all__ = ["LARGEST", "Asked", "answer", "get", "picture", "post"]
+__all__ = ["LARGEST", "RequestParams", "json_response", "get", "picture", "post"]
 
 # The largest whole number that every browser can count to.
 LARGEST = (1 << 53) - 1
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestParams:
     """A request: the words of its path and query, and what was sent with it."""
 
     words: Mapping[str, str]
@@ -57,7 +57,7 @@ def checked_whole(record: Record, key: str, most: int = LARGEST) -> int:
     return value
 
 
-def answer(value: Any, status: int = 200) -> Response:
+def json_response(value: Any, status: int = 200) -> Response:
     """`value` as JSON."""
     # Plain ASCII, for what was sent may come back in a message, and be no text at all.
     body = json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
@@ -70,7 +70,7 @@ def picture(data: bytes) -> Response:
     return Response(data, headers=headers, media_type="image/png")
 
 
-def get(path: str, function: Callable[[Asked], Any]) -> Route:
+def get(path: str, function: Callable[[RequestParams], Any]) -> Route:
     """A route that answers with what `function` returns, off the event loop."""
 
     async def endpoint(request: Request) -> Response:
@@ -80,7 +80,7 @@ def get(path: str, function: Callable[[Asked], Any]) -> Route:
     return Route(path, endpoint, methods=["GET"])
 
 
-def post(path: str, function: Callable[[Asked], Any]) -> Route:
+def post(path: str, function: Callable[[RequestParams], Any]) -> Route:
     """The same, for what changes something or is too long for a query."""
 
     async def endpoint(request: Request) -> Response:
@@ -91,17 +91,17 @@ def post(path: str, function: Callable[[Asked], Any]) -> Route:
 
 
 def _answered(
-    function: Callable[[Asked], Any], words: Mapping[str, str], body: bytes | None
+    function: Callable[[RequestParams], Any], words: Mapping[str, str], body: bytes | None
 ) -> Response:
     try:
         sent = Record({}, "the request") if body is None else _read(body)
-        value = function(Asked(words, sent))
+        value = function(RequestParams(words, sent))
     except ConflictError as error:
         current = {"boxes": error.current.plain, "version": error.current.version}
-        return answer({"error": str(error), **current}, 409)
+        return json_response({"error": str(error), **current}, 409)
     except DissectError as error:
-        return answer({"error": str(error)}, 422)
-    return value if isinstance(value, Response) else answer(value)
+        return json_response({"error": str(error)}, 422)
+    return value if isinstance(value, Response) else json_response(value)
 
 
 def _read(body: bytes) -> Record:
