@@ -39,6 +39,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 # Every figure of speed in the README; on an idle machine, about ten minutes.
 bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/imports.py
 	$(BIN)/python benchmarks/commands.py
 	$(BIN)/python benchmarks/record.py
 	$(BIN)/python benchmarks/render.py

@@ -1,9 +1,8 @@
-"""Whole-process time and memory of the two commands, and what the import costs.
+"""Whole-process time and memory of the two commands of the README, beside `import torch` alone.
 
     python benchmarks/commands.py
 
-Prints one table. Times are medians over fresh processes; the import's cost is a ratio to that of
-`import torch`, measured in turn within this run.
+Prints one table. Times are medians over fresh processes, the commands in turn.
 """
 
 import argparse
@@ -38,8 +37,6 @@ def main() -> None:
         out = str(Path(folder) / "out")
         commands = {
             "import torch": [*python, "import torch"],
-            "import dissect": [*python, "import dissect"],
-            "import dissect, all names": [*python, "from dissect import *"],
             "dissect --help": [sys.executable, "-m", "dissect", "--help"],
             "dissect probe --concept window": [
                 *(sys.executable, "-m", "dissect", "probe", "--concept", "window", "--out", out)
