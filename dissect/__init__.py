@@ -18,7 +18,7 @@ Names are loaded when first used, so that the import costs no more than it must.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from dissect._utils.errors import DissectError
