@@ -25,7 +25,7 @@ from dissect.effect.compare import compare, fresh_latents
 from dissect.figures import boxes_sheet
 from dissect.models import bundled_file
 from dissect.probe.fit import fit_from_boxes
-from dissect.segmentation import open_segmenter
+from dissect.segmentation import load_segmenter
 from dissect.selection.stored import load_choices
 
 MODEL, CONCEPT, LAYER = "bedrooms64", "window", "layer8x8"
@@ -89,8 +89,8 @@ def agree(rule: str, segmenter: str | None) -> None:
     annotations = Annotations.load(annotation_file(MODEL, CONCEPT))
     with torch.inference_mode():
         images = generator(fresh_latents(generator, SAMPLES, SEED, annotations))
-    eyes = open_segmenter(segmenter)
-    pixels = (eyes.labels(images) == eyes.number(CONCEPT)).sum((1, 2)).numpy()
+    eyes = load_segmenter(segmenter)
+    pixels = (eyes.labels(images) == eyes.class_id(CONCEPT)).sum((1, 2)).numpy()
     seen = pixels >= SEEN_PIXELS
     marked = np.zeros(SAMPLES, bool)
     marked[[place for place in order(rule)[sorted(marks(rule))] if place < SAMPLES]] = True

@@ -24,7 +24,7 @@ from dissect._utils.distributed import World, joined
 from dissect.dissection import dissect_units
 from dissect.effect.study import study_effect
 from dissect.models import latents_for, load
-from dissect.segmentation import open_segmenter
+from dissect.segmentation import load_segmenter
 from dissect.surgery.intervention import Intervention
 from dissect.training.config import TrainConfig
 from dissect.training.state import TrainState
@@ -58,7 +58,7 @@ def training(
 
 def units(world: World, n: int) -> Callable[[], None]:
     """A dissection of the default layer on so many samples, and its units removed on 8."""
-    model, segmenter = load("bedrooms64"), open_segmenter(None)
+    model, segmenter = load("bedrooms64"), load_segmenter(None)
 
     def work() -> None:
         dissect_units(model, [LAYER], segmenter, n=n, effect_n=8, world=world)
@@ -68,7 +68,7 @@ def units(world: World, n: int) -> Callable[[], None]:
 
 def effect(world: World, n: int) -> Callable[[], None]:
     """An edit of 24 units on so many latents, with 8 controls on all of them."""
-    model, segmenter = load("bedrooms64"), open_segmenter(None)
+    model, segmenter = load("bedrooms64"), load_segmenter(None)
     edit = Intervention(Units(LAYER, tuple(range(24)), 256))
     z = latents_for(model, n, 2)
 

@@ -27,7 +27,7 @@ import dissect
 from dissect.dissection.single_unit import Tail, UnitEffects, unit_effects
 from dissect.hooks import activations
 from dissect.models import latents_for
-from dissect.segmentation import Segmenter, UNet, load_segmenter
+from dissect.segmentation import Segmenter, UNet, load_unet
 from dissect.units import Units
 
 LAYER, BATCH = "layer8x8", 32
@@ -74,8 +74,8 @@ def main() -> None:
     parser.add_argument("--segmenter", default=None, help="weights; the bundled ones by default")
     arguments = parser.parse_args()
     model = dissect.load("bedrooms64")
-    network, _ = load_segmenter(arguments.segmenter)
-    plain_eyes, eyes = as_trained(network), Segmenter.of(network)
+    network, _ = load_unet(arguments.segmenter)
+    plain_eyes, eyes = as_trained(network), Segmenter.from_unet(network)
     z = latents_for(model, arguments.n, 3)
     acts = activations(model, LAYER, z)
     total = acts.shape[1]

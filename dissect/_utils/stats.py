@@ -3,7 +3,22 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["frechet_distance"]
+__all__ = ["frechet_distance", "wilson_interval"]
+
+
+def wilson_interval(count: int, total: int) -> tuple[float, float]:
+    """The 95% interval of the fraction `count` of `total` (Wilson 1927); (0, 1) of nothing.
+
+    >>> low, high = wilson_interval(19, 20)
+    >>> round(low, 4), round(high, 4)
+    (0.7639, 0.9911)
+    """
+    if not total:
+        return (0.0, 1.0)
+    from scipy.stats import binomtest
+
+    interval = binomtest(count, total).proportion_ci(0.95, method="wilson")
+    return (float(interval.low), float(interval.high))
 
 
 def frechet_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

@@ -140,7 +140,9 @@ def arithmetic(
         }
         values["attributes"] = shown
     if wanted and eyes is not None:
-        realism = Realism.of(eyes, draw(generator, latents_for(generator, _ORDINARY, seed + 1)))
+        realism = Realism.from_samples(
+            eyes, draw(generator, latents_for(generator, _ORDINARY, seed + 1))
+        )
         last = combined(terms[-1:], latent_means)
         random = random_sum(result.repeat(_RANDOM, 1), last.repeat(_RANDOM, 1), seed=seed)
         compared = (block, summed[None], draw(generator, random))

@@ -11,7 +11,7 @@ from dissect.cli.output import Output
 from dissect.cli.walk import Reader
 
 if TYPE_CHECKING:
-    from dissect.segmentation import HeldOut
+    from dissect.segmentation import AttributeErrors
 
 __all__ = ["attributes", "train_attributes"]
 
@@ -44,9 +44,9 @@ def attributes(
     from dissect._utils.io import write_image, write_json
     from dissect.data.synthetic.faces import ATTRIBUTES
     from dissect.figures.latent_space import contact_sheet
-    from dissect.latent_space import held_out_rooms, reader_for
+    from dissect.latent_space import reader_for
     from dissect.models import fingerprint, generate, load
-    from dissect.segmentation import held_out as held_out_faces
+    from dissect.segmentation import evaluate_attributes
 
     output = Output(as_json=as_json)
     place = resolve_device(device)
@@ -54,8 +54,8 @@ def attributes(
     if eyes is None:
         raise DissectError(f"nothing reads {model}: give --reader faces or bedrooms")
     if held_out:
-        check = held_out_faces if eyes.names == ATTRIBUTES else held_out_rooms
-        found = check(eyes, n=held_out)
+        renders = "faces" if eyes.names == ATTRIBUTES else "bedrooms"
+        found = evaluate_attributes(eyes, renders, n=held_out)
         output.result(_errors(found), _table(found))
         return
     generator = load(model, device=place)
@@ -88,7 +88,12 @@ def train_attributes(
     from dissect._utils.progress import progress_bar
     from dissect.data import RenderedSource
     from dissect.data import source as open_source
-    from dissect.segmentation import AttributeReader, held_out, load_attributes, save_attributes
+    from dissect.segmentation import (
+        AttributeReader,
+        evaluate_attributes,
+        load_attribute_network,
+        save_attribute_network,
+    )
     from dissect.training.attributes import AttributeConfig, train_attributes
 
     opened = open_source(source, count=images)
@@ -107,20 +112,20 @@ def train_attributes(
         network = train_attributes(opened, config, device=resolve_device(device), watch=watch)
     seconds = max(round(time.perf_counter() - started), 1)
     card: dict[str, Any] = {"source": source, "images": images, "steps": steps}
-    path = save_attributes(
+    path = save_attribute_network(
         out / "attributes.safetensors",
         network,
         card={**card, "batch_size": batch_size, "seed": seed, "seconds": seconds},
     )
     output.wrote(path)
-    found = held_out(AttributeReader.of(load_attributes(path)[0]))
+    found = evaluate_attributes(AttributeReader.from_network(load_attribute_network(path)[0]))
     output.result(
         {"steps": steps, "images_per_s": round(steps * batch_size / seconds, 1), **_errors(found)},
         _table(found),
     )
 
 
-def _errors(found: "HeldOut") -> dict[str, Any]:
+def _errors(found: "AttributeErrors") -> dict[str, Any]:
     return {
         "n": found.n,
         "seed": found.seed,
@@ -129,7 +134,7 @@ def _errors(found: "HeldOut") -> dict[str, Any]:
     }
 
 
-def _table(found: "HeldOut") -> str:
+def _table(found: "AttributeErrors") -> str:
     rows = zip(found.names, found.r_squared, found.mean_error, strict=True)
     lines = [f"  {name:17} {share:6.3f}  {error:.3f}" for name, share, error in rows]
     head = f"on {found.n} renders of series {found.seed}: R squared, mean absolute error"

@@ -144,7 +144,7 @@ def look_for_choices(
     from dissect.selection.stored import save_choices
 
     eyes = open_eyes(generator, segmenter)
-    eyes.number(concept)
+    eyes.class_id(concept)
     search = Search(n=n)
     with progress_bar("fitting a gate", 1) as advance:
         sharper = fit_from_segmenter(

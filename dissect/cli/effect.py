@@ -89,7 +89,7 @@ def effect(
         from dissect.effect.study import study_effect, study_size
         from dissect.models import fingerprint, load
         from dissect.probe.fit import fit_from_labels, mean_elsewhere
-        from dissect.segmentation import open_segmenter
+        from dissect.segmentation import load_segmenter
         from dissect.surgery.intervention import Intervention
         from dissect.units import Units, parse_rule
 
@@ -98,8 +98,8 @@ def effect(
         parse_rule(rule or "positive")
         units = None if units_file is None else Units.load(units_file)
         place = resolve_device(own_device(device))
-        eyes = open_segmenter(segmenter, device=place)
-        eyes.number(concept)
+        eyes = load_segmenter(segmenter, device=place)
+        eyes.class_id(concept)
         generator = load(model, device=place)
         seen = open_labels(
             generator,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dissect.effect.placement import Placement
     from dissect.probe import Probe
     from dissect.segmentation import Segmenter
-    from dissect.segmentation.pseudo_labels import Labels
+    from dissect.segmentation.pseudo_labels import ConceptLabels
     from dissect.surgery import Insertion
     from dissect.units import Units
 
@@ -49,7 +49,7 @@ class Job:
     model: str
     layer: str
     grid: tuple[int, int]
-    labels: "Labels"
+    labels: "ConceptLabels"
     segmenter: "Segmenter"
     put: int
     level: float
@@ -73,10 +73,10 @@ class Job:
         """Refuse what cannot be judged or saved, before any work."""
         from dissect.effect.compare import Edit
 
-        self.segmenter.number(self.labels.concept)
+        self.segmenter.class_id(self.labels.concept)
         check_saving(self.save, self.generator, Edit(), "probe", excised=False, force=self.force)
 
-    def to_put(self, labels: "Labels") -> "Insertion":
+    def to_put(self, labels: "ConceptLabels") -> "Insertion":
         """What puts the labels' concept in."""
         from dissect.models import fingerprint
         from dissect.probe.fit import labelled_cells
@@ -187,7 +187,9 @@ def insert(job: Job, region: "Tensor | None") -> None:
     job.output.result(values, "\n".join(lines))
 
 
-def swap_in(job: Job, units: "Units", probe: "Probe", threshold: float, other: "Labels") -> None:
+def swap_in(
+    job: Job, units: "Units", probe: "Probe", threshold: float, other: "ConceptLabels"
+) -> None:
     """Put another concept in where the probe sees the first, whose units go."""
     import torch
 

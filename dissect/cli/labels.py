@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from dissect.segmentation import Segmenter
-    from dissect.segmentation.pseudo_labels import Labels
+    from dissect.segmentation.pseudo_labels import ConceptLabels
 
 __all__ = ["LabelSamples", "LabelSource", "SegmenterName", "open_eyes", "open_labels"]
 
@@ -43,7 +43,7 @@ def open_labels(
     segmenter: str | None,
     n: int,
     seed: int,
-) -> "Labels":
+) -> "ConceptLabels":
     """The labels of a concept that a command was asked for.
 
     Args:
@@ -60,12 +60,12 @@ def open_labels(
             are given where they are not asked for.
     """
     from dissect.annotations import Annotations, annotation_file
-    from dissect.segmentation.pseudo_labels import Labels, segmented_labels
+    from dissect.segmentation.pseudo_labels import ConceptLabels, pseudo_label
 
     if source == "segmenter":
         if boxes is not None:
             raise DissectError("--boxes are not read with --labels segmenter: leave one out")
-        return segmented_labels(generator, open_eyes(generator, segmenter), concept, n, seed=seed)
+        return pseudo_label(generator, open_eyes(generator, segmenter), concept, n, seed=seed)
     if source != "boxes":
         raise DissectError(f"--labels {source!r} is not known: use boxes or segmenter")
     if boxes is None:
@@ -73,11 +73,11 @@ def open_labels(
             boxes = annotation_file(model, concept)
         except DissectError as error:
             raise DissectError(f"{error}; or add --labels segmenter") from error
-    return Labels(Annotations.load(boxes, concept))
+    return ConceptLabels(Annotations.load(boxes, concept))
 
 
 def open_eyes(generator: "nn.Module", name: str | None) -> "Segmenter":
     """The segmenter that `name` means, or the bundled one, on the generator's device."""
-    from dissect.segmentation import open_segmenter
+    from dissect.segmentation import load_segmenter
 
-    return open_segmenter(name, device=next(generator.parameters()).device)
+    return load_segmenter(name, device=next(generator.parameters()).device)

@@ -95,7 +95,7 @@ def rules(
 
         generator, probe = study.generator, study.probe
         eyes = open_eyes(generator, segmenter)
-        eyes.number(concept)
+        eyes.class_id(concept)
         z = fresh_latents(generator, n, seed, study.annotations)
         advance(1)
     choices = known_choices(generator, model, layer, concept, probe, out) or look_for_choices(

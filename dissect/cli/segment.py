@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from dissect.annotations import Annotations
     from dissect.data import RenderedSource
-    from dissect.segmentation import BoxScore, Segmenter
+    from dissect.segmentation import BoxMatch, Segmenter
 
 __all__ = ["segment"]
 
@@ -43,18 +43,18 @@ def segment(
     from dissect.figures import rasterized
     from dissect.models import load
     from dissect.probe.fit import annotated_images
-    from dissect.segmentation import box_score, open_segmenter, render_score
+    from dissect.segmentation import evaluate_on_boxes, evaluate_on_renders, load_segmenter
 
     output = Output(as_json=as_json)
     place = resolve_device(device)
-    eyes = open_segmenter(segmenter, device=place)
-    eyes.number(concept)
+    eyes = load_segmenter(segmenter, device=place)
+    eyes.class_id(concept)
     annotations = Annotations.load(boxes or annotation_file(model, concept), concept)
     images = annotated_images(load(model, device=place), annotations)
-    found = box_score(eyes, images, annotations)
+    found = evaluate_on_boxes(eyes, images, annotations)
     held_out = source("bedrooms", count=renders, seed=_HELD_OUT_SEED)
     assert isinstance(held_out, RenderedSource)
-    scores = render_score(eyes, held_out, renders)
+    scores = evaluate_on_renders(eyes, held_out, renders)
     figure = _picture(eyes, scores, held_out, images, annotations, found)
     output.wrote(write_image(out / "segment.png", rasterized(figure)))
     mean = sum(scores.values()) / len(scores)
@@ -68,9 +68,9 @@ def segment(
         "n_boxes": found.n_boxes,
         "recall": found.recall,
         "recall_ci": list(found.recall_ci),
-        "n_without": len(found.without),
-        "false_alarms": found.false_alarms,
-        "false_alarms_ci": list(found.false_alarms_ci),
+        "n_without": len(found.negatives),
+        "false_alarms": found.false_alarm_rate,
+        "false_alarms_ci": list(found.false_alarm_rate_ci),
     }
     lines = [f"{'class':<12}IoU on {renders} renders that were never trained on"]
     lines += [f"{name:<12}{score:.3f}" for name, score in scores.items()]
@@ -78,15 +78,16 @@ def segment(
     output.result(values, "\n".join(lines))
 
 
-def _box_lines(found: "BoxScore", concept: str, model: str) -> list[str]:
+def _box_lines(found: "BoxMatch", concept: str, model: str) -> list[str]:
     r_low, r_high = found.recall_ci
-    a_low, a_high = found.false_alarms_ci
+    a_low, a_high = found.false_alarm_rate_ci
     return [
-        f"{len(found.seen)} annotated samples of {model}:",
-        f"{found.n_found} of {found.n_boxes} {concept} boxes found, {found.recall:.1%} "
-        f"({r_low:.1%} to {r_high:.1%}): at least {found.inside:.0%} of the box",
-        f"false alarm on {len(found.alarms)} of {len(found.without)} samples without a box, "
-        f"{found.false_alarms:.1%} ({a_low:.1%} to {a_high:.1%}): at least {found.pixels} pixels",
+        f"{len(found.detected)} annotated samples of {model}:",
+        f"{found.n_detected} of {found.n_boxes} {concept} boxes found, {found.recall:.1%} "
+        f"({r_low:.1%} to {r_high:.1%}): at least {found.min_overlap:.0%} of the box",
+        f"false alarm on {len(found.false_alarms)} of {len(found.negatives)} samples without a "
+        f"box, {found.false_alarm_rate:.1%} ({a_low:.1%} to {a_high:.1%}): at "
+        f"least {found.min_area:.2%} of the image",
     ]
 
 
@@ -96,7 +97,7 @@ def _picture(
     held_out: "RenderedSource",
     images: "NDArray[np.uint8]",
     annotations: "Annotations",
-    found: "BoxScore",
+    found: "BoxMatch",
 ) -> "Figure":
     """Renders with their true classes, samples with and without boxes, and where it errs."""
     import numpy as np
@@ -115,14 +116,14 @@ def _picture(
         SegmentationRow("its true classes", renders, true),
         SegmentationRow("segmenter", renders, seen(renders)),
     ]
-    missed = [place for place, boxes in enumerate(found.found) if not all(boxes)]
+    missed = [place for place, boxes in enumerate(found.detected) if not all(boxes)]
     groups = {
         "sample, box drawn": [
-            place for place, boxes in enumerate(found.found) if boxes and all(boxes)
+            place for place, boxes in enumerate(found.detected) if boxes and all(boxes)
         ],
-        "sample, no box": [place for place in found.without if place not in found.alarms],
+        "sample, no box": [place for place in found.negatives if place not in found.false_alarms],
         "box missed": missed,
-        "false alarm": list(found.alarms),
+        "false alarm": list(found.false_alarms),
     }
     for name, places in groups.items():
         if places:

@@ -31,7 +31,7 @@ def train_segmenter(
     from dissect.data import RenderedSource
     from dissect.data import source as open_source
     from dissect.models import generate, load
-    from dissect.segmentation import save_segmenter
+    from dissect.segmentation import save_unet
     from dissect.training.segmenter import SegmenterConfig, train_segmenter
 
     opened = open_source(source, count=images)
@@ -58,7 +58,7 @@ def train_segmenter(
     card |= {"steps": steps, "batch_size": batch_size}
     if adapt_to is not None:
         card |= {"adapted_to": adapt_to, "samples": _SAMPLES, "sample_seed": _SAMPLE_SEED}
-    path = save_segmenter(
+    path = save_unet(
         out / "segmenter.safetensors", network, card={**card, "seed": seed, "seconds": seconds}
     )
     output.wrote(path)

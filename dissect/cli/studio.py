@@ -315,10 +315,10 @@ def _bundled(model: str, concepts: Sequence[str]) -> list[Path]:
 
 def _segmenter(name: str | None, device: str) -> "Segmenter | None":
     from dissect._utils.device import resolve_device
-    from dissect.segmentation import open_segmenter
+    from dissect.segmentation import load_segmenter
 
     try:
-        return open_segmenter(name, device=resolve_device(device))
+        return load_segmenter(name, device=resolve_device(device))
     except DissectError:
         if name is None:
             return None  # none is bundled with this installation

@@ -300,11 +300,11 @@ class _Run:
 
 
 def _meter(opened: "ImageSource", n: int, state: "TrainState") -> "FrechetMeter":
-    from dissect.segmentation import Segmenter, load_segmenter
+    from dissect.segmentation import Segmenter, load_unet
     from dissect.training import FrechetMeter
 
     device = next(state.generator.parameters()).device
-    return FrechetMeter.of(opened, Segmenter.of(load_segmenter(None, device=device)[0]), n)
+    return FrechetMeter.of(opened, Segmenter.from_unet(load_unet(None, device=device)[0]), n)
 
 
 def _said(summary: dict[str, Any]) -> str:

@@ -117,7 +117,7 @@ def turn(
     generator = load(model, device=place)
     eyes = reader_for(reader, model, place)
     if eyes is not None:
-        eyes.number(attribute)
+        eyes.column(attribute)
     elif finding:
         raise DissectError(
             f"nothing reads {model}: give --reader, or pick both ends by eye and give --exemplars"
@@ -214,7 +214,7 @@ def _steered(
 
     from dissect.latent_space import Direction, read, steered
 
-    column = reader.number(attribute)
+    column = reader.column(attribute)
     values = read(generator, reader, ordinary)
     low, high = (float(values[:, column].quantile(share)) for share in (0.1, 0.9))
     targets = torch.linspace(low, high, _POSITIONS)

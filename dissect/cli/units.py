@@ -60,12 +60,12 @@ def units(
     from dissect.hooks import activations
     from dissect.models import latents_for, load
     from dissect.probe.fit import grid_layers
-    from dissect.segmentation import open_segmenter
+    from dissect.segmentation import load_segmenter
 
     output = Output(as_json=as_json)
     place = resolve_device(own_device(device))
     generator = load(model, device=place)
-    eyes = open_segmenter(segmenter, device=place)
+    eyes = load_segmenter(segmenter, device=place)
     layers = grid_layers(generator) if layer == "all" else [layer]
     one = latents_for(generator, 1)
     total = sum(activations(generator, name, one).shape[1] for name in layers)

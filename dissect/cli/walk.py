@@ -171,7 +171,7 @@ def _chosen(
             raise DissectError("--concept needs a reader of the model's images; see --reader")
         if len(wanted) > _MOST_CONCEPTS:
             raise DissectError(f"at most {_MOST_CONCEPTS} curves can be told apart beside a row")
-        return [reader.names[reader.number(name)] for name in wanted]
+        return [reader.names[reader.column(name)] for name in wanted]
     shares = [name for name in curves if not name.endswith("_side") and name not in _SIGNED]
 
     def change(name: str) -> float:

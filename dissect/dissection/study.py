@@ -126,7 +126,7 @@ def dissect_units(
             number out of its range.
     """
     names = tuple(dict.fromkeys(concepts)) or segmenter.classes
-    numbers = [segmenter.number(name) for name in names]
+    numbers = [segmenter.class_id(name) for name in names]
     _check(n, quantile, effect_n, top)
     levels = unit_levels(model, layers, n, seed, start=n, world=world, watch=watch)
     cuts = {layer: found.cuts(quantile) for layer, found in levels.items()}

@@ -203,7 +203,7 @@ def measure(
     Raises:
         DissectError: a concept that the segmenter does not know, or no latents.
     """
-    segmenter.number(concept)
+    segmenter.class_id(concept)
     if not len(z):
         raise DissectError("an effect needs at least one latent")
     seen = before or observe(model, segmenter, z)
@@ -242,7 +242,7 @@ def joined(parts: Sequence[Effect]) -> Effect:
 
 def _difference(segmenter: Segmenter, concept: str, seen: Observed, drawn: Tensor) -> Effect:
     """The effect on one batch: what was seen before against images (n, 3, H, W) after."""
-    number, classes = segmenter.number(concept), len(segmenter.classes)
+    number, classes = segmenter.class_id(concept), len(segmenter.classes)
     images, old = drawn.float().cpu(), seen.labels.long()
     changed = (images != seen.images).flatten(1).any(1)
     new, features = old.clone(), None if seen.features is None else seen.features.copy()

@@ -157,7 +157,7 @@ def _place(
     watch: Callable[[int], None] | None,
 ) -> Placement:
     concept = what.units.concept or ""
-    number, classes = segmenter.number(concept), len(segmenter.classes)
+    number, classes = segmenter.class_id(concept), len(segmenter.classes)
     if not len(z):
         raise DissectError("a placement needs at least 1 latent")
     rest, begun = begun_at(model, what.units.layer, z)

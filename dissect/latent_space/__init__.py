@@ -36,7 +36,6 @@ from dissect.latent_space.find_directions import METHODS, find_directions, liste
 from dissect.latent_space.optimize_latents import steered
 from dissect.latent_space.paths import Path, StepSizes, between, step_sizes, walk_rows
 from dissect.latent_space.readout import Samples, draw, read, reader_for, source_of
-from dissect.latent_space.segment_readout import held_out_rooms, segment_reader
 
 __all__ = [
     "METHODS",
@@ -60,7 +59,6 @@ __all__ = [
     "from_components",
     "from_exemplars",
     "from_regression",
-    "held_out_rooms",
     "judged",
     "listed_direction",
     "measured",
@@ -75,7 +73,6 @@ __all__ = [
     "read_rows",
     "reader_for",
     "scored",
-    "segment_reader",
     "source_of",
     "steered",
     "step_sizes",

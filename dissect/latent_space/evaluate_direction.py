@@ -86,7 +86,7 @@ def calibrated(
     than the mean does. Where the shortest length fails already, as with what moves by jumps, the
     direction is left as it is.
     """
-    column = reader.number(direction.attribute)
+    column = reader.column(direction.attribute)
     positions = torch.linspace(-1, 1, 11)
     chosen = direction
     for length in _LENGTHS:
@@ -167,7 +167,7 @@ def scored(
     """
     if len(positions) < 3 or len(positions) % 2 == 0:
         raise DissectError("a turn is measured at an odd number of positions, at least 3")
-    column = reader.number(direction.attribute)
+    column = reader.column(direction.attribute)
     others = {name: k for k, name in enumerate(reader.names) if k != column}
     fit, monotone, reach = _followed(values[:, :, column], positions)
     every = torch.cat(list(random))

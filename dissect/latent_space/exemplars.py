@@ -56,7 +56,7 @@ def meeting(values: Tensor, conditions: Sequence[Condition], reader: AttributeRe
     """Which rows of the attributes (N, A) meet every condition: bool (N,)."""
     met = torch.ones(len(values), dtype=torch.bool, device=values.device)
     for condition in conditions:
-        column = values[:, reader.number(condition.attribute)]
+        column = values[:, reader.column(condition.attribute)]
         met &= (column > condition.value) if condition.above else (column < condition.value)
     return met
 
@@ -97,7 +97,7 @@ def clearest(
         sides[condition.attribute].add(condition.above)
     one_sided = [c for c in conditions if len(sides[c.attribute]) == 1]
     for condition in one_sided:
-        along = z @ from_regression(z, values, reader.number(condition.attribute))
+        along = z @ from_regression(z, values, reader.column(condition.attribute))
         scaled = (along - along.mean()) / along.std()
         margins.append(scaled[met] if condition.above else -scaled[met])
     order = torch.stack(margins[1:] or margins).min(0).values.argsort(descending=True, stable=True)

@@ -48,7 +48,7 @@ def find_directions(
     Raises:
         DissectError: an attribute that is unknown, or the same everywhere; too few latents.
     """
-    column = reader.number(attribute)
+    column = reader.column(attribute)
     values = read(generator, reader, z)
     if float(values[:, column].std()) < 1e-6:
         raise DissectError(f"{attribute} is the same in all {len(z)} samples: it has no direction")

@@ -39,7 +39,7 @@ def steered(
 
     Args:
         generator: latents to images.
-        reader: one that can be differentiated (`AttributeReader.slopes_through`).
+        reader: one that can be differentiated (`AttributeReader.differentiable`).
         z: (N, D).
         column: the attribute that changes.
         targets: (P,), rising, an odd number: what the attribute should be, in its unit.
@@ -48,11 +48,11 @@ def steered(
     Raises:
         DissectError: an even number of targets, or a reader without slopes.
     """
-    if reader.slopes_through is None:
+    if reader.differentiable is None:
         raise DissectError("steering needs a reader that can be differentiated; this one cannot")
     if len(targets) % 2 == 0:
         raise DissectError(f"steering needs an odd number of targets; got {len(targets)}")
-    through = reader.slopes_through
+    through = reader.differentiable
     parts = [
         _steered(generator, through, part, column, targets.to(part), spread.to(part))
         for part in z.split(_BATCH)

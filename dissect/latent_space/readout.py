@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
 from dissect.latent_space.exemplars import Condition, meeting
-from dissect.latent_space.segment_readout import segment_reader
 from dissect.models import bundled, bundled_file, latents_for, load_checkpoint
-from dissect.segmentation import AttributeReader, load_attributes, open_segmenter
+from dissect.segmentation import AttributeReader, load_attribute_network, load_segmenter
 
 __all__ = ["Samples", "draw", "read", "reader_for", "source_of"]
 
@@ -105,7 +104,7 @@ def reader_for(
     if kind == "none":
         return None
     if kind == "faces":
-        return AttributeReader.of(load_attributes(network, device=device)[0])
+        return AttributeReader.from_network(load_attribute_network(network, device=device)[0])
     if kind == "bedrooms":
-        return segment_reader(open_segmenter(network, device=device))
+        return AttributeReader.from_segmenter(load_segmenter(network, device=device))
     raise DissectError(f"unknown reader {kind!r}: use auto, faces, bedrooms or none")

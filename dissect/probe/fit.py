@@ -18,7 +18,7 @@ from dissect.hooks import activations, layer_names, record
 from dissect.models import bundled_file, fingerprint, generate, latents_for
 from dissect.probe import Probe, fit_probe
 from dissect.segmentation import Segmenter
-from dissect.segmentation.pseudo_labels import Labels, segmented_labels
+from dissect.segmentation.pseudo_labels import ConceptLabels, pseudo_label
 
 __all__ = [
     "UNSCORED",
@@ -89,7 +89,7 @@ def fit_from_boxes(
     Raises:
         DissectError: boxes for another model, no such layer, or a layer without a grid.
     """
-    return fit_from_labels(model, Labels(annotations), layer, seed=seed, scored=scored)
+    return fit_from_labels(model, ConceptLabels(annotations), layer, seed=seed, scored=scored)
 
 
 def fitted_ahead(name: str, model: nn.Module, annotations: Annotations, layer: str) -> Probe | None:
@@ -156,13 +156,13 @@ def fit_from_segmenter(
         DissectError: a concept that the segmenter does not know or sees on too few samples, no
             such layer, or a layer without a grid.
     """
-    labels = segmented_labels(model, segmenter, concept, n, seed=seed)
+    labels = pseudo_label(model, segmenter, concept, n, seed=seed)
     return fit_from_labels(model, labels, layer, seed=seed, scored=scored, **settings)
 
 
 def fit_from_labels(
     model: nn.Module,
-    labels: Labels,
+    labels: ConceptLabels,
     layer: str,
     *,
     seed: int = 0,
@@ -184,7 +184,7 @@ def fit_from_labels(
     )
 
 
-def labelled_cells(model: nn.Module, labels: Labels, layer: str) -> tuple[Tensor, Tensor]:
+def labelled_cells(model: nn.Module, labels: ConceptLabels, layer: str) -> tuple[Tensor, Tensor]:
     """The layer on the labelled samples, (N, C, h, w), and the cells' coverage, (N, h, w).
 
     Raises:
@@ -198,14 +198,14 @@ def labelled_cells(model: nn.Module, labels: Labels, layer: str) -> tuple[Tensor
     return acts, labels.coverage((acts.shape[2], acts.shape[3]))
 
 
-def mean_elsewhere(model: nn.Module, labels: Labels | Annotations, layer: str) -> Tensor:
+def mean_elsewhere(model: nn.Module, labels: ConceptLabels | Annotations, layer: str) -> Tensor:
     """The mean of every unit of `layer` over the labelled cells without the concept, (C,).
 
     Raises:
         DissectError: boxes for another model, no such layer, one without a grid, or no such cell.
     """
     if isinstance(labels, Annotations):
-        labels = Labels(labels)
+        labels = ConceptLabels(labels)
     acts, coverage = labelled_cells(model, labels, layer)
     outside = coverage == 0
     if not bool(outside.any()):

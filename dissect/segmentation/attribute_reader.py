@@ -1,55 +1,55 @@
-"""What the measurements read faces with: a function from images to named attributes."""
+"""Attribute readers: functions from images to named numbers."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import files as package_files
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
-from dissect._utils.io import read_tensors, write_tensors
 from dissect._utils.schema import near_names
 from dissect.segmentation.attribute_network import AttributeNetwork
+from dissect.segmentation.segmenter import Segmenter
 
-__all__ = ["AttributeReader", "load_attributes", "save_attributes"]
+__all__ = ["AttributeReader"]
 
-_FORMAT = "dissect-attributes-1"
 _BATCH = 128
+_SIDE_FRACTION = 0.01  # fraction of the pixels at which a class's side counts half
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AttributeReader:
-    """Images to attributes; any callable can be one.
+    """Named attributes of images; any callable can be wrapped.
 
     Attributes:
         names: in the order of the columns.
         read: images (N, 3, H, W) in [-1, 1] to attributes (N, len(names)), float32.
-        features: images to (N, F), a space in which images are compared; None where there is none.
+        features: images to (N, F), a space in which images are compared, or None.
         image_size: side of the images that it reads; None takes any.
-        slopes_through: what `read` computes, or comes near to, as a function that can be
-            differentiated; None where there is none.
+        differentiable: the function that `read` computes, or one near to it, with gradients to
+            the images; None where there is none.
+
+    >>> reader = AttributeReader(("brightness",), lambda images: images.mean((1, 2, 3))[:, None])
+    >>> reader.read(torch.ones(2, 3, 4, 4)).tolist()
+    [[1.0], [1.0]]
     """
 
     names: tuple[str, ...]
     read: Callable[[Tensor], Tensor]
     features: Callable[[Tensor], Tensor] | None = None
     image_size: int | None = None
-    slopes_through: Callable[[Tensor], Tensor] | None = None
+    differentiable: Callable[[Tensor], Tensor] | None = None
 
     @classmethod
-    def of(cls, network: AttributeNetwork) -> "AttributeReader":
-        """The reader that an attribute network is."""
+    def from_network(cls, network: AttributeNetwork) -> "AttributeReader":
+        """The reader of an attribute network, which is put into eval mode."""
         network.eval().requires_grad_(False)
-        place = next(network.parameters()).device
+        device = next(network.parameters()).device
 
         def batched(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
             def run(images: Tensor) -> Tensor:
                 with torch.inference_mode():
-                    parts = [function(part.to(place)) for part in images.split(_BATCH)]
+                    parts = [function(part.to(device)) for part in images.split(_BATCH)]
                     return torch.cat(parts).to(images.device)
 
             return run
@@ -62,7 +62,30 @@ class AttributeReader:
             network,
         )
 
-    def number(self, name: str) -> int:
+    @classmethod
+    def from_segmenter(cls, segmenter: Segmenter) -> "AttributeReader":
+        """The area and the side of every class of a segmenter.
+
+        `window` is the fraction of the pixels of that class. `window_side` is their mean
+        horizontal position, -1 at the left edge and 1 at the right, shrunk towards 0 where they
+        are few. It is 0 where there are none, so that a vanishing class changes it without a jump.
+
+        Gradients are those of the same sums over the segmenter's probabilities, where it has any.
+        """
+        count = len(segmenter.classes)
+        names = (*segmenter.classes, *(f"{name}_side" for name in segmenter.classes))
+
+        def read(images: Tensor) -> Tensor:
+            labels = segmenter.labels(images)
+            return _areas_and_sides(torch.stack([(labels == k).float() for k in range(count)], 1))
+
+        probability = segmenter.probability
+        differentiable = (
+            None if probability is None else lambda images: _areas_and_sides(probability(images))
+        )
+        return cls(names, read, segmenter.features, differentiable=differentiable)
+
+    def column(self, name: str) -> int:
         """The column of the attribute `name`.
 
         Raises:
@@ -74,46 +97,9 @@ class AttributeReader:
         return self.names.index(name)
 
 
-def save_attributes(path: str | Path, network: AttributeNetwork, *, card: dict[str, Any]) -> Path:
-    """`path`, now holding the network as safetensors in float16, variances in float32."""
-    tensors = {}
-    for name, value in network.state_dict().items():
-        kept = value.detach()
-        if kept.is_floating_point() and not name.endswith(("running_var", "mean", "spread")):
-            kept = kept.half()
-        tensors[name] = kept
-    about = {
-        "format": _FORMAT,
-        "names": json.dumps(network.names),
-        "config": json.dumps([network.image_size, list(network.widths), network.hidden]),
-        "card": json.dumps(card),
-    }
-    return write_tensors(path, tensors, about)
-
-
-def load_attributes(
-    path: str | Path | None = None, *, device: str | torch.device = "cpu"
-) -> tuple[AttributeNetwork, dict[str, Any]]:
-    """The network that `path` holds, in eval mode, and its card; None is the bundled one of faces.
-
-    Raises:
-        DissectError: the file is absent, damaged, or no attribute network.
-    """
-    file = Path(
-        str(package_files("dissect.segmentation") / "weights" / "faces-attributes.safetensors")
-    )
-    if path is not None:
-        file = Path(path)
-    tensors, about = read_tensors(file)
-    if about.get("format") != _FORMAT:
-        raise DissectError(f"{file} is not an attribute network of dissect")
-    try:
-        image_size, widths, hidden = json.loads(about["config"])
-        network = AttributeNetwork(json.loads(about["names"]), image_size, widths, hidden)
-        network.load_state_dict(
-            {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
-        )
-        card: dict[str, Any] = json.loads(about["card"])
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise DissectError(f"{file} is damaged or no attribute network of dissect") from error
-    return network.eval().to(device), card
+def _areas_and_sides(masks: Tensor) -> Tensor:
+    """The areas and sides (N, 2 K) of masks (N, K, H, W)."""
+    areas = masks.mean((2, 3))
+    across = torch.linspace(-1, 1, masks.shape[3]).to(masks)
+    sides = (masks.mean(2) * across).mean(2) / (areas + _SIDE_FRACTION)
+    return torch.cat([areas, sides], 1)

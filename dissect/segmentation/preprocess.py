@@ -1,4 +1,4 @@
-"""Images as a foreign network wants them: resized and normalised as its settings say."""
+"""Resizing and normalisation of images, as the settings of a foreign network ask for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from torch.nn import functional
 from dissect._utils.errors import DissectError
 from dissect._utils.schema import finite
 
-__all__ = ["Preparation"]
+__all__ = ["Preprocessing"]
 
 
 @dataclass(frozen=True)
-class Preparation:
-    """What an image processor of the transformers library does, in torch and with gradients.
+class Preprocessing:
+    """An image processor of the transformers library, in torch and with gradients.
 
     Attributes:
-        mean, std: of each channel, subtracted and divided by.
-        scale: what the largest value of a pixel is before that.
-        size: (height, width) to resize to, or the length of the shorter side; None: as they are.
-        reversed_channels: blue first.
+        mean, std: of each channel.
+        scale: the largest value of a pixel before normalisation.
+        size: (height, width) to resize to, or the length of the shorter side; None keeps the size.
+        reversed_channels: whether blue comes first.
     """
 
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -32,11 +32,11 @@ class Preparation:
     reversed_channels: bool = False
 
     @classmethod
-    def of(cls, processor: Any) -> "Preparation":
+    def from_processor(cls, processor: Any) -> "Preprocessing":
         """From an image processor, or its settings as `preprocessor_config.json` holds them.
 
         Raises:
-            DissectError: settings that are none.
+            DissectError: settings that cannot be used.
         """
         settings = processor.to_dict() if hasattr(processor, "to_dict") else processor
         if not isinstance(settings, Mapping):
@@ -54,7 +54,7 @@ class Preparation:
         )
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, W) in [-1, 1] as the network wants them."""
+        """Images (N, 3, H, W) in [-1, 1], resized and normalised."""
         x = (images + 1) * (self.scale / 2)
         size = self.size
         if isinstance(size, int):
@@ -72,7 +72,7 @@ class Preparation:
 
 
 def _size(settings: Mapping[str, Any]) -> tuple[int, int] | int | None:
-    # What a centre crop cuts away would stay without a class: the whole image takes its size.
+    # A centre crop would leave the border without a class: the whole image is resized instead.
     cropped = settings.get("do_center_crop") and settings.get("crop_size")
     size = settings.get("crop_size" if cropped else "size")
     if size is None or not (cropped or settings.get("do_resize", True)):
@@ -80,23 +80,23 @@ def _size(settings: Mapping[str, Any]) -> tuple[int, int] | int | None:
     if isinstance(size, Mapping):
         sides = [size.get(key) for key in ("height", "width")]
         size = size.get("shortest_edge") if None in sides else sides
-    found = [size] if isinstance(size, int) else size
+    lengths = [size] if isinstance(size, int) else size
     if (
-        not isinstance(found, (list, tuple))
-        or len(found) not in (1, 2)
-        or not all(isinstance(side, int) and side > 0 for side in found)
+        not isinstance(lengths, (list, tuple))
+        or len(lengths) not in (1, 2)
+        or not all(isinstance(side, int) and side > 0 for side in lengths)
     ):
         raise DissectError(f"the processor's size is not one that dissect knows: {size!r}")
-    return found[0] if len(found) == 1 else (found[0], found[1])
+    return lengths[0] if len(lengths) == 1 else (lengths[0], lengths[1])
 
 
 def _channels(settings: Mapping[str, Any], key: str) -> tuple[float, float, float]:
     values = settings.get(key)
-    found = [finite(value) for value in values] if isinstance(values, (list, tuple)) else []
-    kept = [value for value in found if value is not None]
-    if len(kept) != 3 or len(found) != 3:
+    numbers = [finite(value) for value in values] if isinstance(values, (list, tuple)) else []
+    channels = [value for value in numbers if value is not None]
+    if len(channels) != 3 or len(numbers) != 3:
         raise DissectError(f"the processor's {key} must be three numbers, not {values!r}")
-    return (kept[0], kept[1], kept[2])
+    return (channels[0], channels[1], channels[2])
 
 
 def _number(settings: Mapping[str, Any], key: str, default: float) -> float:

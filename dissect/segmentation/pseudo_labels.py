@@ -1,4 +1,4 @@
-"""Where a concept is on samples of a generator: boxes that were drawn, or a segmenter's masks."""
+"""Where a concept lies on a generator's samples: drawn boxes, or a segmenter's masks."""
 
 from dataclasses import dataclass
 
@@ -12,22 +12,22 @@ from dissect._utils.errors import DissectError
 from dissect._utils.images import to_images
 from dissect.annotations import AnnotatedImage, Annotations, Box, pixels_digest
 from dissect.models import fingerprint, latents_for
-from dissect.segmentation import Segmenter
+from dissect.segmentation.segmenter import Segmenter
 
-__all__ = ["Labels", "segmented_labels"]
+__all__ = ["ConceptLabels", "pseudo_label"]
 
 _BATCH = 100
-# A box around fewer pixels would be around specks of the segmenter.
-_SPECK = 8
+# Boxes around smaller regions, as fractions of the image, would mostly be errors of the segmenter.
+_MIN_REGION = 8 / 64**2
 
 
 @dataclass(frozen=True, eq=False)
-class Labels:
+class ConceptLabels:
     """One concept on samples of one generator.
 
     Attributes:
         annotations: the samples, with boxes around the concept.
-        masks: (N, H, W) bool, its pixels, which then count in the boxes' place; or None.
+        masks: the concept's pixels, (N, H, W) bool, which are used instead of the boxes; or None.
     """
 
     annotations: Annotations
@@ -35,11 +35,11 @@ class Labels:
 
     @property
     def concept(self) -> str:
-        """What the labels are of."""
+        """The concept."""
         return self.annotations.concept
 
     def coverage(self, grid: tuple[int, int]) -> Tensor:
-        """The share of every cell that is the concept, (N, *grid) in [0, 1], on the CPU.
+        """The fraction of every cell that the concept covers, (N, *grid) in [0, 1], on the CPU.
 
         Raises:
             DissectError: a grid that is finer than the image.
@@ -54,7 +54,7 @@ class Labels:
         return adaptive_avg_pool2d(self.masks.float().unsqueeze(1), grid).squeeze(1)
 
 
-def segmented_labels(
+def pseudo_label(
     model: nn.Module,
     segmenter: Segmenter,
     concept: str,
@@ -62,44 +62,54 @@ def segmented_labels(
     *,
     seed: int = 0,
     start: int = 0,
-) -> Labels:
-    """What the segmenter calls the concept on `n` samples, whose latents are `start` and on.
+) -> ConceptLabels:
+    """A segmenter's masks of a concept on `n` samples of a generator, with boxes around them.
 
-    Its boxes are around pixels that hang together.
+    Args:
+        model: the generator.
+        segmenter: what labels its images.
+        concept: one of the segmenter's classes.
+        n: number of samples.
+        seed: of the latents.
+        start: index of the first latent.
+
+    Returns:
+        Labels whose boxes enclose connected regions of the masks.
 
     Raises:
         DissectError: a concept that the segmenter does not know, or fewer than 1 sample.
     """
-    number = segmenter.number(concept)
+    class_id = segmenter.class_id(concept)
     if n < 1:
         raise DissectError(f"labels need at least 1 sample, not {n}")
     masks, images = [], []
     for first in range(0, n, _BATCH):
         z = latents_for(model, min(_BATCH, n - first), seed, start=start + first)
         with torch.inference_mode():
-            drawn = model(z)
-            masks.append((segmenter.labels(drawn) == number).cpu())
-        for place, (pixels, mask) in enumerate(zip(to_images(drawn), masks[-1], strict=True)):
+            batch = model(z)
+            masks.append((segmenter.labels(batch) == class_id).cpu())
+        for offset, (pixels, mask) in enumerate(zip(to_images(batch), masks[-1], strict=True)):
             images.append(
                 AnnotatedImage(
                     height=pixels.shape[0],
                     width=pixels.shape[1],
                     boxes=_boxes_around(mask.numpy()),
                     seed=seed,
-                    index=start + first + place,
+                    index=start + first + offset,
                     sha256=pixels_digest(pixels),
                 )
             )
-    return Labels(Annotations(concept, tuple(images), fingerprint(model)), torch.cat(masks))
+    return ConceptLabels(Annotations(concept, tuple(images), fingerprint(model)), torch.cat(masks))
 
 
 def _boxes_around(mask: NDArray[np.bool_]) -> tuple[Box, ...]:
+    """Boxes around connected regions, but the smallest."""
     from scipy import ndimage
 
-    parts, _ = ndimage.label(mask)
+    regions, _ = ndimage.label(mask)
     boxes = []
-    for number, (rows, columns) in enumerate(ndimage.find_objects(parts), start=1):
-        if (parts[rows, columns] == number).sum() >= _SPECK:
+    for number, (rows, columns) in enumerate(ndimage.find_objects(regions), start=1):
+        if (regions[rows, columns] == number).sum() >= _MIN_REGION * mask.size:
             width, height = columns.stop - columns.start, rows.stop - rows.start
             boxes.append(Box(columns.start, rows.start, width, height))
     return tuple(boxes)

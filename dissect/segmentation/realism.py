@@ -1,4 +1,4 @@
-"""How ordinary an image is among a generator's samples."""
+"""How far an image is from a generator's ordinary samples."""
 
 from dataclasses import dataclass
 
@@ -10,22 +10,26 @@ from dissect.segmentation.attribute_reader import AttributeReader
 
 __all__ = ["Realism"]
 
-_SHRUNK = 0.01  # towards no correlation
+_SHRINKAGE = 0.01  # of the correlations, towards none
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Realism:
-    """The distance of images to ordinary samples, in a reader's features.
+    """Mahalanobis distance of images to ordinary samples, in a reader's features.
 
-    It is the Mahalanobis distance: features are measured against how far ordinary samples stray in
-    each direction, the correlations shrunk a little so that directions in which they hardly stray
-    at all do not count without bounds. These directions matter most. Two faces laid over one
-    another have features that single faces have too, but not together; distances along the main
-    components alone take them for ordinary. One half of the samples tells how features stray, the
-    other what distances are ordinary. An image can also lie too near: a blur in the middle.
+    Features are standardised, and their correlations shrunk a little, so that directions in which
+    ordinary samples hardly vary do not count without bounds. These directions matter most: two
+    faces laid over one another have features that single faces also have, but not together, and
+    distances along the main components alone rate them as ordinary.
+
+    One half of the samples gives the mean and the whitening, the other half the range of ordinary
+    distances. An image can also be too near: a blur in the middle.
 
     Attributes:
-        range: the distances between which 95 of 100 ordinary samples lie.
+        reader: whose features are used.
+        mean: of the features, (F,).
+        whitening: (F, F).
+        range: the interval that contains the distances of 95% of the ordinary samples.
     """
 
     reader: AttributeReader
@@ -34,10 +38,10 @@ class Realism:
     range: tuple[float, float]
 
     @classmethod
-    def of(cls, reader: AttributeReader, samples: Tensor) -> "Realism":
-        """What is ordinary among `samples` (N, 3, H, W), N at least 200.
+    def from_samples(cls, reader: AttributeReader, samples: Tensor) -> "Realism":
+        """The distances among `samples` (N, 3, H, W), N at least 200.
 
-        Four times as many samples as the reader has features make it sharp.
+        About four times as many samples as the reader has features are needed for a sharp measure.
 
         Raises:
             DissectError: too few samples, or a reader without features.
@@ -51,30 +55,30 @@ class Realism:
         spread = spread.clamp(min=1e-3 * float(spread.mean()) + 1e-12)
         scaled = (first - mean) / spread
         correlations = scaled.T @ scaled / (len(first) - 1)
-        correlations.diagonal().add_(_SHRUNK)
+        correlations.diagonal().add_(_SHRINKAGE)
         lower = torch.linalg.cholesky(correlations)
         eye = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
         whitening = torch.linalg.solve_triangular(lower, eye, upper=False).T / spread[:, None]
-        bare = cls(reader, mean, whitening, (0.0, 0.0))
-        far = bare._distance(second)
-        ends = float(far.quantile(0.025)), float(far.quantile(0.975))
-        return cls(reader, mean, whitening, ends)
+        distances = _distance(second, mean, whitening)
+        interval = float(distances.quantile(0.025)), float(distances.quantile(0.975))
+        return cls(reader, mean, whitening, interval)
 
     def distance(self, images: Tensor) -> Tensor:
-        """How far each image (N, 3, H, W) is from ordinary ones: (N,), in deviations."""
-        return self._distance(_features(self.reader, images))
+        """The distance of each image (N, 3, H, W) to ordinary ones: (N,), in stds."""
+        return _distance(_features(self.reader, images), self.mean, self.whitening)
 
-    def ordinary(self, images: Tensor) -> Tensor:
+    def is_ordinary(self, images: Tensor) -> Tensor:
         """Whether each image lies in the range of ordinary samples: bool (N,)."""
         return self.within(self.distance(images))
 
     def within(self, distance: Tensor) -> Tensor:
-        """Whether each distance is an ordinary one: bool (N,)."""
+        """Whether each distance lies in the range of ordinary samples: bool (N,)."""
         return (distance >= self.range[0]) & (distance <= self.range[1])
 
-    def _distance(self, features: Tensor) -> Tensor:
-        far: Tensor = ((features - self.mean) @ self.whitening).norm(dim=1)
-        return far
+
+def _distance(features: Tensor, mean: Tensor, whitening: Tensor) -> Tensor:
+    distance: Tensor = ((features - mean) @ whitening).norm(dim=1)
+    return distance
 
 
 def _features(reader: AttributeReader, images: Tensor) -> Tensor:

@@ -1,65 +1,82 @@
-"""What the measurements take for eyes: a function from images to concept masks."""
+"""Segmenters: functions from images to the class of every pixel."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from importlib.resources import files as package_files
-from pathlib import Path
-from typing import Any
+from functools import wraps
+from threading import RLock
 
 import torch
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
-from dissect._utils.io import read_tensors, write_tensors
 from dissect._utils.schema import near_names
-from dissect.segmentation.regions import hung_classes, one_class_each
+from dissect.segmentation.regions import majority_vote, region_class_ids
 from dissect.segmentation.unet import UNet
 
-__all__ = ["Segmenter", "bundled_segmenter", "load_segmenter", "save_segmenter"]
+__all__ = ["Segmenter"]
 
-_FORMAT = "dissect-segmenter-1"
 _BATCH = 64
 
+Function = Callable[[Tensor], Tensor]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Segmenter:
-    """Images to the class of every pixel; any callable can be one.
+    """A named class for every pixel of an image; any callable can be wrapped.
+
+    Studies of effects call a segmenter from several threads. Its functions are therefore run one
+    at a time, under one lock, unless `thread_safe` declares that they may overlap.
 
     Attributes:
-        classes: names, in the order of the numbers that `label` gives.
+        classes: the names of the classes, in the order of the numbers that `label` gives.
         label: images (N, 3, H, W) in [-1, 1] to class numbers (N, H, W), int64.
-        probability: images to (N, K, H, W) in [0, 1], with gradients; None where there is none.
-            Rules that follow gradients need it.
-        features: images to (N, F), a space in which samples are compared; None where there is
-            none.
-        source: the renders that it learned from, such as `bedrooms`; None where there are none.
+        probability: images to (N, K, H, W) in [0, 1], with gradients, or None. Rules that follow
+            gradients need it.
+        features: images to (N, F), a space in which samples are compared, or None.
+        source: the rendered source that it was trained on, such as `bedrooms`, or None.
+        thread_safe: whether its functions may run in several threads at the same time.
+
+    >>> bright = Segmenter(("dark", "bright"), lambda images: (images.mean(1) > 0).long())
+    >>> bright.labels(torch.ones(1, 3, 1, 2)).tolist()
+    [[[1, 1]]]
     """
 
     classes: tuple[str, ...]
-    label: Callable[[Tensor], Tensor]
-    probability: Callable[[Tensor], Tensor] | None = None
-    features: Callable[[Tensor], Tensor] | None = None
+    label: Function
+    probability: Function | None = None
+    features: Function | None = None
     source: str | None = None
+    thread_safe: bool = False
+
+    def __post_init__(self) -> None:
+        if self.thread_safe:
+            return
+        lock = RLock()
+        for name in ("label", "probability", "features"):
+            function = getattr(self, name)
+            if function is not None:
+                object.__setattr__(self, name, _one_at_a_time(function, lock))
 
     @classmethod
-    def of(cls, network: UNet, source: str | None = None) -> "Segmenter":
-        """The segmenter that a U-Net of ours is, as it now is: later training changes nothing.
+    def from_unet(cls, network: UNet, source: str | None = None) -> "Segmenter":
+        """The segmenter of a U-Net as it is now; later training does not change it.
 
-        Each window, picture or mirror is labelled as a whole: see `one_class_each`.
+        Each connected region of the network's `region_classes` gets a single class
+        (`majority_vote`).
         """
         network = network.folded()
         device = next(network.parameters()).device
-        things = hung_classes(network.classes)
+        class_ids = region_class_ids(network.classes, network.region_classes)
 
         def label(images: Tensor) -> Tensor:
             with torch.inference_mode():
                 parts = []
                 for part in images.split(_BATCH):
                     logits = network(part.to(device))
-                    chances = torch.softmax(logits, 1)[:, things]
-                    whole = one_class_each(logits.argmax(1), chances, things)
-                    parts.append(whole.to(images.device))
+                    probabilities = torch.softmax(logits, 1)[:, class_ids]
+                    voted = majority_vote(logits.argmax(1), probabilities, class_ids)
+                    parts.append(voted.to(images.device))
             return torch.cat(parts)
 
         def features(images: Tensor) -> Tensor:
@@ -73,13 +90,13 @@ class Segmenter:
         def probability(images: Tensor) -> Tensor:
             return torch.softmax(network(images), 1)
 
-        return cls(network.classes, label, probability, features, source)
+        return cls(network.classes, label, probability, features, source, thread_safe=True)
 
-    def number(self, concept: str) -> int:
+    def class_id(self, concept: str) -> int:
         """The number of the class `concept`.
 
         Raises:
-            DissectError: the segmenter does not know it.
+            DissectError: the segmenter has no such class.
         """
         if concept not in self.classes:
             near = near_names(concept, self.classes)
@@ -87,68 +104,29 @@ class Segmenter:
         return self.classes.index(concept)
 
     def labels(self, images: Tensor) -> Tensor:
-        """The class of every pixel, (N, H, W) int64.
+        """The class of every pixel, (N, H, W) int64, checked.
 
         Raises:
             DissectError: the callable gives another shape, or numbers without a name.
         """
-        found = self.label(images)
-        wanted = (images.shape[0], *images.shape[2:])
-        if tuple(found.shape) != wanted or found.is_floating_point():
+        labels = self.label(images)
+        expected = (images.shape[0], *images.shape[2:])
+        if tuple(labels.shape) != expected or labels.is_floating_point():
             raise DissectError(
-                f"the segmenter must give whole numbers of shape {wanted}, one a pixel; it gave "
-                f"{found.dtype} {tuple(found.shape)}"
+                f"the segmenter must give whole numbers of shape {expected}, one a pixel; it gave "
+                f"{labels.dtype} {tuple(labels.shape)}"
             )
-        if found.numel() and not 0 <= int(found.min()) <= int(found.max()) < len(self.classes):
+        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.classes):
             raise DissectError(
-                f"the segmenter gave class {int(found.max())}, and has {len(self.classes)} names"
+                f"the segmenter gave class {int(labels.max())}, and has {len(self.classes)} names"
             )
-        return found.long()
+        return labels.long()
 
 
-def save_segmenter(
-    path: str | Path, network: UNet, *, card: dict[str, Any], half: bool = True
-) -> Path:
-    """`path`, now holding the network as safetensors, in float16 if `half`."""
-    tensors = {}
-    for name, value in network.state_dict().items():
-        kept = value.detach()
-        if half and kept.is_floating_point() and not name.endswith("running_var"):
-            kept = kept.half()
-        tensors[name] = kept
-    about = {
-        "format": _FORMAT,
-        "classes": json.dumps(network.classes),
-        "widths": json.dumps(network.widths),
-        "card": json.dumps(card),
-    }
-    return write_tensors(path, tensors, about)
+def _one_at_a_time(function: Function, lock: AbstractContextManager[object]) -> Function:
+    @wraps(function)
+    def locked(images: Tensor) -> Tensor:
+        with lock:
+            return function(images)
 
-
-def bundled_segmenter() -> Path:
-    """The file of the segmenter that comes with the package, trained on rendered bedrooms."""
-    return Path(str(package_files("dissect.segmentation") / "weights" / "bedrooms.safetensors"))
-
-
-def load_segmenter(
-    path: str | Path | None = None, *, device: str | torch.device = "cpu"
-) -> tuple[UNet, dict[str, Any]]:
-    """The network that `path` holds, in eval mode, and its card; None is the bundled one.
-
-    Raises:
-        DissectError: the file is absent, damaged, or no segmenter.
-    """
-    file = bundled_segmenter() if path is None else Path(path)
-    if not file.exists():
-        raise DissectError(f"no such segmenter: {file} (a file, or transformers:NAME)")
-    tensors, about = read_tensors(file)
-    if about.get("format") != _FORMAT:
-        raise DissectError(f"{file} is not a segmenter of dissect")
-    try:
-        widths: Sequence[int] = json.loads(about["widths"])
-        network = UNet(json.loads(about["classes"]), widths)
-        network.load_state_dict({name: value.float() for name, value in tensors.items()})
-        card: dict[str, Any] = json.loads(about["card"])
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise DissectError(f"{file} is damaged or no segmenter of dissect") from error
-    return network.eval().to(device), card
+    return locked

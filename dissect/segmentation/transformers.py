@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from dissect._utils.errors import DissectError
 from dissect._utils.schema import near_names
-from dissect.segmentation.preprocess import Preparation
+from dissect.segmentation.preprocess import Preprocessing
 from dissect.segmentation.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def from_transformers(
         processor = _settings(str(model)) if processor is None else processor
     if processor is None:
         raise DissectError(f"{title} was given without its image processor: give processor=")
-    prepare = Preparation.of(processor)
+    prepare = Preprocessing.from_processor(processor)
     classes, groups = _classes(network, title, names)
     network.eval().to(device)
     merge = torch.zeros(len(groups), len(classes))

@@ -1,43 +1,59 @@
-"""A small U-Net from images to the class of every pixel."""
+"""A small U-Net from images to the class of every pixel, and its file."""
 
 import copy
+import json
 from collections.abc import Sequence
+from importlib.resources import files as package_files
 from itertools import pairwise
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dissect._utils.errors import DissectError
+from dissect._utils.io import read_tensors, write_tensors
 
-__all__ = ["UNet"]
+__all__ = ["UNet", "bundled_unet", "load_unet", "save_unet"]
+
+_FORMAT = "dissect-segmenter-1"
 
 
 class UNet(nn.Module):
     """Images (N, 3, H, W) in [-1, 1] to logits (N, len(classes), H, W).
 
-    After Ronneberger et al. (2015): blocks of two 3x3 convolutions with batch norm, halved with
-    max pooling on the way down, doubled on the way up. There each grid is brought to the width of
-    the block of the same grid by a 1x1 convolution, added to it, and convolved once: half the
-    work of joining the two, and as good. It works on squares of 2x2 pixels (Shi et al. 2016): a
-    quarter of the positions, four times the channels at either end, and every pixel still has
-    logits of its own.
+    After Ronneberger et al. (2015): blocks of two 3x3 convolutions with batch norm, halved by max
+    pooling on the way down and doubled on the way up. On the way up, a 1x1 convolution brings each
+    grid to the width of the block on the same grid; the two are added and convolved once. That is
+    half the work of concatenating them, and as accurate. The network works on squares of 2x2
+    pixels (Shi et al. 2016): a quarter of the positions and four times the channels at both ends,
+    and every pixel keeps its own logits.
 
     Args:
-        classes: what a pixel can be, in the order of the logits.
+        classes: the names of the classes, in the order of the logits.
         widths: channels of the blocks on the way down.
+        region_classes: those classes of which a connected region has only one, such as a window
+            or a picture on a wall; see `dissect.segmentation.regions`. () applies no such rule.
 
     Raises:
-        DissectError: no classes, or fewer than two widths.
+        DissectError: no classes, fewer than two widths, or a region class that is no class.
     """
 
-    def __init__(self, classes: Sequence[str], widths: Sequence[int] = (40, 80, 160)) -> None:
+    def __init__(
+        self,
+        classes: Sequence[str],
+        widths: Sequence[int] = (40, 80, 160),
+        region_classes: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         if not classes or len(widths) < 2 or min(widths) < 1:
             raise DissectError("a segmenter needs classes and at least two widths of at least 1")
+        if unknown := set(region_classes) - set(classes):
+            raise DissectError(f"region classes must be classes: {', '.join(sorted(unknown))}")
         self.classes = tuple(classes)
         self.widths = tuple(widths)
+        self.region_classes = tuple(region_classes)
         befores = (12, *widths[:-1])
         self.down = nn.ModuleList(
             _block(before, after, after) for before, after in zip(befores, widths, strict=True)
@@ -53,7 +69,7 @@ class UNet(nn.Module):
 
     @property
     def step(self) -> int:
-        """Sides of the images must be multiples of it."""
+        """The sides of images must be multiples of this number of pixels."""
         return int(2 ** len(self.widths))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -66,22 +82,22 @@ class UNet(nn.Module):
         return logits
 
     def features(self, images: Tensor) -> Tensor:
-        """What the narrowest block sees, averaged over positions: (N, widths[-1]).
+        """The output of the narrowest block, averaged over positions: (N, widths[-1]).
 
-        A space in which images can be compared, as the Fréchet distance does.
+        Images can be compared in this space, for example by the Fréchet distance.
         """
         return self._encode(images)[-1].mean((2, 3))
 
     def folded(self) -> "UNet":
-        """A copy in eval mode whose batch norms are part of the convolutions: faster, the same.
+        """A copy in eval mode with each batch norm folded into its convolution.
 
-        Its parameters take no gradients; images do.
+        It computes the same function, faster. Its parameters take no gradients; images do.
         """
-        twin = copy.deepcopy(self).eval().requires_grad_(False)
-        for blocks in (twin.down, twin.up):
-            for place, block in enumerate(blocks):
-                blocks[place] = _folded(cast(nn.Sequential, block))
-        return twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        network = copy.deepcopy(self).eval().requires_grad_(False)
+        for blocks in (network.down, network.up):
+            for index, block in enumerate(blocks):
+                blocks[index] = _folded(cast(nn.Sequential, block))
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def _encode(self, images: Tensor) -> list[Tensor]:
         if images.ndim != 4 or images.shape[2] % self.step or images.shape[3] % self.step:
@@ -89,12 +105,12 @@ class UNet(nn.Module):
                 f"the segmenter takes images (N, 3, H, W) whose sides are multiples of "
                 f"{self.step}; got {tuple(images.shape)}"
             )
-        found: list[Tensor] = []
+        grids: list[Tensor] = []
         x = self.split(images)
         for block in self.down:
-            x = block(self.pool(x) if found else x)
-            found.append(x)
-        return found
+            x = block(self.pool(x) if grids else x)
+            grids.append(x)
+        return grids
 
 
 def _block(*widths: int) -> nn.Sequential:
@@ -116,3 +132,60 @@ def _folded(block: nn.Sequential) -> nn.Sequential:
         else:
             layers.append(layer)
     return nn.Sequential(*layers)
+
+
+def save_unet(path: str | Path, network: UNet, *, card: dict[str, Any], half: bool = True) -> Path:
+    """`path`, now holding the network as safetensors, in float16 if `half`.
+
+    Args:
+        path: the file.
+        network: its classes, widths and region classes are saved with its weights.
+        card: how it was trained; plain values, for JSON.
+        half: store weights in float16, running variances in float32.
+    """
+    tensors = {}
+    for name, value in network.state_dict().items():
+        tensor = value.detach()
+        if half and tensor.is_floating_point() and not name.endswith("running_var"):
+            tensor = tensor.half()
+        tensors[name] = tensor
+    metadata = {
+        "format": _FORMAT,
+        "classes": json.dumps(network.classes),
+        "widths": json.dumps(network.widths),
+        "region_classes": json.dumps(network.region_classes),
+        "card": json.dumps(card),
+    }
+    return write_tensors(path, tensors, metadata)
+
+
+def bundled_unet() -> Path:
+    """The file of the bundled segmenter, trained on rendered bedrooms."""
+    return Path(str(package_files("dissect.segmentation") / "weights" / "bedrooms.safetensors"))
+
+
+def load_unet(
+    path: str | Path | None = None, *, device: str | torch.device = "cpu"
+) -> tuple[UNet, dict[str, Any]]:
+    """The network that `path` holds, in eval mode, and its card; None is the bundled one.
+
+    Raises:
+        DissectError: the file is absent, damaged, or no segmenter.
+    """
+    file = bundled_unet() if path is None else Path(path)
+    if not file.exists():
+        raise DissectError(f"no such segmenter: {file} (a file, or transformers:NAME)")
+    tensors, metadata = read_tensors(file)
+    if metadata.get("format") != _FORMAT:
+        raise DissectError(f"{file} is not a segmenter of dissect")
+    try:
+        network = UNet(
+            json.loads(metadata["classes"]),
+            json.loads(metadata["widths"]),
+            json.loads(metadata.get("region_classes", "[]")),
+        )
+        network.load_state_dict({name: value.float() for name, value in tensors.items()})
+        card: dict[str, Any] = json.loads(metadata["card"])
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise DissectError(f"{file} is damaged or no segmenter of dissect") from error
+    return network.eval().to(device), card

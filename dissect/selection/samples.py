@@ -117,7 +117,7 @@ def sampled(
         DissectError: an unknown concept, no such layer, a layer without a grid, or a concept that
             the segmenter sees in no sample.
     """
-    number = segmenter.number(concept)
+    number = segmenter.class_id(concept)
     z = latents_for(model, n, seed, start=start)
     rest, inputs = begun_at(model, layer, z)
     acts = activations(model, layer, z) if rest is model else inputs

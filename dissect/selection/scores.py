@@ -151,7 +151,7 @@ def _latents_with(
     model: nn.Module, segmenter: Segmenter, concept: str, n: int, seed: int
 ) -> Tensor:
     """The first `n` latents whose images show the concept, of at most 50 times as many."""
-    number = segmenter.number(concept)
+    number = segmenter.class_id(concept)
     found: list[Tensor] = []
     for start in range(0, 50 * n, _BATCH):
         z = latents_for(model, _BATCH, seed, start=start)

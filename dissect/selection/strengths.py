@@ -87,7 +87,7 @@ def learned_doses(
         raise DissectError("this rule follows gradients, and the segmenter gives no probabilities")
     units, device = samples.acts.shape[1], samples.acts.device
     mask, outside = samples.mask, ~samples.region
-    kept = [samples.segmenter.number(name) for name in lesson.keep]
+    kept = [samples.segmenter.class_id(name) for name in lesson.keep]
     with_it, without = _pools(samples, open_cells)
     allowed = torch.ones(units, device=device) if among is None else among.to(device).float()
     doses = torch.full((units,), start) if isinstance(start, float) else start.float().clone()

@@ -14,7 +14,7 @@ from dissect._utils.device import autocast_dtype
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_tensor
 from dissect.data import RenderedSource, batch_at
-from dissect.segmentation.regions import hung_classes, one_class_each
+from dissect.segmentation.regions import majority_vote, region_class_ids
 from dissect.segmentation.unet import UNet
 from dissect.training.augment import rehang, roughen
 
@@ -43,6 +43,8 @@ class SegmenterConfig:
     balance: float = 0.1  # power of a class's share of pixels by which its weight is divided
     adapt_from: float = 0.7  # share of the steps after which samples are learned from
     adapt_rate: float = 1e-3  # learning rate of that part
+    # Classes of things on walls: they are moved between images, and each region has one class.
+    region_classes: tuple[str, ...] = ("window", "picture", "mirror")
     sure: float = 0.8  # probability from which its own label of a sample's pixel is believed
 
     def __post_init__(self) -> None:
@@ -79,7 +81,8 @@ def train_segmenter(
     place = torch.device(device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = UNet(source.classes, config.widths)
+        region_classes = [name for name in config.region_classes if name in source.classes]
+        network = UNet(source.classes, config.widths, region_classes)
     network.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     weights = _class_weights(source, config).to(place)
     make = _Batches(source, samples, config)
@@ -140,7 +143,7 @@ class _Batches:
         self.samples = torch.empty(0, 3, *size) if samples is None else samples.cpu()
         self.labels = torch.empty(0, *size, dtype=torch.int64)
         self.random = torch.Generator().manual_seed(config.seed)
-        self.things = hung_classes(source.classes)
+        self.things = region_class_ids(source.classes, config.region_classes)
         self.wall = source.classes.index(_WALL) if _WALL in source.classes else None
         self.adapting = config.steps if samples is None else int(config.adapt_from * config.steps)
         # The labels are made twice, better the second time.
@@ -219,7 +222,7 @@ def _own_labels(
             mirrored = torch.softmax(network(seen.flip(3)).float(), 1).flip(3)
             probability = ((plain + mirrored) / 2).cpu()
             highest, label = probability.max(1)
-            whole = one_class_each(label, probability[:, things], things)
+            whole = majority_vote(label, probability[:, things], things)
             found.append(torch.where(highest >= sure, whole, _UNSURE))
     network.train()
     return torch.cat(found)

@@ -7,7 +7,7 @@ from dissect._utils.images import to_images
 from dissect.annotations import AnnotatedImage, Annotations, Box, pixels_digest
 from dissect.hooks import activations
 from dissect.models import Generator, fingerprint, generate, latents_for, load, save_checkpoint
-from dissect.segmentation import UNet, save_segmenter
+from dissect.segmentation import UNet, save_unet
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def eyes(study, tmp_path_factory):
         ahead = (logits[:, 0] - logits[:, 1]).flatten().quantile(0.1)
         network.classify.bias[4:] += ahead  # four logits of a class: one for each pixel of 2x2
     path = tmp_path_factory.mktemp("eyes") / "eyes.safetensors"
-    return save_segmenter(path, network, card={"source": "bedrooms"}, half=False)
+    return save_unet(path, network, card={"source": "bedrooms"}, half=False)
 
 
 @pytest.fixture(scope="module")
@@ -58,5 +58,5 @@ def tiny(tmp_path_factory):
     network = UNet(("wall", "window", "bed"), widths=(4, 6))
     with torch.no_grad():
         network.classify.weight.normal_(0, 3)
-    save_segmenter(folder / "s.safetensors", network, card={})
+    save_unet(folder / "s.safetensors", network, card={})
     return folder

@@ -13,7 +13,7 @@ from dissect.annotations import AnnotatedImage, Annotations, Box
 from dissect.cli import main
 from dissect.models import Generator, fingerprint, latents_for, load, save_checkpoint
 from dissect.probe.fit import fit_from_segmenter
-from dissect.segmentation import Segmenter, UNet, load_segmenter, save_segmenter
+from dissect.segmentation import Segmenter, UNet, load_unet, save_unet
 from dissect.surgery import inserted
 from dissect.units import Units
 
@@ -40,7 +40,7 @@ def study(tmp_path_factory):
     with torch.no_grad():
         light = avg_pool2d(generator(latents_for(generator, 30, 5)).mean(1, keepdim=True), 2)
     dark, bright = light.flatten().quantile(torch.tensor([0.3, 0.93])).tolist()
-    save_segmenter(folder / "eyes.safetensors", eyes(dark, bright), card={}, half=False)
+    save_unet(folder / "eyes.safetensors", eyes(dark, bright), card={}, half=False)
     return folder
 
 
@@ -136,7 +136,7 @@ def test_labels_of_the_segmenter_give_the_probe_of_the_library(capsys, study, tm
     status, result, err = run(capsys, study, tmp_path, *words, command="probe")
     assert status == 0, err
     assert (result["labels"], result["n_images"]) == ("segmenter", 25)
-    eyes = Segmenter.of(load_segmenter(study / "eyes.safetensors")[0])
+    eyes = Segmenter.from_unet(load_unet(study / "eyes.safetensors")[0])
     generator = load(study / "g.safetensors")
     fitted = fit_from_segmenter(generator, eyes, "spot", "layer8x8", 25)
     assert result["units"] == list(fitted.units("top:3").indices)

@@ -9,7 +9,7 @@ from PIL import Image
 from dissect.data.synthetic.faces import ATTRIBUTES
 from dissect.latent_space import Direction, Exemplars
 from dissect.models import Generator, fingerprint, load, save_checkpoint
-from dissect.segmentation import AttributeNetwork, save_attributes
+from dissect.segmentation import AttributeNetwork, save_attribute_network
 
 CARD = {"training": {"source": "faces"}}
 
@@ -210,7 +210,7 @@ def test_turn_among_those_that_meet_conditions(capsys, model, tmp_path):
 
 def test_another_network_can_judge(capsys, model, tmp_path):
     network = AttributeNetwork(ATTRIBUTES).eval()
-    path = save_attributes(tmp_path / "judge.safetensors", network, card={})
+    path = save_attribute_network(tmp_path / "judge.safetensors", network, card={})
     words = ("turn", "yaw", "--model", model, *TURN, "--method", "held", "--length", "1")
     plain = said(capsys, *words, "--out", str(tmp_path / "a"))
     judged = said(capsys, *words, "--judge", str(path), "--out", str(tmp_path / "b"))

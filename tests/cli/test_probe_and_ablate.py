@@ -201,12 +201,12 @@ def test_every_name_can_be_had():
 
 
 def test_a_segmenter_is_trained_on_renders(capsys, tmp_path, monkeypatch):
-    from dissect.segmentation import load_segmenter
+    from dissect.segmentation import load_unet
 
     monkeypatch.setenv("DISSECT_CACHE", str(tmp_path / "cache"))
     words = ["train", "bedrooms", "--segmenter", "--images", "8", "--steps", "2", "--batch-size"]
     status, out, err = run(capsys, *words, "4", "--out", str(tmp_path), "--json")
     assert status == 0, err
-    network, card = load_segmenter(json.loads(out)["files"][0])
+    network, card = load_unet(json.loads(out)["files"][0])
     assert "window" in network.classes
     assert card["steps"] == 2

@@ -13,7 +13,7 @@ from dissect.annotations import AnnotatedImage, Annotations, Box, pixels_digest
 from dissect.cli import choosing
 from dissect.hooks import activations
 from dissect.models import Generator, fingerprint, generate, latents_for, load, save_checkpoint
-from dissect.segmentation import Segmenter, UNet, load_segmenter, save_segmenter
+from dissect.segmentation import Segmenter, UNet, load_unet, save_unet
 from dissect.selection import scores
 from dissect.selection import search as auto
 from dissect.selection.objective import Outcome
@@ -51,7 +51,7 @@ def study(tmp_path_factory):
         # A spot on a sixth of the pixels, a bed on another.
         network.classify.bias[4:8] = -(spot - torch.maximum(wall, bed)).flatten().quantile(5 / 6)
         network.classify.bias[8:12] = -(bed - wall).flatten().quantile(5 / 6)
-    save_segmenter(folder / "eyes.safetensors", network, card={})
+    save_unet(folder / "eyes.safetensors", network, card={})
     return folder
 
 
@@ -98,7 +98,7 @@ def test_a_mistake_is_one_line_and_status_2(capsys, study, tmp_path, words, mess
 
 def test_a_concept_that_the_segmenter_does_not_know_is_one_line(capsys, study, tmp_path):
     words = common(study, tmp_path)
-    save_segmenter(tmp_path / "other.safetensors", UNet(("wall", "bed"), widths=(6, 8)), card={})
+    save_unet(tmp_path / "other.safetensors", UNet(("wall", "bed"), widths=(6, 8)), card={})
     words[words.index("--segmenter") + 1] = str(tmp_path / "other.safetensors")
     for command in (["ablate", "--rule", "iou:2"], ["rules"], ["choose"]):
         status, _, err = run(capsys, *command, *words)
@@ -173,7 +173,7 @@ def test_choose_then_rules_from_end_to_end(capsys, study, tmp_path, monkeypatch)
     monkeypatch.setattr(auto, "_AGAIN", 2)
     monkeypatch.setattr(scores, "Lesson", lambda: Lesson(steps=3))
     monkeypatch.setattr(choosing, "_LABELLED", 60)
-    eyes = Segmenter.of(load_segmenter(study / "eyes.safetensors")[0])
+    eyes = Segmenter.from_unet(load_unet(study / "eyes.safetensors")[0])
     seen = eyes.labels(generate(load(study / "g.safetensors"), 20, 5))
     assert 0 < (seen == 1).float().mean() < 1
     words = common(study, tmp_path)

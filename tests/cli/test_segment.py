@@ -10,7 +10,7 @@ from PIL import Image
 from dissect._utils.errors import DissectError
 from dissect.data import source
 from dissect.models import Generator, generate, save_checkpoint
-from dissect.segmentation import load_segmenter
+from dissect.segmentation import load_unet
 from dissect.training.segmenter import SegmenterConfig, train_segmenter
 
 
@@ -40,7 +40,7 @@ def test_a_segmenter_gets_used_to_samples_and_says_of_which(capsys, tmp_path):
     words = ["--adapt-to", file, "--images", 64, "--steps", 8, "--batch-size", 8]
     status, _, err = run(capsys, "train", "--segmenter", *words, "--out", tmp_path)
     assert status == 0, err
-    _, card = load_segmenter(tmp_path / "segmenter.safetensors")
+    _, card = load_unet(tmp_path / "segmenter.safetensors")
     assert card["adapted_to"] == str(file)
     assert card["samples"] == 3_000
     status, _, err = run(capsys, "train", *words, "--out", tmp_path)

@@ -8,7 +8,7 @@ from helpers.command_line import run
 
 from dissect.dissection import Dissection
 from dissect.models import fingerprint, load
-from dissect.segmentation import UNet, save_segmenter
+from dissect.segmentation import UNet, save_unet
 
 
 def common(tiny, out):
@@ -89,7 +89,7 @@ def test_the_page_stands_alone_and_holds_every_unit_once(capsys, tiny, tmp_path)
 
 def test_names_cannot_break_the_page(capsys, tiny, tmp_path):
     network = UNet(("</script><b>", "a&b"), widths=(4, 6))
-    path = save_segmenter(tmp_path / "s.safetensors", network, card={})
+    path = save_unet(tmp_path / "s.safetensors", network, card={})
     words = [*common(tiny, tmp_path), "--segmenter", str(path)]
     status, _, err = run(capsys, *words)
     assert status == 0, err

@@ -132,7 +132,7 @@ def test_trials_count_what_sums_show():
         "plain": torch.zeros(6, 3) + torch.randn(6, 3) * 0.01,
         "blue": torch.tensor([[0, 0, 0.9]]).repeat(6, 1) + torch.randn(6, 3) * 0.01,
     }
-    realism = Realism.of(COLOURS, Flat()(torch.rand(400, 3) * 2 - 1))
+    realism = Realism.from_samples(COLOURS, Flat()(torch.rand(400, 3) * 2 - 1))
     terms = parse_expression("red - plain + blue")
     wanted = parse_conditions("red>0.5,blue>0.5", COLOURS.names)
     score = measured(Flat(), COLOURS, terms, pools, wanted, realism, exemplars=3, n=20)
@@ -151,12 +151,12 @@ def test_trials_count_what_sums_show():
 def test_realism_knows_what_is_ordinary():
     samples = torch.rand(1000, 3) * 2 - 1
     images = Flat()(samples) + torch.randn(1000, 3, 4, 4) * 0.05
-    realism = Realism.of(COLOURS, images[:800])
-    assert 0.88 < float(realism.ordinary(images[800:]).float().mean()) <= 1
+    realism = Realism.from_samples(COLOURS, images[:800])
+    assert 0.88 < float(realism.is_ordinary(images[800:]).float().mean()) <= 1
     stripes = images[800:].clone()
     stripes[..., ::2] += 0.6
-    assert float(realism.ordinary(stripes).float().mean()) < 0.05
+    assert float(realism.is_ordinary(stripes).float().mean()) < 0.05
     means = images[:800].unflatten(0, (100, 8)).mean(1)
-    assert float(realism.ordinary(means).float().mean()) < 0.5
+    assert float(realism.is_ordinary(means).float().mean()) < 0.5
     with pytest.raises(DissectError, match="at least 200"):
-        Realism.of(COLOURS, images[:100])
+        Realism.from_samples(COLOURS, images[:100])

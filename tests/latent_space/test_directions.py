@@ -241,7 +241,7 @@ def test_steering_brings_one_attribute_to_its_targets_and_holds_the_others():
     def through(images):
         return images[:, :3, 0, 0]
 
-    reader = AttributeReader(READER.names, through, slopes_through=through)
+    reader = AttributeReader(READER.names, through, differentiable=through)
     z = torch.rand(7, 5) - 0.5
     targets = torch.linspace(-0.6, 0.6, 5)
     paths = steered(Bent(), reader, z, 0, targets, torch.ones(3))

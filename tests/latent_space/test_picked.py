@@ -44,7 +44,7 @@ def test_a_sum_of_bedrooms_puts_a_window_where_there_was_none():
     means = {name: z[list(rows)].mean(0) for name, rows in picked.concepts.items()}
     terms = parse_expression("bedroom with window - bedroom without + red bed")
     images = draw(generator, torch.stack([combined(terms, means), means["red bed"]]))
-    window = reader.read(images)[:, reader.number("window")]
+    window = reader.read(images)[:, reader.column("window")]
     assert float(window[0]) > 0.03
     assert float(window[1]) < 0.01
 
@@ -55,7 +55,7 @@ def test_the_turn_between_picked_bedrooms_moves_windows_to_the_right():
     conditions = parse_conditions("window>0.03", reader.names)
     z = Samples(generator, 0, reader, conditions).latents(24, 10_000)
     values = read_rows(generator, reader, z, direction, torch.tensor([-1.0, 0, 1]))
-    sides = values[:, :, reader.number("window_side")].mean(0)
+    sides = values[:, :, reader.column("window_side")].mean(0)
     assert float(sides[2] - sides[0]) > 0.2
     assert float(sides[0]) < float(sides[1]) < float(sides[2])
 

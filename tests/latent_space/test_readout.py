@@ -6,13 +6,11 @@ from torch.nn.functional import one_hot
 from dissect._utils.errors import DissectError
 from dissect.latent_space import (
     Samples,
-    held_out_rooms,
     parse_conditions,
     reader_for,
-    segment_reader,
 )
 from dissect.models import latents_for
-from dissect.segmentation import AttributeReader, Segmenter
+from dissect.segmentation import AttributeReader, Segmenter, evaluate_attributes
 
 
 def labels():
@@ -24,21 +22,21 @@ def labels():
 
 
 def test_shares_and_sides_of_segmented_images():
-    reader = segment_reader(Segmenter(("wall", "window"), lambda images: labels()))
+    reader = AttributeReader.from_segmenter(Segmenter(("wall", "window"), lambda images: labels()))
     values = reader.read(torch.zeros(2, 3, 4, 4))
     assert reader.names == ("wall", "window", "wall_side", "window_side")
     assert values[:, 1].tolist() == [0.25, 0.125]
     # Columns lie at -1, -1/3, 1/3 and 1; a hundredth of the image draws sides to the middle.
     assert values[0].tolist() == pytest.approx([0.75, 0.25, -0.25 / 0.76, 0.25 / 0.26])
     assert values[1, 3] == pytest.approx(-0.125 / 0.135)
-    assert reader.slopes_through is None
+    assert reader.differentiable is None
 
 
 def test_a_side_changes_its_sign_in_the_mirror_and_is_0_where_nothing_is():
     def seen(images):
         return (images[:, 0] > 0).long()
 
-    reader = segment_reader(Segmenter(("wall", "window"), seen))
+    reader = AttributeReader.from_segmenter(Segmenter(("wall", "window"), seen))
     images = torch.rand(5, 3, 6, 10) * 2 - 1
     images[4] = -1
     values, mirrored = reader.read(images), reader.read(images.flip(3))
@@ -56,10 +54,12 @@ def test_slopes_are_those_of_the_same_sums_over_probabilities():
         lambda images: labels(),
         lambda images: one_hot(labels(), 2).permute(0, 3, 1, 2).float(),
     )
-    reader = segment_reader(sure)
+    reader = AttributeReader.from_segmenter(sure)
     images = torch.zeros(2, 3, 4, 4)
-    assert torch.equal(reader.slopes_through(images), reader.read(images))
-    through = segment_reader(Segmenter(sure.classes, sure.label, probability)).slopes_through
+    assert torch.equal(reader.differentiable(images), reader.read(images))
+    through = AttributeReader.from_segmenter(
+        Segmenter(sure.classes, sure.label, probability)
+    ).differentiable
     images = torch.zeros(1, 3, 4, 4, dtype=torch.float64, requires_grad=True)
     through(images)[0, 1].backward()
     # Each pixel's share of the window grows by a quarter of its logit, over sixteen pixels.
@@ -67,13 +67,13 @@ def test_slopes_are_those_of_the_same_sums_over_probabilities():
 
 
 def test_the_bundled_reader_agrees_with_masks_that_it_has_not_seen():
-    found = held_out_rooms(reader_for("auto", "bedrooms64"), n=100, seed=3)
+    found = evaluate_attributes(reader_for("auto", "bedrooms64"), "bedrooms", n=100, seed=3)
     assert (found.n, found.seed) == (100, 3)
     shares = dict(zip(found.names, found.r_squared, strict=True))
     for name in ("window", "window_side", "bed", "bed_side"):
         assert shares[name] > 0.8, name
     with pytest.raises(DissectError, match="other attributes"):
-        held_out_rooms(READER, n=2)
+        evaluate_attributes(READER, "bedrooms", n=2)
 
 
 class Plain(nn.Module):

@@ -10,8 +10,13 @@ from dissect._utils.errors import DissectError
 from dissect.cli import main
 from dissect.data import source
 from dissect.data.synthetic.faces import ATTRIBUTES
-from dissect.segmentation import AttributeNetwork, AttributeReader, load_attributes, save_attributes
-from dissect.segmentation.evaluate_attributes import held_out, r_squared
+from dissect.segmentation import (
+    AttributeNetwork,
+    AttributeReader,
+    load_attribute_network,
+    save_attribute_network,
+)
+from dissect.segmentation.evaluate_attributes import evaluate_attributes, r_squared
 from dissect.training.attributes import AttributeConfig, train_attributes
 
 TINY = {"image_size": 16, "widths": (4, 6), "hidden": 5}
@@ -40,26 +45,28 @@ def test_attributes_come_in_their_own_units():
 
 def test_a_saved_network_reads_alike(tmp_path):
     network = AttributeNetwork(("a", "b"), **TINY).eval().half().float()
-    path = save_attributes(tmp_path / "a.safetensors", network, card={"steps": 3})
-    again, card = load_attributes(path)
+    path = save_attribute_network(tmp_path / "a.safetensors", network, card={"steps": 3})
+    again, card = load_attribute_network(path)
     images = torch.rand(2, 3, 16, 16)
     assert torch.equal(again(images), network(images))
     assert (again.names, card) == (("a", "b"), {"steps": 3})
-    reader = AttributeReader.of(again)
+    reader = AttributeReader.from_network(again)
     assert torch.equal(reader.read(images), again(images))
     with pytest.raises(DissectError, match="unknown attribute 'd'; known ones: 'a', 'b'"):
-        reader.number("d")
+        reader.column("d")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
 def test_a_damaged_network_is_one_line(tmp_path, share):
-    path = save_attributes(tmp_path / "a.safetensors", AttributeNetwork(("a",), **TINY), card={})
+    path = save_attribute_network(
+        tmp_path / "a.safetensors", AttributeNetwork(("a",), **TINY), card={}
+    )
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(DissectError, match="is damaged"):
-        load_attributes(path)
+        load_attribute_network(path)
     with pytest.raises(DissectError, match="no such file"):
-        load_attributes(tmp_path / "none")
+        load_attribute_network(tmp_path / "none")
 
 
 def test_r_squared_by_hand():
@@ -101,9 +108,9 @@ BUNDLED = (
 
 def test_the_bundled_network_reads_faces_that_it_has_not_seen():
     assert BUNDLED.stat().st_size < 2_000_000
-    network, card = load_attributes()
+    network, card = load_attribute_network()
     assert network.names == ATTRIBUTES
-    found = held_out(AttributeReader.of(network), n=150, seed=3)
+    found = evaluate_attributes(AttributeReader.from_network(network), n=150, seed=3)
     shares = dict(zip(found.names, found.r_squared, strict=True))
     assert shares["yaw"] > 0.95
     assert shares["glasses"] > 0.9

@@ -1,3 +1,7 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
 import numpy as np
 import pytest
 import torch
@@ -6,17 +10,18 @@ from dissect._utils.errors import DissectError
 from dissect.annotations import AnnotatedImage, Annotations, Box
 from dissect.data import source
 from dissect.segmentation import (
-    BoxScore,
+    BoxMatch,
     Segmenter,
     UNet,
-    box_score,
+    evaluate_on_boxes,
+    evaluate_on_renders,
     intersection_over_union,
     load_segmenter,
-    open_segmenter,
-    render_score,
-    save_segmenter,
+    load_unet,
+    pseudo_label,
+    save_unet,
 )
-from dissect.segmentation.regions import one_class_each
+from dissect.segmentation.regions import majority_vote
 from dissect.training.augment import roughen
 from dissect.training.segmenter import SegmenterConfig, train_segmenter
 
@@ -32,8 +37,8 @@ def test_every_pixel_has_logits_of_its_own():
 def test_a_saved_segmenter_labels_alike(tmp_path):
     torch.manual_seed(0)
     network = UNet(("a", "b", "c"), widths=(4, 6)).eval()
-    path = save_segmenter(tmp_path / "s.safetensors", network, card={"steps": 3}, half=False)
-    again, card = load_segmenter(path)
+    path = save_unet(tmp_path / "s.safetensors", network, card={"steps": 3}, half=False)
+    again, card = load_unet(path)
     images = torch.rand(2, 3, 16, 16) * 2 - 1
     assert torch.equal(again(images), network(images))
     assert again.classes == ("a", "b", "c")
@@ -54,15 +59,57 @@ def test_folded_batch_norms_change_no_logit_and_later_training_no_segmenter():
     assert network.training
     network.eval()
     assert torch.allclose(folded(images), network(images), atol=1e-4, rtol=1e-4)
-    eyes = Segmenter.of(network)
+    eyes = Segmenter.from_unet(network)
     before = eyes.labels(images)
     torch.nn.init.zeros_(network.classify.weight)
     torch.nn.init.constant_(network.classify.bias, 1)
     assert torch.equal(eyes.labels(images), before)
 
 
+def test_regions_have_one_class_only_where_the_network_says_so(tmp_path):
+    images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    torch.manual_seed(3)
+    plain = UNet(("wall", "window", "picture"), (4, 6))
+    plain.classify.weight.data.mul_(20)
+    voting = UNet(plain.classes, plain.widths, ("window", "picture"))
+    voting.load_state_dict(plain.state_dict())
+    pixels = Segmenter.from_unet(plain).labels(images)
+    assert torch.equal(pixels, plain.eval()(images).argmax(1))
+    assert not torch.equal(Segmenter.from_unet(voting).labels(images), pixels)
+    path = save_unet(tmp_path / "s.safetensors", voting, card={})
+    assert load_unet(path)[0].region_classes == ("window", "picture")
+    assert load_unet()[0].region_classes == ("window", "picture", "mirror")
+    with pytest.raises(DissectError, match="region classes must be classes: mirror"):
+        UNet(("wall",), (4, 6), ("mirror",))
+
+
+@pytest.mark.parametrize("thread_safe", [False, True])
+def test_a_segmenter_runs_in_one_thread_at_a_time_unless_it_may_run_in_several(thread_safe):
+    running, most = 0, []
+    meeting = threading.Barrier(2)
+
+    def function(images):
+        nonlocal running
+        running += 1
+        with suppress(threading.BrokenBarrierError):
+            meeting.wait(0.2 if not thread_safe else 10)
+        most.append(running)
+        running -= 1
+        return images[:, 0].long()
+
+    segmenter = Segmenter(("a", "b"), function, None, function, thread_safe=thread_safe)
+    with ThreadPoolExecutor(2) as pool:
+        calls = [
+            pool.submit(call, torch.zeros(1, 3, 4, 4))
+            for call in (segmenter.labels, segmenter.features)
+        ]
+        for call in calls:
+            call.result()
+    assert max(most) == (2 if thread_safe else 1)
+
+
 def test_probabilities_add_up_and_pass_gradients_to_the_images():
-    eyes = Segmenter.of(UNet(("a", "b", "c"), widths=(4, 6)))
+    eyes = Segmenter.from_unet(UNet(("a", "b", "c"), widths=(4, 6)))
     images = (torch.rand(2, 3, 16, 16) * 2 - 1).requires_grad_()
     probability = eyes.probability(images)
     assert torch.allclose(probability.sum(1), torch.ones(2, 16, 16), atol=1e-5)
@@ -74,20 +121,21 @@ def test_probabilities_add_up_and_pass_gradients_to_the_images():
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
 def test_a_damaged_segmenter_is_one_line(tmp_path, share):
     network = UNet(("a", "b"), widths=(4, 6))
-    path = save_segmenter(tmp_path / "s.safetensors", network, card={})
+    path = save_unet(tmp_path / "s.safetensors", network, card={})
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(DissectError, match="is damaged"):
-        load_segmenter(path)
+        load_unet(path)
     with pytest.raises(DissectError, match="no such segmenter"):
-        load_segmenter(tmp_path / "none")
+        load_unet(tmp_path / "none")
 
 
 def test_intersection_over_union_by_hand():
     true = np.array([[0, 0, 1], [1, 1, 2]])
     predicted = np.array([[0, 1, 1], [1, 2, 2]])
     scores = intersection_over_union(predicted, true, ("a", "b", "c", "never"))
-    assert scores == {"a": 1 / 2, "b": 2 / 4, "c": 1 / 2, "never": 1.0}
+    assert np.isnan(scores.pop("never"))
+    assert scores == {"a": 1 / 2, "b": 2 / 4, "c": 1 / 2}
 
 
 BRIGHT = Segmenter(("rest", "window"), lambda images: (images.mean(1) > 0).long())
@@ -97,14 +145,16 @@ def test_boxes_found_and_false_alarms_by_hand():
     images = np.zeros((4, 16, 16, 3), np.uint8)
     images[0, 2:6, 2:8] = 255  # a window, its box around it
     images[1, 2:3, 2:8] = 255  # a quarter of the box: not found
-    images[2, 0:5, 0:4] = 255  # 20 pixels where no box is: an alarm
-    images[3, 0:1, 0:19] = 255  # 16 pixels: a speck
+    images[2, 0:2, 0:2] = 255  # 4 of 256 pixels where no box is: an alarm
+    images[3, 0:1, 0:3] = 255  # 3 pixels: too few
     box = (Box(2, 2, 6, 4),)
     drawn = (box, box, (), ())
     annotated = tuple(AnnotatedImage(16, 16, b, file_name=f"{k}") for k, b in enumerate(drawn))
-    score = box_score(BRIGHT, images, Annotations("window", annotated))
-    assert (score.n_boxes, score.n_found, score.recall) == (2, 1, 0.5)
-    assert (score.without, score.alarms, score.false_alarms) == ((2, 3), (2,), 0.5)
+    score = evaluate_on_boxes(BRIGHT, images, Annotations("window", annotated), min_area=1 / 64)
+    assert (score.n_boxes, score.n_detected, score.recall) == (2, 1, 0.5)
+    assert (score.negatives, score.false_alarms, score.false_alarm_rate) == ((2, 3), (2,), 0.5)
+    assert score.to_dict()["areas"] == [24 / 256, 6 / 256, 4 / 256, 3 / 256]
+    assert repr(score).count("\n") == 0
 
 
 @pytest.mark.parametrize(
@@ -122,29 +172,47 @@ def test_masks_of_another_size_or_kind_are_one_line(answer, message):
 
 def test_an_unknown_concept_is_one_line():
     with pytest.raises(DissectError, match="does not know 'widow'; it knows: 'rest', 'window'"):
-        BRIGHT.number("widow")
+        BRIGHT.class_id("widow")
 
 
 def test_boxes_on_images_of_another_size_are_one_line():
     images = np.zeros((1, 16, 16, 3), np.uint8)
     one = Annotations("window", (AnnotatedImage(32, 24, (), file_name="0"),))
     with pytest.raises(DissectError, match="images of 32x24 pixels, and these have 16x16"):
-        box_score(BRIGHT, images, one)
+        evaluate_on_boxes(BRIGHT, images, one)
 
 
 def test_a_thin_box_at_the_edge_still_has_a_pixel():
     images = np.zeros((1, 16, 16, 3), np.uint8)
     images[0, :, 15] = 255
     one = AnnotatedImage(16, 16, (Box(15.6, 2, 0.3, 4),), file_name="0")
-    assert box_score(BRIGHT, images, Annotations("window", (one,))).found == ((True,),)
+    assert evaluate_on_boxes(BRIGHT, images, Annotations("window", (one,))).detected == ((True,),)
+
+
+class Stripe(torch.nn.Module):
+    """The same image for every latent: a stripe of 7 pixels, and one of 8."""
+
+    latent_size = 2
+
+    def forward(self, z):
+        image = -torch.ones(len(z), 3, 64, 64)
+        image[:, :, 3, 10:17] = 1
+        image[:, :, 9, 20:28] = 1
+        return image
+
+
+def test_regions_below_a_five_hundredth_of_the_image_get_no_box():
+    labels = pseudo_label(Stripe(), BRIGHT, "window", 2)
+    assert labels.masks.sum((1, 2)).tolist() == [15, 15]
+    assert labels.annotations.boxes == ((Box(20, 9, 8, 1),),) * 2
 
 
 def test_intervals_of_shares_by_hand():
     # Wilson: 19 of 20, z = 1.96: (0.95 + 0.096 -/+ 1.96 sqrt(0.002375 + 0.0024)) / 1.19207
-    score = BoxScore(tuple([(True,)] * 19 + [(False,)]), (0,) * 20, 0.5, 20)
+    score = BoxMatch(tuple([(True,)] * 19 + [(False,)]), (0.0,) * 20, 0.5, 0.01)
     assert score.recall_ci == pytest.approx((0.7639, 0.9911), abs=1e-3)
-    assert score.false_alarms == 0
-    assert score.false_alarms_ci == (0, 1)
+    assert np.isnan(score.false_alarm_rate)
+    assert score.false_alarm_rate_ci == (0, 1)
 
 
 def painted(masks):
@@ -184,6 +252,11 @@ def renders(monkeypatch, tmp_path):
     return source("bedrooms", size=32, count=48, progress=False)
 
 
+def test_a_trained_segmenter_has_the_region_classes_that_the_renders_have(renders):
+    config = SegmenterConfig(steps=1, batch_size=8, widths=(4, 6), region_classes=("door", "lift"))
+    assert train_segmenter(renders, config).region_classes == ("door",)
+
+
 def test_a_segmenter_learns_the_same_from_the_same_seed(renders):
     config = SegmenterConfig(steps=80, batch_size=8, widths=(8, 16))
     seen = []
@@ -201,9 +274,9 @@ def test_only_classes_in_common_are_scored(renders):
         ("sky", "bed"), lambda images: torch.ones(len(images), 32, 32, dtype=torch.long)
     )
     share = float((renders.masks(range(8, 48)) == renders.classes.index("bed")).mean())
-    assert render_score(everything_is_bed, renders, 40) == {"bed": pytest.approx(share)}
+    assert evaluate_on_renders(everything_is_bed, renders, 40) == {"bed": pytest.approx(share)}
     with pytest.raises(DissectError, match="knows none of the classes of bedrooms"):
-        render_score(Segmenter(("sky",), BRIGHT.label), renders, 40)
+        evaluate_on_renders(Segmenter(("sky",), BRIGHT.label), renders, 40)
 
 
 def test_masks_of_different_shapes_are_not_compared():
@@ -212,12 +285,12 @@ def test_masks_of_different_shapes_are_not_compared():
 
 
 def test_the_bundled_segmenter_is_small_and_good(monkeypatch, tmp_path):
-    from dissect.segmentation.segmenter import bundled_segmenter
+    from dissect.segmentation.unet import bundled_unet
 
-    assert bundled_segmenter().stat().st_size < 3_000_000
+    assert bundled_unet().stat().st_size < 3_000_000
     monkeypatch.setenv("DISSECT_CACHE", str(tmp_path))
     held_out = source("bedrooms", count=200, seed=9, progress=False)
-    scores = render_score(open_segmenter(), held_out, 200)
+    scores = evaluate_on_renders(load_segmenter(), held_out, 200)
     # On 2,000 renders: window 0.90, bed 0.95, mean 0.75 are the least; 200 scatter.
     assert scores["window"] > 0.87
     assert scores["bed"] > 0.94
@@ -225,17 +298,17 @@ def test_the_bundled_segmenter_is_small_and_good(monkeypatch, tmp_path):
 
 
 def test_a_segmenter_is_opened_once_while_its_file_is_the_same(tmp_path):
-    assert open_segmenter() is open_segmenter(None)
+    assert load_segmenter() is load_segmenter(None)
     network = UNet(("a", "b"), widths=(4, 6))
-    path = save_segmenter(tmp_path / "s.safetensors", network, card={})
-    first = open_segmenter(path)
-    assert open_segmenter(str(path)) is first
-    save_segmenter(path, UNet(("a", "b", "c"), widths=(4, 6)), card={})
-    assert open_segmenter(path).classes == ("a", "b", "c")
+    path = save_unet(tmp_path / "s.safetensors", network, card={})
+    first = load_segmenter(path)
+    assert load_segmenter(str(path)) is first
+    save_unet(path, UNet(("a", "b", "c"), widths=(4, 6)), card={})
+    assert load_segmenter(path).classes == ("a", "b", "c")
     with pytest.raises(DissectError, match="no such segmenter"):
-        open_segmenter(tmp_path / "none.safetensors")
+        load_segmenter(tmp_path / "none.safetensors")
     with pytest.raises(DissectError, match="needs a name"):
-        open_segmenter("transformers:")
+        load_segmenter("transformers:")
 
 
 def test_a_thing_on_a_wall_is_of_the_class_that_has_most_of_its_probability() -> None:
@@ -248,11 +321,11 @@ def test_a_thing_on_a_wall_is_of_the_class_that_has_most_of_its_probability() ->
     probability = torch.zeros(2, 2, 4, 6)
     probability[0, 0, 1:3, 0:2], probability[0, 1, 1:3, 2] = 0.6, 0.9
     probability[0, 1, 3, 5] = probability[1, 1, 1, 1] = 0.5
-    found = one_class_each(labels, probability, things)
+    found = majority_vote(labels, probability, things)
     wanted = labels.clone()
     wanted[0, 1:3, 2] = 1  # 4 times 0.6 against 2 times 0.9
     assert torch.equal(found, wanted)
     probability[0, 1, 1:3, 2] = 1.5
     wanted[0, 1:3, 0:3] = 2
-    assert torch.equal(one_class_each(labels, probability, things), wanted)
-    assert torch.equal(one_class_each(labels, probability[:, :0], things[:0]), labels)
+    assert torch.equal(majority_vote(labels, probability, things), wanted)
+    assert torch.equal(majority_vote(labels, probability[:, :0], things[:0]), labels)

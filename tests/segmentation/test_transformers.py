@@ -8,8 +8,8 @@ import torch
 
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_images
-from dissect.segmentation import from_transformers, open_segmenter
-from dissect.segmentation.preprocess import Preparation
+from dissect.segmentation import from_transformers, load_segmenter
+from dissect.segmentation.preprocess import Preprocessing
 
 SETTINGS = {
     "do_resize": True,
@@ -91,7 +91,7 @@ def test_the_mapping_can_be_given(folder, images):
 def test_gradients_reach_the_images_and_features_are_one_row_an_image(folder, images):
     eyes = from_transformers(folder)
     leaf = images.clone().requires_grad_()
-    eyes.probability(leaf)[:, eyes.number("window")].sum().backward()
+    eyes.probability(leaf)[:, eyes.class_id("window")].sum().backward()
     assert bool((leaf.grad != 0).any())
     features = eyes.features(images)
     assert features.shape == (3, 16)
@@ -112,7 +112,7 @@ def test_images_are_prepared_as_the_library_prepares_them(images):
     pil = pytest.importorskip("transformers.models.segformer.image_processing_pil_segformer")
     processor = pil.SegformerImageProcessorPil(size={"height": 40, "width": 32})
     theirs = processor(list(to_images(images)), return_tensors="pt")["pixel_values"]
-    ours = Preparation.of(processor)(images)
+    ours = Preprocessing.from_processor(processor)(images)
     # Pillow rounds to whole levels on the way: 1 / 255 / 0.224 of the normalised range.
     assert ours.shape == theirs.shape
     assert float((ours - theirs).abs().max()) < 0.03
@@ -120,13 +120,15 @@ def test_images_are_prepared_as_the_library_prepares_them(images):
 
 def test_other_settings_of_processors():
     images = torch.stack([torch.full((8, 16), value) for value in (-1.0, 0.0, 1.0)]).unsqueeze(0)
-    shorter = Preparation.of({"size": {"shortest_edge": 4}})(images)
+    shorter = Preprocessing.from_processor({"size": {"shortest_edge": 4}})(images)
     assert shorter.shape == (1, 3, 4, 8)
     assert shorter[0, :, 0, 0].tolist() == pytest.approx([0, 0.5, 1])
-    blue_first = Preparation.of({"do_flip_channel_order": True, "do_rescale": False})(images)
+    blue_first = Preprocessing.from_processor({"do_flip_channel_order": True, "do_rescale": False})(
+        images
+    )
     assert blue_first[0, :, 0, 0].tolist() == pytest.approx([255, 127.5, 0])
     cropped = {"do_center_crop": True, "crop_size": {"height": 6, "width": 6}, "size": 9}
-    assert Preparation.of(cropped)(images).shape == (1, 3, 6, 6)
+    assert Preprocessing.from_processor(cropped)(images).shape == (1, 3, 6, 6)
     for wrong, message in [
         ({"size": {"longest": 3}}, "size is not one"),
         ({"image_mean": [0.5]}, "image_mean must be three numbers"),
@@ -134,7 +136,7 @@ def test_other_settings_of_processors():
         (3, "mapping of its settings"),
     ]:
         with pytest.raises(DissectError, match=message):
-            Preparation.of(wrong)
+            Preprocessing.from_processor(wrong)
 
 
 def test_a_model_that_is_no_segmenter_is_one_line(images):
@@ -158,7 +160,7 @@ def test_a_damaged_model_is_one_line(folder, tmp_path, harm):
     else:
         shutil.rmtree(place)
     with pytest.raises(DissectError) as told:
-        open_segmenter(f"transformers:{place}")
+        load_segmenter(f"transformers:{place}")
     assert "\n" not in str(told.value)
     assert str(place) in str(told.value)
 
@@ -166,4 +168,4 @@ def test_a_damaged_model_is_one_line(folder, tmp_path, harm):
 def test_without_the_library_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)  # what Python then calls not found
     with pytest.raises(DissectError, match="pip install 'dissect-gan.transformers.'"):
-        open_segmenter("transformers:nobody/nothing")
+        load_segmenter("transformers:nobody/nothing")

@@ -16,7 +16,7 @@ from dissect.effect.placement import Placement, place, place_everywhere
 from dissect.figures import became_figure, placement_figure, rasterized
 from dissect.probe.fit import fit_from_labels, fit_from_segmenter, labelled_cells
 from dissect.segmentation import Segmenter
-from dissect.segmentation.pseudo_labels import Labels, segmented_labels
+from dissect.segmentation.pseudo_labels import ConceptLabels, pseudo_label
 from dissect.surgery import Insertion, bake, inserted, insertion, swap
 from dissect.units import Units
 
@@ -184,7 +184,7 @@ def spots():
 
 
 def test_a_segmenter_labels_what_it_sees(spots):
-    labels = segmented_labels(spots, EYES, "spot", 30, seed=4, start=2)
+    labels = pseudo_label(spots, EYES, "spot", 30, seed=4, start=2)
     assert labels.concept == "spot"
     assert labels.annotations.latent_rows == tuple((4, place) for place in range(2, 32))
     cover = labels.coverage((4, 4))
@@ -194,19 +194,20 @@ def test_a_segmenter_labels_what_it_sees(spots):
     assert torch.equal(cover, acts[:, 0])
     # On a grid of half the size a spot is a quarter of a cell.
     assert labels.coverage((2, 2)).unique().tolist() == [0, 0.25]
-    # A spot of 2 x 2 pixels is too small for a box of its own.
-    assert labels.annotations.n_boxes == 0
-    grey = segmented_labels(spots, EYES, "grey", 3)
+    boxes = [box for image in labels.annotations.boxes for box in image]
+    assert len(boxes) == int(labels.masks.any((1, 2)).sum()) > 0
+    assert {(box.width, box.height) for box in boxes} == {(2, 2)}
+    grey = pseudo_label(spots, EYES, "grey", 3)
     assert [boxes[0] for boxes in grey.annotations.boxes] == [Box(0, 4, 8, 4)] * 3
     with pytest.raises(DissectError, match="does not know 'door'"):
-        segmented_labels(spots, EYES, "door", 3)
+        pseudo_label(spots, EYES, "door", 3)
     with pytest.raises(DissectError, match="no 16x16 cells"):
         labels.coverage((16, 16))
 
 
 def test_labels_without_masks_are_the_boxes():
     image = AnnotatedImage(height=8, width=8, boxes=(Box(0, 0, 4, 2),))
-    labels = Labels(Annotations("spot", (image,)))
+    labels = ConceptLabels(Annotations("spot", (image,)))
     assert labels.coverage((4, 4))[0, 0].tolist() == [1, 1, 0, 0]
 
 
@@ -215,7 +216,7 @@ def test_a_probe_is_fitted_to_what_the_segmenter_sees(spots):
     assert fitted.concept == "spot"
     assert fitted.units().indices[0] == 0
     assert fitted.score.auc > 0.99
-    labels = segmented_labels(spots, EYES, "spot", 40, seed=1)
+    labels = pseudo_label(spots, EYES, "spot", 40, seed=1)
     again = fit_from_labels(spots, labels, "layer", seed=1)
     assert torch.equal(again.weight, fitted.weight)
 

@@ -273,7 +273,7 @@ class ExploreSession:
         """
         if self.segmenter is None:
             raise DissectError("without a segmenter nothing can be counted: give --segmenter FILE")
-        return self.segmenter.number(study.probe.concept)
+        return self.segmenter.class_id(study.probe.concept)
 
     def close(self) -> None:
         """End what is measured in the background."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from dissect.annotations import Annotations
 from dissect.probe import Probe, fit_probe
 from dissect.probe.fit import UNSCORED, fitted_ahead, labelled_cells
-from dissect.segmentation.pseudo_labels import Labels
+from dissect.segmentation.pseudo_labels import ConceptLabels
 from dissect.studio.sessions.generator import GeneratorSession
 
 __all__ = ["LayerStudy", "study_layer"]
@@ -45,7 +45,7 @@ def study_layer(generator: GeneratorSession, boxes: Annotations, layer: str) -> 
         DissectError: boxes for another generator, or that no probe can be fitted to.
     """
     with generator.lock:
-        acts, coverage = labelled_cells(generator.model, Labels(boxes), layer)
+        acts, coverage = labelled_cells(generator.model, ConceptLabels(boxes), layer)
     # Whoever wants a picture need not wait for the fit.
     probe = fitted_ahead(generator.name, generator.model, boxes, layer) or fit_probe(
         acts, coverage, layer=layer, concept=boxes.concept, model=generator.fingerprint, **UNSCORED
