@@ -17,7 +17,7 @@ from dissect._utils.images import to_images
 from dissect._utils.io import write_image
 from dissect.annotations import AnnotatedImage, Annotations, Box, pair_iou, pixels_digest
 from dissect.figures import boxes_sheet
-from dissect.models import bundled_file, fingerprint, generate
+from dissect.models import bundled_file, fingerprint, generate, latents_for
 from dissect.probe.fit import fit_from_boxes, save_ahead
 
 LAYER = "layer8x8"  # the default of every command
@@ -53,7 +53,9 @@ def main() -> None:
     given = parser.parse_args()
     folder = FOLDER / given.model
     generator = load(given.model)
-    images = to_images(generate(generator, given.n, given.seed, start=given.start))
+    images = to_images(
+        generate(generator, latents_for(generator, given.n, given.seed, start=given.start))
+    )
     height, width = images.shape[1:3]
     rows = range(given.start, given.start + given.n)
     passes = []

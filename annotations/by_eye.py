@@ -16,14 +16,13 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from dissect import Annotations, annotation_file, load
 from dissect._utils.images import to_images
 from dissect._utils.io import write_image
 from dissect.effect.compare import compare, fresh_latents
 from dissect.figures import boxes_sheet
-from dissect.models import bundled_file
+from dissect.models import bundled_file, generate
 from dissect.probe.fit import fit_from_boxes
 from dissect.segmentation import load_segmenter
 from dissect.selection.stored import load_choices
@@ -57,13 +56,8 @@ def states(rule: str) -> list[np.ndarray]:
         return list(compare(generator, z, units, probe=probe, control_seed=SEED).values())
     chosen = load_choices(bundled_file(MODEL, f"auto-{CONCEPT}-{LAYER}.json"))
     everywhere, gated = chosen["everywhere"].intervention, chosen["probe"].intervention
-    images = []
-    with torch.inference_mode():
-        images.append(to_images(generator(z)))
-        for edit in (everywhere, gated, gated.control(SEED)):
-            with edit.on(generator):
-                images.append(to_images(generator(z)))
-    return images
+    edits = (None, everywhere, gated, gated.control(SEED))
+    return [to_images(generate(generator, z, edit=edit)) for edit in edits]
 
 
 def sheets(rule: str, out: Path) -> None:
@@ -87,8 +81,7 @@ def agree(rule: str, segmenter: str | None) -> None:
     """Print how the segmenter and the eye agree on which images, before any edit, show a window."""
     generator = load(MODEL)
     annotations = Annotations.load(annotation_file(MODEL, CONCEPT))
-    with torch.inference_mode():
-        images = generator(fresh_latents(generator, SAMPLES, SEED, annotations))
+    images = generate(generator, fresh_latents(generator, SAMPLES, SEED, annotations))
     eyes = load_segmenter(segmenter)
     pixels = (eyes.labels(images) == eyes.class_id(CONCEPT)).sum((1, 2)).numpy()
     seen = pixels >= SEEN_PIXELS

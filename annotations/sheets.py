@@ -12,7 +12,7 @@ from dissect import load
 from dissect._utils.images import to_images
 from dissect._utils.io import write_image
 from dissect.figures import ruled_sheet
-from dissect.models import generate
+from dissect.models import generate, latents_for
 
 PER_SHEET = 12
 
@@ -29,7 +29,8 @@ def main() -> None:
     generator = load(given.model)
     for first in range(given.start, given.start + given.n, PER_SHEET):
         count = min(PER_SHEET, given.start + given.n - first)
-        images = to_images(generate(generator, count, given.seed, start=first))
+        z = latents_for(generator, count, given.seed, start=first)
+        images = to_images(generate(generator, z))
         names = [f"{index}" for index in range(first, first + count)]
         print("wrote", write_image(given.out / f"{first:04d}.png", ruled_sheet(images, names)))
 

@@ -120,3 +120,33 @@ def writes(file):
 def test_only_io_writes_files(file):
     if name_of(file) != "_utils/io.py":
         assert {(name_of(file), call) for call in writes(file)} <= WRITERS
+
+
+LOOPS = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+# Loops that call a network named `model` or `generator` for something other than images of many
+# latents.
+OTHER_LOOPS = {
+    "models/generate.py",  # the one loop
+    "latent_space/optimize_latents.py",  # steps of an optimisation, which need gradients
+    "representation/supervised.py",  # a classifier
+}
+
+
+def images_in_a_loop(file):
+    """Lines of loops that use what a generator returns; `record(stop=True)` alone discards it."""
+    for loop in ast.walk(ast.parse(file.read_text())):
+        if not isinstance(loop, LOOPS):
+            continue
+        discarded = {id(node.value) for node in ast.walk(loop) if isinstance(node, ast.Expr)}
+        for node in ast.walk(loop):
+            if isinstance(node, ast.Call) and id(node) not in discarded:
+                called = node.func
+                name = getattr(called, "id", getattr(called, "attr", ""))
+                if name in ("model", "generator", "average"):
+                    yield node.lineno
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_only_generate_loops_from_latents_to_images(file):
+    if name_of(file) not in OTHER_LOOPS:
+        assert list(images_in_a_loop(file)) == []

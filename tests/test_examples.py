@@ -37,7 +37,7 @@ def authors_logits(images, folder):
 
 def test_faces_are_sampled_recorded_and_ablated(shared_data):
     model = load(f"{FACE}:generator")
-    images = generate(model, 16, seed=0)
+    images = generate(model, latents_for(model, 16))
     assert images.shape == (16, 3, 32, 32)
     z = latents_for(model, 16)
     with dissect.record(model, "generator_deconv.2", stop=True) as acts:
@@ -54,11 +54,11 @@ def test_faces_are_sampled_recorded_and_ablated(shared_data):
 
 def test_house_numbers_need_their_kernels_flipped(shared_data):
     model = load(f"{SVHN}:generator")
-    right = generate(model, 32, seed=0)
+    right = generate(model, latents_for(model, 32))
     for module in model.modules():
         if isinstance(module, torch.nn.ConvTranspose2d):
             module.weight.data = module.weight.data.flip(2, 3)
-    wrong = generate(model, 32, seed=0)
+    wrong = generate(model, latents_for(model, 32))
     assert right.shape == (32, 3, 32, 32)
     folder = shared_data / "svhn-dcgan-authors"
     assert authors_logits(right, folder).mean() > authors_logits(wrong, folder).mean() + 2
@@ -75,7 +75,7 @@ def test_house_numbers_are_recorded_and_ablated(shared_data):
         nothing = model(z)
     # Without any unit of the layer, every latent gives the same image.
     assert torch.allclose(nothing[0], nothing[1], atol=1e-6)
-    assert not torch.allclose(*generate(model, 2), atol=1e-2)
+    assert not torch.allclose(*generate(model, latents_for(model, 2)), atol=1e-2)
 
 
 def test_the_command_line_takes_a_factory(shared_data, capsys, tmp_path):

@@ -85,7 +85,6 @@ def arithmetic(
         Shown,
         TrialScore,
         combined,
-        draw,
         neighbours,
         parse_conditions,
         parse_expression,
@@ -93,7 +92,7 @@ def arithmetic(
         random_sum,
         reader_for,
     )
-    from dissect.models import latents_for, load
+    from dissect.models import generate, latents_for, load
     from dissect.segmentation import Realism
 
     output = Output(as_json=as_json)
@@ -117,7 +116,7 @@ def arithmetic(
     latent_means = {concept: z.mean(0) for concept, z in chosen.items()}
     result = combined(terms, latent_means)
     around = neighbours(result, 8, scale=scale, seed=seed)
-    block = draw(generator, torch.cat([around[:4], result[None], around[4:]]))
+    block = generate(generator, torch.cat([around[:4], result[None], around[4:]]))
     columns, images = [], {}
     for place_in_sum, term in enumerate(terms):
         column, images[term.concept] = _column(generator, term, chosen[term.concept], place_in_sum)
@@ -141,11 +140,11 @@ def arithmetic(
         values["attributes"] = shown
     if wanted and eyes is not None:
         realism = Realism.from_samples(
-            eyes, draw(generator, latents_for(generator, _ORDINARY, seed + 1))
+            eyes, generate(generator, latents_for(generator, _ORDINARY, seed + 1))
         )
         last = combined(terms[-1:], latent_means)
         random = random_sum(result.repeat(_RANDOM, 1), last.repeat(_RANDOM, 1), seed=seed)
-        compared = (block, summed[None], draw(generator, random))
+        compared = (block, summed[None], generate(generator, random))
         found = [Shown.of(each, eyes, wanted, realism) for each in compared]
         scores = [TrialScore(means, 1, *found)]
         values["shown"] = asdict(scores[0])
@@ -224,9 +223,9 @@ def _column(
 ) -> tuple["Column", "Tensor"]:
     from dissect._utils.images import to_images
     from dissect.figures.latent_space import Column
-    from dissect.latent_space import draw
+    from dissect.models import generate
 
-    images = draw(generator, z)
+    images = generate(generator, z)
     sign = ("-" if term.factor < 0 else "+") if place or term.factor < 0 else ""
     if abs(term.factor) != 1:
         sign = f"{sign or '+'} x {abs(term.factor):g}"
@@ -234,7 +233,7 @@ def _column(
         name=term.concept,
         sign=sign,
         exemplars=to_images(images[:_SHOWN]),
-        mean=to_images(draw(generator, z.mean(0, keepdim=True)))[0],
+        mean=to_images(generate(generator, z.mean(0, keepdim=True)))[0],
         pixel_mean=to_images(images.mean(0, keepdim=True))[0],
     )
     return column, images

@@ -45,7 +45,7 @@ def attributes(
     from dissect.data.synthetic.faces import ATTRIBUTES
     from dissect.figures.latent_space import contact_sheet
     from dissect.latent_space import reader_for
-    from dissect.models import fingerprint, generate, load
+    from dissect.models import fingerprint, generate, latents_for, load
     from dissect.segmentation import evaluate_attributes
 
     output = Output(as_json=as_json)
@@ -59,7 +59,7 @@ def attributes(
         output.result(_errors(found), _table(found))
         return
     generator = load(model, device=place)
-    images = generate(generator, n, seed)
+    images = generate(generator, latents_for(generator, n, seed))
     values = eyes.read(images).cpu()
     output.wrote(write_image(out / "contact.png", contact_sheet(to_images(images))))
     table = {name: values[:, k].tolist() for k, name in enumerate(eyes.names)}

@@ -231,9 +231,8 @@ def _rows(
     concept: str,
 ) -> "dict[str, NDArray[np.uint8]]":
     """The same samples before, after each edit, and after the first control of each."""
-    import torch
-
     from dissect._utils.images import to_images
+    from dissect.models import generate
 
     where = {
         "everywhere": "removed everywhere",
@@ -244,9 +243,7 @@ def _rows(
         states[f"there, every unit as\nwhere there is no\n{concept}"] = beside["filled"]
     for name, edit in edits.items():
         states[f"{len(edit.units)} random units\n{where[name]}"] = edit.control(seed)
-    with torch.inference_mode():
-        rows = {"before": to_images(generator(z))}
-        for name, edit in states.items():
-            with edit.on(generator):
-                rows[name] = to_images(generator(z))
+    rows = {"before": to_images(generate(generator, z))}
+    for name, edit in states.items():
+        rows[name] = to_images(generate(generator, z, edit=edit))
     return rows

@@ -279,13 +279,10 @@ def swap_in(
 
 
 def _drawn(job: Job, z: "Tensor") -> "NDArray[np.uint8]":
-    import numpy as np
-    import torch
-
     from dissect._utils.images import to_images
+    from dissect.models import generate
 
-    with torch.inference_mode():
-        return np.concatenate([to_images(job.generator(part)) for part in z.split(100)])
+    return to_images(generate(job.generator, z))
 
 
 def _outlined(images: "NDArray[np.uint8]", region: "Tensor") -> "NDArray[np.uint8]":

@@ -42,11 +42,11 @@ def sample(
     from dissect._utils.images import image_grid, to_images
     from dissect._utils.io import write_image
     from dissect.figures.latent_space import contact_sheet
-    from dissect.models import generate, load
+    from dissect.models import generate, latents_for, load
 
     output = Output(as_json=as_json)
     generator = load(model, device=resolve_device(device))
-    images = to_images(generate(generator, n, seed, start=start))
+    images = to_images(generate(generator, latents_for(generator, n, seed, start=start)))
     columns = max(1, round(n**0.5))
     output.wrote(write_image(out / "samples.png", image_grid(images, columns=columns, scale=3)))
     if numbered:

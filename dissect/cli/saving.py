@@ -78,9 +78,7 @@ def save_edited(
         after, and the largest `difference` between the images of the file and those of the
         ablated generator on `z`, on the [-1, 1] scale.
     """
-    import torch
-
-    from dissect.models import fingerprint, load, save_checkpoint
+    from dissect.models import fingerprint, generate, load, save_checkpoint
     from dissect.surgery import ablated, bake, excise
 
     if excised:
@@ -95,12 +93,9 @@ def save_edited(
     }
     save_checkpoint(path, edited, card={"edit": card}, force=force)
     written = load(path, device=z.device)
-    difference = 0.0
-    for part in z.split(100):
-        with torch.inference_mode():
-            with ablated(generator, units, **arguments):
-                wanted = generator(part)
-            difference = max(difference, float((written(part) - wanted).abs().max()))
+    with ablated(generator, units, **arguments):
+        wanted = generate(generator, z)
+    difference = float((generate(written, z) - wanted).abs().max())
     return {
         "how": _how(generator, edited, excised=excised),
         "parameters": [_count(generator), _count(edited)],

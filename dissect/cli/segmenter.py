@@ -30,7 +30,7 @@ def train_segmenter(
     from dissect._utils.progress import progress_bar
     from dissect.data import RenderedSource
     from dissect.data import source as open_source
-    from dissect.models import generate, load
+    from dissect.models import generate, latents_for, load
     from dissect.segmentation import save_unet
     from dissect.training.segmenter import SegmenterConfig, train_segmenter
 
@@ -41,7 +41,9 @@ def train_segmenter(
     config = SegmenterConfig(steps=steps, batch_size=batch_size, seed=seed)
     samples = None
     if adapt_to is not None:
-        samples = generate(load(adapt_to, device=place), _SAMPLES, seed=_SAMPLE_SEED).clamp(-1, 1)
+        generator = load(adapt_to, device=place)
+        z = latents_for(generator, _SAMPLES, _SAMPLE_SEED)
+        samples = generate(generator, z).clamp(-1, 1)
     started = time.perf_counter()
     with progress_bar("training", steps) as advance:
 

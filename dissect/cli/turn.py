@@ -230,11 +230,11 @@ def _picture(
     """The images of rows of latents (N, P, D), above them the two ends of the axis."""
     from dissect._utils.images import to_images
     from dissect.figures.latent_space import turn_figure
-    from dissect.latent_space import draw
+    from dissect.models import generate
 
-    first, last = to_images(draw(generator, found.ends(ordinary)))
+    first, last = to_images(generate(generator, found.ends(ordinary)))
     names = found.picked_ends or (f"less {found.attribute}", f"more {found.attribute}")
-    images = to_images(draw(generator, paths.flatten(0, 1)))
+    images = to_images(generate(generator, paths.flatten(0, 1)))
     return turn_figure(
         first,
         last,

@@ -61,8 +61,8 @@ def walk(
     from dissect._utils.images import to_images
     from dissect._utils.io import write_image, write_json
     from dissect.figures.latent_space import walk_figure
-    from dissect.latent_space import draw, reader_for, walk_rows
-    from dissect.models import latents_for, load
+    from dissect.latent_space import reader_for, walk_rows
+    from dissect.models import generate, latents_for, load
 
     output = Output(as_json=as_json)
     place = resolve_device(device)
@@ -70,7 +70,7 @@ def walk(
     eyes = reader_for(reader, model, place)
     fine = (columns - 1) * between + 1
     z = walk_rows(latents_for(generator, rows + 1, seed), fine, path)  # type: ignore[arg-type]
-    images = draw(generator, z.flatten(0, 1)).cpu()
+    images = generate(generator, z.flatten(0, 1)).cpu()
     by_row = images.unflatten(0, (rows, fine))
     pictures = to_images(images).reshape(rows, fine, *images.shape[2:], 3)
     curves = _curves(eyes, images, rows, fine)

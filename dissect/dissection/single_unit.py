@@ -22,6 +22,7 @@ from dissect._utils.distributed import World
 from dissect._utils.errors import DissectError
 from dissect._utils.parallel import one_a_core, one_thread
 from dissect.hooks import activations
+from dissect.models import generate, generate_batches
 from dissect.models.batch_norm import folded
 from dissect.segmentation import Segmenter
 from dissect.surgery import ablated
@@ -108,8 +109,8 @@ def unit_effects(
         tail = Tail.of(model, layer, acts) if fast else None
     side_by_side = tail is not None and z.device.type == "cpu"
     # Sums round by the number of threads: the images before are made with as many as those after.
-    with one_thread() if side_by_side else nullcontext(), torch.inference_mode():
-        images = torch.cat([model(part) for part in z.split(_BATCH)])
+    with one_thread() if side_by_side else nullcontext():
+        images = generate(model, z, batch_size=_BATCH)
         labels = segmenter.labels(images)
     classes = len(segmenter.classes)
     total = acts.shape[1]
@@ -224,10 +225,11 @@ def _in_a_row(module: nn.Module) -> list[nn.Module]:
 
 
 def _plainly(model: nn.Module, unit: Units, z: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    for first in range(0, len(z), _BATCH):
-        at = slice(first, first + _BATCH)
-        with torch.inference_mode(), ablated(model, unit):
-            yield at, model(z[at])
+    first = 0
+    with ablated(model, unit):
+        for images in generate_batches(model, z, batch_size=_BATCH):
+            yield slice(first, first + len(images)), images
+            first += len(images)
 
 
 def _counts(labels: Tensor, classes: int) -> NDArray[np.int64]:

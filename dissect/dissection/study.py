@@ -220,8 +220,8 @@ def count_units(
     upsampling: dict[str, Upsampling] = {}
     for first, count in _shared_batches(start, n, world, watch, "counting"):
         z = latents_for(model, count + 1, seed, start=first)
-        with torch.inference_mode(), record(model, *cuts) as acts:
-            labels = segmenter.labels(model(z))
+        with record(model, *cuts) as acts:
+            labels = segmenter.labels(generate(model, z, batch_size=len(z)))
         keys = torch.arange(first, first + count, device=labels.device)
         for layer, found in counts.items():
             values = acts[layer][:count].float()
@@ -303,7 +303,7 @@ def _upsampling(acts: Tensor, size: tuple[int, int]) -> Upsampling:
 
 
 def _image_size(model: nn.Module) -> tuple[int, int]:
-    height, width = generate(model, 1).shape[2:]
+    height, width = generate(model, latents_for(model, 1)).shape[2:]
     return height, width
 
 

@@ -12,7 +12,7 @@ from dissect._utils.images import to_images
 from dissect.dissection.result import Dissection
 from dissect.dissection.upsampling import Upsampling
 from dissect.hooks import record
-from dissect.models import latents_for
+from dissect.models import generate, latents_for
 
 __all__ = ["StrongestSamples", "strongest_samples"]
 
@@ -52,8 +52,8 @@ def strongest_samples(
     on: dict[str, NDArray[np.bool_]] = {}
     for first in range(0, len(samples), _BATCH):
         z = _latents(model, samples[first : first + _BATCH].tolist(), found.seed)
-        with torch.inference_mode(), record(model, *wanted) as acts:
-            drawn = model(z)
+        with record(model, *wanted) as acts:
+            drawn = generate(model, z, batch_size=len(z))
             images.append(to_images(drawn))
             size = (drawn.shape[2], drawn.shape[3])
             for layer, at in place.items():

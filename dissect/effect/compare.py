@@ -1,12 +1,11 @@
 """The same latents drawn before and after an edit, with the control beside them."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -14,7 +13,7 @@ from dissect._utils.errors import DissectError
 from dissect._utils.images import to_images
 from dissect.annotations import Annotations
 from dissect.hooks import activations
-from dissect.models import latents_for
+from dissect.models import generate, latents_for
 from dissect.surgery import MaskGate, ablated, mean_activation
 from dissect.surgery.gates import Gate, LayerGate
 from dissect.surgery.intervention import Intervention
@@ -29,8 +28,6 @@ __all__ = [
     "fresh_latents",
     "most_of_concept",
 ]
-
-_BATCH = 100
 
 
 @dataclass(frozen=True)
@@ -115,14 +112,14 @@ def compare(
         raise DissectError(f"the probe reads {probe.layer!r}, the units are of {units.layer!r}")
     control = units.random(control_seed)
     images = {
-        "before": _drawn(model, z),
+        "before": to_images(generate(model, z)),
         "everywhere": _edited(model, z, units, edit, None),
     }
     if probe is not None:
         images["probe"] = _edited(model, z, units, edit, probe)
         if elsewhere is not None:
             with filled(model, probe, elsewhere, threshold=edit.threshold):
-                images["filled"] = _drawn(model, z)
+                images["filled"] = to_images(generate(model, z))
     images["random"] = _edited(model, z, control, edit, None)
     return images
 
@@ -131,11 +128,7 @@ def draw_each(
     model: nn.Module, z: Tensor, states: Mapping[str, Intervention | None]
 ) -> dict[str, NDArray[np.uint8]]:
     """Images (N, H, W, 3) uint8 of the same latents under each edit; None is no edit."""
-    images = {}
-    for name, edit in states.items():
-        with nullcontext() if edit is None else edit.on(model):
-            images[name] = _drawn(model, z)
-    return images
+    return {name: to_images(generate(model, z, edit=edit)) for name, edit in states.items()}
 
 
 def filled(
@@ -182,9 +175,4 @@ def _edited(
     model: nn.Module, z: Tensor, units: Units, edit: Edit, probe: LayerGate | None
 ) -> NDArray[np.uint8]:
     with ablated(model, units, **edit_arguments(model, z, units, edit, probe)):
-        return _drawn(model, z)
-
-
-def _drawn(model: nn.Module, z: Tensor) -> NDArray[np.uint8]:
-    with torch.inference_mode():
-        return np.concatenate([to_images(model(part)) for part in z.split(_BATCH)])
+        return to_images(generate(model, z))

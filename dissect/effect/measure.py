@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from dissect._utils.errors import DissectError
+from dissect.models import generate_batches
 from dissect.segmentation import Segmenter
 
 __all__ = ["Effect", "Interval", "Observed", "joined", "measure", "observe"]
@@ -24,7 +25,6 @@ Interval = tuple[float, float]
 Edit = Callable[[], AbstractContextManager[None]]
 Watch = Callable[[int], None]
 
-_BATCH = 100
 # An image shows a concept from so many pixels of it on; fewer are specks of the segmenter.
 PRESENT = 20
 # The concept's region is its mask and this many pixels around it: edges are part of a window.
@@ -155,20 +155,25 @@ class Effect:
 
 
 def observe(
-    model: nn.Module, segmenter: Segmenter, z: Tensor, *, watch: Watch = lambda _: None
+    model: nn.Module,
+    segmenter: Segmenter,
+    z: Tensor,
+    *,
+    batch_size: int | None = None,
+    watch: Watch = lambda _: None,
 ) -> Observed:
     """What `model` draws of the latents `z`, and what the segmenter sees in it.
 
-    `watch` is called with the number of images after each batch.
+    `batch_size` is as `generate` takes it; `watch` is called with the number of images after each
+    batch.
     """
     images, labels, features = [], [], []
-    for part in z.split(_BATCH):
-        drawn = _draw(model, part)
+    for drawn in generate_batches(model, z, batch_size=batch_size):
         images.append(drawn.float().cpu())
         labels.append(segmenter.labels(drawn).to(torch.uint8).cpu())
         if segmenter.features is not None:
             features.append(_features(segmenter, drawn))
-        watch(len(part))
+        watch(len(drawn))
     return Observed(
         torch.cat(images), torch.cat(labels), np.concatenate(features) if features else None
     )
@@ -183,6 +188,7 @@ def measure(
     *,
     before: Observed | None = None,
     with_features: bool = True,
+    batch_size: int | None = None,
     watch: Watch = lambda _: None,
 ) -> Effect:
     """What `edit` did to the images of `z`.
@@ -198,6 +204,7 @@ def measure(
         edit: a context manager's factory, such as `lambda: ablated(model, units)`.
         before: what `observe` saw of the same latents, if it is known already.
         with_features: whether the edited images' features are wanted, for a Fréchet distance.
+        batch_size: images made at once, as `generate` takes it.
         watch: called with the number of images after each batch.
 
     Raises:
@@ -206,20 +213,20 @@ def measure(
     segmenter.class_id(concept)
     if not len(z):
         raise DissectError("an effect needs at least one latent")
-    seen = before or observe(model, segmenter, z)
+    seen = before or observe(model, segmenter, z, batch_size=batch_size)
     if len(seen.labels) != len(z):
         raise DissectError("what was observed before is of other latents")
     if not with_features:
         seen = replace(seen, features=None)
-    parts = []
-    for first in range(0, len(z), _BATCH):
-        rows = slice(first, first + _BATCH)
-        with edit():
-            drawn = _draw(model, z[rows])
-        known = None if seen.features is None else seen.features[rows]
-        old = Observed(seen.images[rows], seen.labels[rows], known)
-        parts.append(_difference(segmenter, concept, old, drawn))
-        watch(len(drawn))
+    parts, first = [], 0
+    with edit():
+        for drawn in generate_batches(model, z, batch_size=batch_size):
+            rows = slice(first, first + len(drawn))
+            known = None if seen.features is None else seen.features[rows]
+            old = Observed(seen.images[rows], seen.labels[rows], known)
+            parts.append(_difference(segmenter, concept, old, drawn))
+            watch(len(drawn))
+            first += len(drawn)
     return joined(parts)
 
 
@@ -273,12 +280,6 @@ def _difference(segmenter: Segmenter, concept: str, seen: Observed, drawn: Tenso
         replaced=table[:, number].numpy(),
         features=features,
     )
-
-
-def _draw(model: nn.Module, z: Tensor) -> Tensor:
-    with torch.inference_mode():
-        images: Tensor = model(z)
-    return images
 
 
 def _features(segmenter: Segmenter, images: Tensor) -> NDArray[np.float64]:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
+from dissect.models import generate
 from dissect.segmentation import Segmenter
 from dissect.surgery import Insertion, inserted
 from dissect.surgery.split import begun_at
 
 __all__ = ["FREE", "SEEN", "Placement", "place", "place_everywhere"]
 
-_BATCH = 100
 # A region shows the concept from this share of its pixels on, and is free of it up to that one.
 SEEN, FREE = 0.25, 0.05
 # Of fewer free samples no probability is told.
@@ -187,8 +187,7 @@ def _place(
 
 def _seen(model: nn.Module, segmenter: Segmenter, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Images (N, 3, H, W) and classes (N, H, W), on the CPU."""
-    with torch.inference_mode():
-        images = torch.cat([model(part) for part in inputs.split(_BATCH)])
+    images = generate(model, inputs)
     return images.float().cpu(), segmenter.labels(images).cpu()
 
 

@@ -277,7 +277,7 @@ def _measure_piece(
             segmenter,
             inputs[:n],
             concept,
-            partial(trial.intervention.on, rest),
+            partial(trial.intervention.applied, rest),
             before=before.first(n),
             with_features=trial.with_features,
             watch=watch,

@@ -35,7 +35,7 @@ from dissect.latent_space.expression import Term, parse_expression
 from dissect.latent_space.find_directions import METHODS, find_directions, listed_direction
 from dissect.latent_space.optimize_latents import steered
 from dissect.latent_space.paths import Path, StepSizes, between, step_sizes, walk_rows
-from dissect.latent_space.readout import Samples, draw, read, reader_for, source_of
+from dissect.latent_space.readout import Samples, read, reader_for, source_of
 
 __all__ = [
     "METHODS",
@@ -53,7 +53,6 @@ __all__ = [
     "calibrated",
     "clearest",
     "combined",
-    "draw",
     "ends",
     "find_directions",
     "from_components",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from dissect._utils.errors import DissectError
 from dissect.latent_space.exemplars import Condition, meeting
 from dissect.latent_space.expression import Term
-from dissect.latent_space.readout import draw
+from dissect.models import generate
 from dissect.segmentation import AttributeReader, Realism
 
 __all__ = [
@@ -161,14 +161,14 @@ def measured(
     result, last = combined(terms, latent_means), combined(terms[-1:], latent_means)
     means = {}
     for name, z in chosen.items():
-        images = draw(generator, z.flatten(0, 1))
+        images = generate(generator, z.flatten(0, 1))
         means[name] = images.unflatten(0, (n, exemplars)).mean(1)
     latent, pixels, control = (
         Shown.of(images, reader, wanted, realism)
         for images in (
-            draw(generator, result),
+            generate(generator, result),
             pixel_sum(terms, means),
-            draw(generator, random_sum(result, last, seed=seed)),
+            generate(generator, random_sum(result, last, seed=seed)),
         )
     )
     return TrialScore(exemplars, n, latent, pixels, control)

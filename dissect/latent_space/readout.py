@@ -9,25 +9,24 @@ from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
 from dissect.latent_space.exemplars import Condition, meeting
-from dissect.models import bundled, bundled_file, latents_for, load_checkpoint
+from dissect.models import (
+    bundled,
+    bundled_file,
+    generate_batches,
+    latents_for,
+    load_checkpoint,
+)
 from dissect.segmentation import AttributeReader, load_attribute_network, load_segmenter
 
-__all__ = ["Samples", "draw", "read", "reader_for", "source_of"]
+__all__ = ["Samples", "read", "reader_for", "source_of"]
 
-_BATCH = 100
+_BLOCK = 100  # latents looked through at a time
 _LOOKED_THROUGH = 100  # latents for each that is wanted
-
-
-def draw(generator: nn.Module, z: Tensor) -> Tensor:
-    """The images (N, C, H, W) of latents (N, D)."""
-    with torch.inference_mode():
-        return torch.cat([generator(part) for part in z.split(_BATCH)])
 
 
 def read(generator: nn.Module, reader: AttributeReader, z: Tensor) -> Tensor:
     """The attributes (N, A) of the images of latents (N, D), without keeping them."""
-    with torch.inference_mode():
-        return torch.cat([reader.read(generator(part)) for part in z.split(_BATCH)])
+    return torch.cat([reader.read(images) for images in generate_batches(generator, z)])
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Samples:
         if self.reader is None or not self.conditions:
             return latents_for(self.generator, n, self.seed, start=start)
         found: list[Tensor] = []
-        block = max(n, _BATCH)
+        block = max(n, _BLOCK)
         for first in range(start, start + _LOOKED_THROUGH * n + block, block):
             z = latents_for(self.generator, block, self.seed, start=first)
             found.append(

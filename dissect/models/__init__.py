@@ -3,12 +3,13 @@
 from dissect.models.checkpoint import Network, fingerprint, load_checkpoint, save_checkpoint
 from dissect.models.dcgan import Discriminator, Generator
 from dissect.models.gated import GatedEdit
-from dissect.models.generate import generate
+from dissect.models.generate import Edit, generate, generate_batches
 from dissect.models.latents import latents, latents_for
 from dissect.models.loading import bundled, bundled_file, load
 
 __all__ = [
     "Discriminator",
+    "Edit",
     "GatedEdit",
     "Generator",
     "Network",
@@ -16,6 +17,7 @@ __all__ = [
     "bundled_file",
     "fingerprint",
     "generate",
+    "generate_batches",
     "latents",
     "latents_for",
     "load",

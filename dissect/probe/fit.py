@@ -62,10 +62,7 @@ def annotated_images(model: nn.Module, annotations: Annotations) -> NDArray[np.u
     Raises:
         DissectError: as `annotated_latents`.
     """
-    z = annotated_latents(model, annotations)
-    with torch.inference_mode():
-        images = torch.cat([model(part) for part in z.split(100)])
-    return to_images(images)
+    return to_images(generate(model, annotated_latents(model, annotations)))
 
 
 def fit_from_boxes(
@@ -220,8 +217,8 @@ def grid_layers(model: nn.Module) -> list[str]:
     two end alike. The layer that makes the image, and grids of one cell, are left out too.
     """
     shapes: dict[str, tuple[int, ...]] = {}
-    image = generate(model, 1)
     z = latents_for(model, 1)
+    image = generate(model, z)
     children = [name for name, _ in model.named_children()]
     names = children if len(children) > 1 else layer_names(model)
     for name in names:

@@ -11,12 +11,11 @@ from torch.nn.functional import adaptive_avg_pool2d
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_images
 from dissect.annotations import AnnotatedImage, Annotations, Box, pixels_digest
-from dissect.models import fingerprint, latents_for
+from dissect.models import fingerprint, generate_batches, latents_for
 from dissect.segmentation.segmenter import Segmenter
 
 __all__ = ["ConceptLabels", "pseudo_label"]
 
-_BATCH = 100
 # Boxes around smaller regions, as fractions of the image, would mostly be errors of the segmenter.
 _MIN_REGION = 8 / 64**2
 
@@ -82,20 +81,18 @@ def pseudo_label(
     class_id = segmenter.class_id(concept)
     if n < 1:
         raise DissectError(f"labels need at least 1 sample, not {n}")
-    masks, images = [], []
-    for first in range(0, n, _BATCH):
-        z = latents_for(model, min(_BATCH, n - first), seed, start=start + first)
-        with torch.inference_mode():
-            batch = model(z)
-            masks.append((segmenter.labels(batch) == class_id).cpu())
-        for offset, (pixels, mask) in enumerate(zip(to_images(batch), masks[-1], strict=True)):
+    masks: list[Tensor] = []
+    images: list[AnnotatedImage] = []
+    for batch in generate_batches(model, latents_for(model, n, seed, start=start)):
+        masks.append((segmenter.labels(batch) == class_id).cpu())
+        for pixels, mask in zip(to_images(batch), masks[-1], strict=True):
             images.append(
                 AnnotatedImage(
                     height=pixels.shape[0],
                     width=pixels.shape[1],
                     boxes=_boxes_around(mask.numpy()),
                     seed=seed,
-                    index=start + first + offset,
+                    index=start + len(images),
                     sha256=pixels_digest(pixels),
                 )
             )

@@ -14,7 +14,7 @@ from dissect._utils.errors import DissectError
 from dissect.dissection.single_unit import unit_effects
 from dissect.effect.measure import PRESENT
 from dissect.hooks import plain_copy
-from dissect.models import latents_for
+from dissect.models import generate, latents_for
 from dissect.segmentation import Segmenter
 from dissect.selection.samples import CHOOSE, Samples
 from dissect.selection.strengths import Lesson, learned_doses
@@ -23,7 +23,7 @@ __all__ = ["ace_scores", "causal_scores", "gradient_scores", "iou_scores"]
 
 Watch = Callable[[int], None]
 
-_BATCH = 100
+_BLOCK = 100  # latents looked through at a time
 
 
 def iou_scores(
@@ -153,10 +153,10 @@ def _latents_with(
     """The first `n` latents whose images show the concept, of at most 50 times as many."""
     number = segmenter.class_id(concept)
     found: list[Tensor] = []
-    for start in range(0, 50 * n, _BATCH):
-        z = latents_for(model, _BATCH, seed, start=start)
-        with torch.inference_mode():
-            shows = (segmenter.labels(model(z)) == number).flatten(1).sum(1) >= PRESENT
+    for start in range(0, 50 * n, _BLOCK):
+        z = latents_for(model, _BLOCK, seed, start=start)
+        labels = segmenter.labels(generate(model, z))
+        shows = (labels == number).flatten(1).sum(1) >= PRESENT
         found.append(z[shows.to(z.device)])
         if sum(map(len, found)) >= n:
             break

@@ -1,7 +1,7 @@
 """`auto`: the units, their strengths and the gate that remove a concept and little else.
 
     choice = choose_edit(G, "layer8x8", segmenter, "window", {"probe": probe})
-    with choice.intervention.on(G):
+    with choice.intervention.applied(G):
         after = G(z)
 
 A dose of every unit is learned by gradient; the units that do least are cut, and the doses of the
@@ -223,7 +223,7 @@ def _tried(
             samples.segmenter,
             samples.inputs,
             samples.concept,
-            partial(edit.on, samples.rest),
+            partial(edit.applied, samples.rest),
             before=samples.seen,
             with_features=False,
         )

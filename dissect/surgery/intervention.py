@@ -16,7 +16,7 @@ __all__ = ["Intervention"]
 
 @dataclass(frozen=True, eq=False)
 class Intervention:
-    """What is done to units of one layer; `on` does it to a model for a while.
+    """What is done to units of one layer; `applied` does it to a model for a while.
 
     Attributes:
         units: which ones, best first.
@@ -76,7 +76,7 @@ class Intervention:
             "replacement": replacement,
         }
 
-    def on(self, model: nn.Module) -> AbstractContextManager[None]:
+    def applied(self, model: nn.Module) -> AbstractContextManager[None]:
         """A context manager in which `model` is edited so (see `ablated`)."""
         return ablated(model, self.units, **self.arguments)
 

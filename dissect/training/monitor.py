@@ -16,7 +16,7 @@ from dissect._utils.images import to_tensor
 from dissect._utils.io import write_bytes
 from dissect._utils.stats import frechet_distance
 from dissect.data import ImageSource
-from dissect.models.latents import latents
+from dissect.models import generate_batches, latents
 from dissect.segmentation import Segmenter
 from dissect.training.loop import Report, lines_until
 from dissect.training.state import TrainState
@@ -58,14 +58,8 @@ class FrechetMeter:
 
     def measure(self, state: TrainState) -> float:
         """The distance of samples of `state.average`, in eval mode."""
-        device = next(state.average.parameters()).device
-        parts = []
-        for start in range(0, len(self.real), _BATCH):
-            n = min(_BATCH, len(self.real) - start)
-            size = state.config.latent_size
-            z = latents(n, _FRECHET_SEED, start=start, size=size, device=device)
-            with torch.inference_mode():
-                parts.append(_features(self.segmenter, state.average(z)))
+        z = latents(len(self.real), _FRECHET_SEED, size=state.config.latent_size)
+        parts = [_features(self.segmenter, images) for images in generate_batches(state.average, z)]
         return frechet_distance(self.real, np.concatenate(parts))
 
 

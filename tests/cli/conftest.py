@@ -20,7 +20,7 @@ def study(tmp_path_factory):
         for layer in (generator.layer4x4, generator.layer8x8, generator.layer16x16):
             layer.conv.weight.normal_(0, 0.3)
     save_checkpoint(folder / "g.safetensors", generator)
-    images = to_images(generate(generator, 30, seed=5))
+    images = to_images(generate(generator, latents_for(generator, 30, 5)))
     strength = activations(generator, "layer8x8", latents_for(generator, 30, 5))[:, 0]
     annotated = []
     for place, image in enumerate(images):
@@ -38,7 +38,8 @@ def eyes(study, tmp_path_factory):
     torch.manual_seed(0)
     network = UNet(("wall", "spot"), widths=(4, 6)).eval()
     with torch.no_grad():
-        logits = network(generate(load(study / "g.safetensors"), 40, seed=9))
+        generator = load(study / "g.safetensors")
+        logits = network(generate(generator, latents_for(generator, 40, 9)))
         ahead = (logits[:, 0] - logits[:, 1]).flatten().quantile(0.1)
         network.classify.bias[4:] += ahead  # four logits of a class: one for each pixel of 2x2
     path = tmp_path_factory.mktemp("eyes") / "eyes.safetensors"

@@ -34,7 +34,7 @@ def study(tmp_path_factory):
         for layer in (generator.layer4x4, generator.layer8x8, generator.layer16x16, generator.rgb):
             layer.conv.weight.normal_(0, 0.3)
     save_checkpoint(folder / "g.safetensors", generator)
-    images = to_images(generate(generator, 30, seed=5))
+    images = to_images(generate(generator, latents_for(generator, 30, 5)))
     strength = activations(generator, "layer8x8", latents_for(generator, 30, 5))[:, 0]
     annotated = []
     for place, image in enumerate(images):
@@ -47,7 +47,7 @@ def study(tmp_path_factory):
     with torch.no_grad():
         network.classify.weight.normal_(0, 1)
         network.classify.bias.zero_()
-        wall, spot, bed = network(generate(generator, 50, 6)).unbind(1)
+        wall, spot, bed = network(generate(generator, latents_for(generator, 50, 6))).unbind(1)
         # A spot on a sixth of the pixels, a bed on another.
         network.classify.bias[4:8] = -(spot - torch.maximum(wall, bed)).flatten().quantile(5 / 6)
         network.classify.bias[8:12] = -(bed - wall).flatten().quantile(5 / 6)
@@ -162,7 +162,7 @@ def test_a_chosen_edit_can_be_saved(capsys, study, tmp_path):
     assert saved["difference"] < 1e-5
     generator, written = load(study / "g.safetensors"), load(file)
     z = latents_for(generator, 4, 9)
-    with choice.intervention.on(generator), torch.inference_mode():
+    with choice.intervention.applied(generator), torch.inference_mode():
         wanted = generator(z)
     torch.testing.assert_close(written(z), wanted, atol=1e-5, rtol=0)
 
@@ -174,7 +174,8 @@ def test_choose_then_rules_from_end_to_end(capsys, study, tmp_path, monkeypatch)
     monkeypatch.setattr(scores, "Lesson", lambda: Lesson(steps=3))
     monkeypatch.setattr(choosing, "_LABELLED", 60)
     eyes = Segmenter.from_unet(load_unet(study / "eyes.safetensors")[0])
-    seen = eyes.labels(generate(load(study / "g.safetensors"), 20, 5))
+    generator = load(study / "g.safetensors")
+    seen = eyes.labels(generate(generator, latents_for(generator, 20, 5)))
     assert 0 < (seen == 1).float().mean() < 1
     words = common(study, tmp_path)
     status, out, err = run(capsys, "choose", "--n", "20", *words)

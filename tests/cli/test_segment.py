@@ -9,7 +9,7 @@ from PIL import Image
 
 from dissect._utils.errors import DissectError
 from dissect.data import source
-from dissect.models import Generator, generate, save_checkpoint
+from dissect.models import Generator, generate, latents_for, save_checkpoint
 from dissect.segmentation import load_unet
 from dissect.training.segmenter import SegmenterConfig, train_segmenter
 
@@ -52,7 +52,7 @@ def test_samples_change_what_is_learned_and_the_seed_alone_does_it():
     renders = source("bedrooms", count=48, size=32, progress=False)
     torch.manual_seed(0)
     generator = Generator(latent_size=8, width=4, image_size=32, kernel=4).eval()
-    samples = generate(generator, 24, seed=1)
+    samples = generate(generator, latents_for(generator, 24, 1))
     config = SegmenterConfig(steps=20, batch_size=8, widths=(4, 8), sure=0.1)
     once, again = (train_segmenter(renders, config, samples=samples) for _ in range(2))
     alone = train_segmenter(renders, config)

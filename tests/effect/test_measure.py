@@ -5,7 +5,6 @@ import pytest
 import torch
 from helpers.effect import EYES, Picture, effect_of, painted, scene
 
-import dissect.effect.measure
 from dissect._utils.errors import DissectError
 from dissect._utils.stats import frechet_distance
 from dissect.effect.measure import joined, measure, observe
@@ -89,10 +88,9 @@ def test_images_that_stayed_as_they_were_are_not_segmented_again():
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_the_size_of_a_batch_changes_nothing(monkeypatch, batch):
+def test_the_size_of_a_batch_changes_nothing(batch):
     whole = effect_of(0.0, (4, 10), (4, 6), windows=(0, 3))
-    monkeypatch.setattr(dissect.effect.measure, "_BATCH", batch)
-    parts = effect_of(0.0, (4, 10), (4, 6), windows=(0, 3))
+    parts = effect_of(0.0, (4, 10), (4, 6), windows=(0, 3), batch_size=batch)
     for name, value in whole.rows().items():
         assert np.array_equal(value, getattr(parts, name), equal_nan=True), name
 

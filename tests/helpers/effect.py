@@ -51,7 +51,7 @@ def painted(model, value, rows, columns):
         yield
 
 
-def effect_of(value, rows, columns, windows=(0, 1)):
+def effect_of(value, rows, columns, windows=(0, 1), batch_size=None):
     model = Picture().eval()
     change = lambda: painted(model, value, slice(*rows), slice(*columns))  # noqa: E731
-    return measure(model, EYES, scene(windows), "window", change)
+    return measure(model, EYES, scene(windows), "window", change, batch_size=batch_size)

@@ -11,14 +11,13 @@ from dissect.latent_space import (
     Exemplars,
     Samples,
     combined,
-    draw,
     listed_direction,
     parse_conditions,
     parse_expression,
     read_rows,
     reader_for,
 )
-from dissect.models import fingerprint, latents_for, load
+from dissect.models import fingerprint, generate, latents_for, load
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS, FACES = (
@@ -43,7 +42,7 @@ def test_a_sum_of_bedrooms_puts_a_window_where_there_was_none():
     z = latents_for(generator, picked.n, picked.seed)
     means = {name: z[list(rows)].mean(0) for name, rows in picked.concepts.items()}
     terms = parse_expression("bedroom with window - bedroom without + red bed")
-    images = draw(generator, torch.stack([combined(terms, means), means["red bed"]]))
+    images = generate(generator, torch.stack([combined(terms, means), means["red bed"]]))
     window = reader.read(images)[:, reader.column("window")]
     assert float(window[0]) > 0.03
     assert float(window[1]) < 0.01

@@ -167,9 +167,9 @@ def test_a_choice_is_the_same_when_it_is_read_again(model, probe, tmp_path, sear
     assert again.intervention.units == choice.intervention.units
     assert again.intervention.doses == choice.intervention.doses
     z = model.make_latents(5, 3, 0)
-    with choice.intervention.on(model):
+    with choice.intervention.applied(model):
         images = model(z)
-    with again.intervention.on(model):
+    with again.intervention.applied(model):
         assert torch.equal(model(z), images)
     assert not torch.equal(model(z), images)
     assert suits(again, fingerprint(model), "layer", "window", probe)

@@ -31,11 +31,11 @@ def test_the_page_is_told_what_auto_chose_and_draws_it(studio):
     for index in range(6):
         sent = {**SENT, **answer["auto"], "index": index}
         drawn = base64.b64decode(client.post("api/edit", sent)[1]["pixels"])
-        with auto(study.probe).on(generator.model):
+        with auto(study.probe).applied(generator.model):
             wanted = generator.pixels(generator.latent(0, index))
         assert drawn == wanted.tobytes()
         drawn = base64.b64decode(client.post("api/edit", {**sent, "control": 3})[1]["pixels"])
-        with auto(study.probe).control(3).on(generator.model):
+        with auto(study.probe).control(3).applied(generator.model):
             wanted = generator.pixels(generator.latent(0, index))
         assert drawn == wanted.tobytes()
 
@@ -112,7 +112,7 @@ def test_the_bundled_models_edit_is_drawn_as_the_file_says(bedrooms, tmp_path):
     found = session.auto(study)
     edit = Edit(found.units.indices, found.strength, "auto", found.threshold)
     choice = load_choices(bundled_file("bedrooms64", "auto-window-layer8x8.json"))["probe"]
-    with choice.intervention.on(generator.model), torch.inference_mode():
+    with choice.intervention.applied(generator.model), torch.inference_mode():
         wanted = to_images(generator.model(generator.latent(1, 36)))[0]
     # The page lists units in another order, which must make no difference.
     assert session.units(study, edit.units).indices != choice.intervention.units.indices

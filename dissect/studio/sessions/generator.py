@@ -6,14 +6,13 @@ import time
 from collections import OrderedDict
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
 from dissect._utils.images import to_images
 from dissect.hooks import activations
-from dissect.models import fingerprint, latents_for
+from dissect.models import fingerprint, generate, latents_for
 from dissect.probe.fit import grid_layers
 
 __all__ = ["GeneratorSession", "png"]
@@ -63,8 +62,8 @@ class GeneratorSession:
     def draw(self, z: Tensor) -> Tensor:
         """What the generator makes of latents, (N, 3, H, W) in [-1, 1]."""
         self._drawn_at = time.monotonic()
-        with self.lock, torch.inference_mode():
-            made: Tensor = self.model(z)
+        with self.lock:
+            made = generate(self.model, z)
         self._drawn_at = time.monotonic()
         return made
 

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
 from dissect._utils.io import write_bytes
-from dissect.models import Generator, load, save_checkpoint
+from dissect.models import Generator, generate, load, save_checkpoint
 from dissect.studio.sessions.edits import Step
 from dissect.studio.sessions.generator import Pixels, png
 from dissect.surgery import ablated, bake
@@ -85,14 +84,14 @@ class Saver:
         edited = model
         for units, arguments in steps:
             edited = bake(edited, units, **arguments)
-        with torch.inference_mode(), ExitStack() as edits:
+        with ExitStack() as edits:
             for units, arguments in steps:
                 edits.enter_context(ablated(model, units, **arguments))
-            wanted = model(z)
+            wanted = generate(model, z)
         with self._free("edited", "safetensors") as path:
             save_checkpoint(path, edited, card=card, force=False)
-        with torch.inference_mode():
-            difference = float((load(str(path), device=z.device)(z) - wanted).abs().max())
+        written = load(str(path), device=z.device)
+        difference = float((generate(written, z) - wanted).abs().max())
         same = model.state_dict().keys() == edited.state_dict().keys()
         return SavedGenerator(path, "weights" if same else "module", difference)
 

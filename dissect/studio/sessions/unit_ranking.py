@@ -221,7 +221,12 @@ class UnitRankingJob:
 
 def _digest(model: nn.Module, segmenter: Segmenter) -> str:
     """What tells a segmenter from others: what it sees in a few samples."""
-    labels = segmenter.labels(generate(model, 8, seed=_SEED)).to(torch.uint8).cpu().numpy()
+    labels = (
+        segmenter.labels(generate(model, latents_for(model, 8, _SEED)))
+        .to(torch.uint8)
+        .cpu()
+        .numpy()
+    )
     seen = hashlib.sha256(",".join(segmenter.classes).encode())
     seen.update(labels.tobytes())
     return seen.hexdigest()[:16]
