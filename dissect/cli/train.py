@@ -73,26 +73,6 @@ def train(
             "colour,translation,cutout or some of them."
         ),
     ] = "",
-    rotations: Annotated[
-        float,
-        typer.Option(
-            help="Weight of an auxiliary task of D: by how many quarters a real image was turned."
-        ),
-    ] = 0.0,
-    contrast: Annotated[
-        float,
-        typer.Option(
-            help="Weight of an auxiliary task of D: which of many views show the same real image."
-        ),
-    ] = 0.0,
-    begin_from: Annotated[
-        Path | None,
-        typer.Option(
-            help="Begin with the networks that a training left in this folder; wider ones begin "
-            "with what these know.",
-            metavar="FOLDER",
-        ),
-    ] = None,
     preset: Annotated[
         str | None, typer.Option(help="Settings by name: bedrooms64, lsun64, ...")
     ] = None,

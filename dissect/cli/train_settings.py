@@ -53,8 +53,6 @@ def settings(
     if written.get("keep") is not None:
         keep = Path(written["keep"]).absolute()
         written |= {"keep": str(keep), "keep_digest": keep_digest(keep)}
-    if written.get("begin_from") is not None:
-        written["begin_from"] = str(Path(written["begin_from"]).absolute())
     asked = {**base, **written}
     if asked.get("keep") is not None and asked.get("keep_digest") is None:
         asked["keep_digest"] = keep_digest(Path(asked["keep"]))
@@ -65,10 +63,9 @@ def begun(out: Path, device: "torch.device", asked: Settings) -> "TrainState":
     """A new run in `out`, as it was asked for.
 
     Raises:
-        DissectError: there is a run already, a setting is wrong, or it cannot begin with the
-            networks it is to begin with.
+        DissectError: there is a run already, or a setting is wrong.
     """
-    from dissect.training import TrainConfig, TrainState, begin_with, checkpoints
+    from dissect.training import TrainConfig, TrainState, checkpoints
 
     if found := checkpoints(out):
         raise DissectError(
@@ -79,10 +76,7 @@ def begun(out: Path, device: "torch.device", asked: Settings) -> "TrainState":
     name, _, argument = config.source.partition(":")
     if argument == "PATH":
         raise DissectError(f"say where the images are: dissect train {name}:FOLDER --preset ...")
-    state = TrainState.start(config, device)
-    if config.begin_from is not None:
-        begin_with(state, Path(config.begin_from))
-    return state
+    return TrainState.start(config, device)
 
 
 def resumed(out: Path, device: "torch.device", asked: Settings, output: Output) -> "TrainState":

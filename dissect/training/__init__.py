@@ -1,6 +1,5 @@
 """Training a DCGAN as the paper does, so that nothing is lost."""
 
-from dissect.training.beginning import begin_with
 from dissect.training.config import TrainConfig
 from dissect.training.export import save_networks
 from dissect.training.loop import Report, sample_average, train
@@ -17,7 +16,6 @@ __all__ = [
     "TrainConfig",
     "TrainState",
     "Watcher",
-    "begin_with",
     "checkpoints",
     "load_state",
     "open_images",

@@ -38,12 +38,6 @@ class TrainConfig:
     # Differentiable augmentation of what the discriminator sees, such as "colour,cutout"; "" is
     # none (the paper).
     augment: str = ""
-    # The weights of the discriminator's auxiliary tasks on real images: on turned ones, and on two
-    # views of each; 0 is none (the paper).
-    rotations: float = 0.0
-    contrast: float = 0.0
-    # A folder of finished networks that it begins with; None is freshly drawn weights (the paper).
-    begin_from: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained.
@@ -69,9 +63,6 @@ class TrainConfig:
                 raise DissectError(f"{name} must be in [0, 1); got {getattr(self, name)}")
         if not 0 <= self.decay_from <= 1:
             raise DissectError(f"decay_from must be in [0, 1]; got {self.decay_from}")
-        for name in ("rotations", "contrast"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise DissectError(f"{name} must be at least 0; got {getattr(self, name)}")
         augmentations(self.augment)
 
     def rate_at(self, step: int) -> float:

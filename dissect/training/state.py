@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,7 +13,6 @@ from dissect._utils.io import read_tensors, remove_files, remove_unfinished, wri
 from dissect.models.dcgan import Discriminator, Generator
 from dissect.training.average import update_average
 from dissect.training.config import TrainConfig
-from dissect.training.tasks import TASKS, Reader, TaskState
 
 __all__ = [
     "TrainState",
@@ -48,7 +47,6 @@ class TrainState:
     discriminator_optimizer: torch.optim.Adam
     step: int = 0
     seconds: float = 0.0  # spent in steps, over all sessions of the run
-    tasks: dict[str, TaskState] = field(default_factory=dict)  # those that are on
 
     @classmethod
     def start(cls, config: TrainConfig, device: torch.device) -> "TrainState":
@@ -70,7 +68,7 @@ class TrainState:
         for network in networks:
             network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         average.requires_grad_(False).eval()
-        state = cls(
+        return cls(
             config,
             generator,
             discriminator,
@@ -78,14 +76,6 @@ class TrainState:
             _adam(generator, config, device),
             _adam(discriminator, config, device),
         )
-        for place, (name, task) in enumerate(TASKS.items()):
-            if getattr(config, name):
-                with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(config.seed + place)
-                    reader = Reader(discriminator, task)
-                reader.to(device=device)
-                state.tasks[name] = TaskState(reader, _adam(reader.head, config, device))
-        return state
 
     def set_rate(self, rate: float) -> None:
         """Use the learning rate `rate` from here on."""
@@ -137,12 +127,10 @@ class TrainState:
 
     def _learners(self) -> list[tuple[str, nn.Module, torch.optim.Adam]]:
         """What learns, by its name in the checkpoint, each with its own optimiser."""
-        found: list[tuple[str, nn.Module, torch.optim.Adam]] = [
+        return [
             ("generator", self.generator, self.generator_optimizer),
             ("discriminator", self.discriminator, self.discriminator_optimizer),
         ]
-        found += [(name, task.reader.head, task.optimizer) for name, task in self.tasks.items()]
-        return found
 
     def _networks(self) -> list[tuple[str, nn.Module]]:
         learners = [(name, network) for name, network, _ in self._learners()]

@@ -1,6 +1,6 @@
 """One step of the GAN game."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -14,7 +14,6 @@ from dissect._utils.distributed import World
 from dissect.training.average import update_average
 from dissect.training.diffaugment import augment, augmentations
 from dissect.training.state import TrainState
-from dissect.training.tasks import TASKS
 
 __all__ = ["Losses", "TrainingModules", "train_step"]
 
@@ -41,13 +40,6 @@ class TrainingModules(NamedTuple):
         )
         return cls(generator, discriminator, world)
 
-    def step(self, optimizer: torch.optim.Adam, *, averaged: bool = True) -> None:
-        """One step of `optimizer`, whose gradients are averaged first where they are not yet."""
-        if not averaged:
-            for parameter in optimizer.param_groups[0]["params"]:
-                parameter.grad = self.world.mean(parameter.grad)
-        optimizer.step()
-
 
 class Losses(NamedTuple):
     """Means over the batch, as 0-d tensors: reading them waits for the device."""
@@ -57,14 +49,18 @@ class Losses(NamedTuple):
 
 
 def train_step(
-    state: TrainState, real: Tensor, z: Tensor, modules: TrainingModules | None = None
+    state: TrainState,
+    real: Tensor,
+    z: Tensor,
+    modules: TrainingModules | None = None,
+    *,
+    auxiliary_loss: Callable[[Tensor], Tensor] | None = None,
 ) -> Losses:
     """The losses of one step of each network; `state` has moved one step on.
 
     The discriminator learns on `real` and on G(z), in two batches because batch norm sees them
     apart, then the generator learns against the new discriminator with the non-saturating loss
-    (Goodfellow et al. 2014, section 3; Radford et al. 2015, section 4). Where the run has
-    auxiliary tasks, the discriminator does each on the real images, in a batch of its own.
+    (Goodfellow et al. 2014, section 3; Radford et al. 2015, section 4).
 
     Args:
         state: the run, changed in place.
@@ -72,6 +68,9 @@ def train_step(
         z: latents (N, latent_size).
         modules: the networks as several processes call them, `real` and `z` being this one's
             rows of the batch; None is one process.
+        auxiliary_loss: what the discriminator is to learn besides: from `real` to a loss that is
+            added to its own. Gradients of other parameters than the discriminator's are left to
+            the caller.
     """
     config, device = state.config, real.device
     modules = modules or TrainingModules.of(state, World())
@@ -92,20 +91,10 @@ def train_step(
         fake = modules.generate(z)
         real_logits = modules.discriminate(seen(real, 0))
         fake_logits = modules.discriminate(seen(fake.detach(), 1))
-        answered = []
-        for name, learner in state.tasks.items():
-            task = TASKS[name]
-            pictures, right = task.pose(real, (config.seed, state.step, task.part), **place)
-            if task.augmented:
-                pictures = seen(pictures, task.part)
-            answered.append((name, learner.reader(pictures), right))
+        extra_loss = 0 if auxiliary_loss is None else auxiliary_loss(real)
     # -log sigmoid(x) is softplus(-x), and -log(1 - sigmoid(x)) is softplus(x).
     discriminator_loss = (softplus(-real_logits.float()) + softplus(fake_logits.float())).mean()
-    loss = discriminator_loss
-    for name, read, right in answered:
-        loss = loss + getattr(config, name) * TASKS[name].loss(read.float(), right, world)
-    heads = [learner.optimizer for learner in state.tasks.values()]
-    _descend(loss, modules, state.discriminator_optimizer, heads)
+    _descend(discriminator_loss + extra_loss, state.discriminator_optimizer)
 
     with (
         _frozen(state.discriminator),
@@ -113,7 +102,7 @@ def train_step(
     ):
         logits = state.discriminator(seen(fake, 2))
     generator_loss = softplus(-logits.float()).mean()
-    _descend(generator_loss, modules, state.generator_optimizer)
+    _descend(generator_loss, state.generator_optimizer)
 
     state.step += 1
     # A young average would remember the first weights for long: it follows closely at first.
@@ -122,18 +111,10 @@ def train_step(
     return Losses(discriminator_loss.detach(), generator_loss.detach())
 
 
-def _descend(
-    loss: Tensor,
-    modules: TrainingModules,
-    optimizer: torch.optim.Adam,
-    heads: Sequence[torch.optim.Adam] = (),
-) -> None:
-    for each in (optimizer, *heads):
-        each.zero_grad(set_to_none=True)
+def _descend(loss: Tensor, optimizer: torch.optim.Adam) -> None:
+    optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    modules.step(optimizer)
-    for head in heads:  # whose gradients DistributedDataParallel does not see
-        modules.step(head, averaged=False)
+    optimizer.step()
 
 
 @contextmanager
