@@ -16,41 +16,27 @@ from dissect._utils.errors import DissectError
 
 __all__ = ["read_batch", "read_names"]
 
+_ALLOWED = {"numpy.core.multiarray._reconstruct", "numpy.ndarray", "numpy.dtype"}
+
 
 class _Kept:
-    """Stands for an array or a type of numbers: what it was made with, and its state."""
+    """Stands for an array or a type of numbers: the arguments it was made with, and its state."""
 
-    def __init__(self, *made_with: Any) -> None:
-        self.made_with = made_with
+    def __init__(self, *args: Any) -> None:
+        self.args = args
         self.state: Any = None
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
 
-class _Type(_Kept):
-    pass
-
-
-class _Array(_Kept):
-    pass
-
-
-_NAMES: dict[tuple[str, str], type[_Kept]] = {
-    ("numpy.core.multiarray", "_reconstruct"): _Array,
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Type,
-}
-
-
-class _Reader(pickle.Unpickler):
+class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> type[_Kept]:
-        try:
-            return _NAMES[module, name]
-        except KeyError:
+        if f"{module}.{name}" not in _ALLOWED:
             raise pickle.UnpicklingError(
                 f"it names {module}.{name}, which a batch of CIFAR-10 does not hold"
-            ) from None
+            )
+        return _Kept
 
 
 def read_batch(
@@ -67,7 +53,7 @@ def read_batch(
         DissectError: cut short, no such pickle, one that names anything else, or wrong shapes.
     """
     batch = _unpickled(content, name)
-    pixels = _bytes_of(batch.get(b"data"), name)
+    pixels = _pixels(batch.get(b"data"), name)
     labels = batch.get(b"labels")
     if not isinstance(labels, list) or not all(type(label) is int for label in labels):
         raise DissectError(f"{name} has no list of labels; it is no batch of CIFAR-10")
@@ -96,7 +82,7 @@ def read_names(content: bytes, name: str) -> list[str]:
 
 def _unpickled(content: bytes, name: str) -> dict[Any, Any]:
     try:
-        found = _Reader(io.BytesIO(content), encoding="bytes").load()
+        found = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     # Broken pickles fail in every way, down to IndexError and MemoryError.
     except Exception as error:
         why = " ".join(str(error).split()) or type(error).__name__
@@ -108,18 +94,13 @@ def _unpickled(content: bytes, name: str) -> dict[Any, Any]:
     return found
 
 
-def _bytes_of(array: Any, name: str) -> NDArray[np.uint8]:
-    """The array uint8 (N, 3072) that was to be made."""
-    wrong = DissectError(f"{name} is no batch of CIFAR-10: its data is not uint8 of (N, 3072)")
-    state = array.state if isinstance(array, _Array) else None
-    if not isinstance(state, tuple) or len(state) != 5:
-        raise wrong
-    _, shape, kind, by_column, content = state
-    if not isinstance(kind, _Type) or kind.made_with[:1] not in ((b"u1",), ("u1",)):
-        raise wrong
-    fits = isinstance(shape, tuple) and len(shape) == 2 and shape[1] == 3072
-    if not fits or by_column or not isinstance(content, bytes):
-        raise wrong
-    if len(content) != shape[0] * 3072:
-        raise wrong
-    return np.frombuffer(content, np.uint8).reshape(-1, 3072)
+def _pixels(array: Any, name: str) -> NDArray[np.uint8]:
+    """The array uint8 (N, 3072) that `array` stands for."""
+    match array:
+        # Version, shape, type, whether by column, bytes: as numpy pickles an array.
+        case _Kept(
+            state=(_, (int(rows), 3072), _Kept(args=(b"u1" | "u1", *_)), False, bytes(data))
+        ):
+            if len(data) == rows * 3072:
+                return np.frombuffer(data, np.uint8).reshape(-1, 3072)
+    raise DissectError(f"{name} is no batch of CIFAR-10: its data is not uint8 of (N, 3072)")

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dissect.data.workers import available_cores
-
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -106,7 +104,9 @@ def _reason(error: Exception) -> str:
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """`function` of each item, in order; decoders let go of Python's lock, so threads help."""
-    threads = min(len(items), available_cores(), _MOST_THREADS)
+    from joblib import cpu_count
+
+    threads = min(len(items), cpu_count(), _MOST_THREADS)
     if threads < 2:
         return [function(item) for item in items]
     with ThreadPoolExecutor(threads) as pool:
