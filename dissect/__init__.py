@@ -12,7 +12,7 @@
     >>> with dissect.ablated(G, units, where=probe):
     ...     after = G(dissect.latents(4, seed=1))
 
-Names are loaded when first used, so that the import costs no more than it must.
+Names are loaded when they are first used, so that the import itself costs next to nothing.
 """
 
 import importlib
@@ -22,73 +22,108 @@ __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from dissect._utils.errors import DissectError
+    from dissect._utils.images import to_images
     from dissect.annotations import Annotations, Box, annotation_file
+    from dissect.attribution import guided_backprop
+    from dissect.effect.study import study_effect
     from dissect.hooks import activations, edit, record
-    from dissect.models import Discriminator, Generator, fingerprint, latents, latents_for, load
+    from dissect.models import (
+        Discriminator,
+        Generator,
+        fingerprint,
+        generate,
+        latents,
+        latents_for,
+        load,
+    )
     from dissect.models import save_checkpoint as save
     from dissect.probe import Probe, fit_probe
-    from dissect.surgery import ablated, bake, excise, inserted, insertion, swap
+    from dissect.segmentation import Segmenter, load_segmenter
+    from dissect.surgery import (
+        MaskGate,
+        ablated,
+        bake,
+        excise,
+        inserted,
+        insertion,
+        mean_activation,
+        swap,
+    )
+    from dissect.surgery.intervention import Intervention
     from dissect.units import Units
 
-_HOMES = {
-    "Annotations": "dissect.annotations",
-    "Box": "dissect.annotations",
-    "annotation_file": "dissect.annotations",
-    "DissectError": "dissect._utils.errors",
-    "activations": "dissect.hooks",
-    "edit": "dissect.hooks",
-    "record": "dissect.hooks",
-    "Discriminator": "dissect.models",
-    "Generator": "dissect.models",
-    "fingerprint": "dissect.models",
-    "latents": "dissect.models",
-    "latents_for": "dissect.models",
-    "load": "dissect.models",
-    "save": "dissect.models:save_checkpoint",
-    "Probe": "dissect.probe",
-    "fit_probe": "dissect.probe",
-    "ablated": "dissect.surgery",
-    "bake": "dissect.surgery",
-    "excise": "dissect.surgery",
-    "inserted": "dissect.surgery",
-    "insertion": "dissect.surgery",
-    "swap": "dissect.surgery",
-    "Units": "dissect.units",
-}
-
 __all__ = [
-    "Annotations",
-    "Box",
-    "Discriminator",
-    "DissectError",
-    "Generator",
-    "Probe",
-    "Units",
-    "__version__",
-    "ablated",
-    "activations",
-    "annotation_file",
-    "bake",
-    "edit",
-    "excise",
-    "fingerprint",
-    "fit_probe",
-    "inserted",
-    "insertion",
+    # A model and its images.
+    "load",
     "latents",
     "latents_for",
-    "load",
-    "record",
+    "generate",
+    "to_images",
     "save",
+    "Generator",
+    "Discriminator",
+    # Hooks on any module.
+    "record",
+    "edit",
+    "activations",
+    # Find.
+    "Annotations",
+    "Box",
+    "annotation_file",
+    "Probe",
+    "fit_probe",
+    "Units",
+    # Act.
+    "Intervention",
+    "ablated",
+    "inserted",
+    "insertion",
     "swap",
+    "bake",
+    "excise",
+    "mean_activation",
+    "MaskGate",
+    # Measure.
+    "study_effect",
+    "load_segmenter",
+    "Segmenter",
+    # Explain, choose.
+    "guided_backprop",
+    # What all of them share.
+    "DissectError",
+    "fingerprint",
+    "__version__",
 ]
+
+_ROOMS = {
+    "dissect._utils.errors": ("DissectError",),
+    "dissect._utils.images": ("to_images",),
+    "dissect.annotations": ("Annotations", "Box", "annotation_file"),
+    "dissect.attribution": ("guided_backprop",),
+    "dissect.effect.study": ("study_effect",),
+    "dissect.hooks": ("activations", "edit", "record"),
+    "dissect.models": (
+        *("Discriminator", "Generator", "fingerprint", "generate", "latents", "latents_for"),
+        *("load", "save_checkpoint"),
+    ),
+    "dissect.probe": ("Probe", "fit_probe"),
+    "dissect.segmentation": ("Segmenter", "load_segmenter"),
+    "dissect.surgery": (
+        *("MaskGate", "ablated", "bake", "excise", "inserted", "insertion", "mean_activation"),
+        "swap",
+    ),
+    "dissect.surgery.intervention": ("Intervention",),
+    "dissect.units": ("Units",),
+}
+_RENAMED = {"save": "save_checkpoint"}
+_HOMES = {name: room for room, names in _ROOMS.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'dissect' has no attribute {name!r}")
-    module, _, attribute = _HOMES[name].partition(":")
-    value = getattr(importlib.import_module(module), attribute or name)
+    original = _RENAMED.get(name, name)
+    value = getattr(importlib.import_module(_HOMES[original]), original)
     globals()[name] = value
     return value
 
