@@ -7,6 +7,7 @@ renews the file after a change that is meant. Types are not in it: they are mypy
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +55,9 @@ def signature(function):
         for parameter in found.parameters.values()
         if parameter.name not in ("self", "cls")
     ]
-    return str(found.replace(parameters=bare, return_annotation=found.empty))
+    # What has no other form than its address in memory.
+    text = str(found.replace(parameters=bare, return_annotation=found.empty))
+    return re.sub(r"<(\w+) .*? at 0x\w+>", r"<\1>", text)
 
 
 def snapshot():
