@@ -45,13 +45,14 @@ class FileModel(BaseModel):
     VERSION: ClassVar[int] = 1
 
 
-def parse(model: type[_Model], value: Any, where: str) -> _Model:
+def parse(model: type[_Model], value: Any, where: str, *, strings: bool = False) -> _Model:
     """`value`, as `json.loads` gives it, checked against `model`.
 
     Args:
         model: any pydantic model.
         value: an object of JSON.
         where: what the value is called in an error, such as the file's path.
+        strings: every value is a string, as in a query, and numbers are read from them.
 
     Raises:
         DissectError: one line that names the place, the field, what it must be and what it holds.
@@ -59,6 +60,8 @@ def parse(model: type[_Model], value: Any, where: str) -> _Model:
     if not isinstance(value, Mapping):
         raise DissectError(f"{where} must be an object {{...}}, not {reprlib.repr(value)}")
     try:
+        if strings:
+            return model.model_validate_strings(value)
         # As JSON: there alone a strict model reads a list into a tuple.
         return model.model_validate_json(json.dumps(value))
     except ValidationError as error:

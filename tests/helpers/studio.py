@@ -32,7 +32,7 @@ CLASSES = ("wall", "spot")
 GOOD = {
     "concept": "spot (given)",
     "pass": "first",
-    "place": 0,
+    "position": 0,
     "boxes": [[1, 1, 4, 4]],
     "version": "unseen",
     "rows": 8,
@@ -51,7 +51,7 @@ GOOD = {
     "what": "units",
     "start": {"seed": 0, "index": 0},
     "end": {"seed": 0, "index": 1},
-    "stops": [{"share": 0, "moved": [0.5]}, {"share": 1}],
+    "points": [{"fraction": 0, "offsets": [0.5]}, {"fraction": 1}],
     "by": "iou",
 }
 

@@ -12,23 +12,23 @@ from dissect.latent_space import Direction
 from dissect.probe import fit_probe
 from dissect.studio import GeneratorSession
 from dissect.studio.sessions.edits import Edit
-from dissect.studio.sessions.walk import Stop, fitting, open_directions, walked
+from dissect.studio.sessions.walk import WalkPoint, fitting, open_directions, walk_images
 
 
 @pytest.mark.parametrize(
     ("odd", "message"),
     [
         ({"boxes": [[1, 1, 4, 99]]}, "does not lie inside the image of 32 x 32"),
-        ({"boxes": [[1, 1, 4]]}, "a list of 4 finite numbers"),
+        ({"boxes": [[1, 1, 4]]}, "'boxes[0]'"),
         ({"boxes": [[1, 1, 0, 4]]}, "a positive width and height"),
         ({"boxes": [[1, 1, 2, 2]] * 500}, "at most 200 boxes"),
-        ({"place": 12}, "at most 11"),
+        ({"position": 12}, "at most 11"),
         ({"concept": "bed"}, "no concept 'bed' here; there are: 'door', 'spot'"),
         ({"pass": "third"}, "'first' or 'second'"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_with_its_reason(tmp_path, odd, message):
-    sent = {"concept": "spot", "pass": "first", "place": 0, "boxes": [], "version": "unseen"}
+    sent = {"concept": "spot", "pass": "first", "position": 0, "boxes": [], "version": "unseen"}
     with running(workspace(tmp_path)) as client:
         status, answer = client.post("api/boxes", {**sent, **odd})
     assert status == 422
@@ -50,13 +50,13 @@ def test_coverage_is_that_of_the_library(studio):
     sent = {"boxes": [[4, 4, 6, 4]], "rows": 8, "columns": 8}
     status, answer = client.post("api/coverage", sent)
     assert status == 200
-    assert answer["shares"][1][:4] == [0, 1, 0.5, 0]
+    assert answer["coverage"][1][:4] == [0, 1, 0.5, 0]
 
 
 def test_two_passes_agree_as_the_library_says(tmp_path):
     with running(workspace(tmp_path)) as client:
         for which, box in (("first", [4, 4, 8, 8]), ("second", [4, 4, 8, 4])):
-            sent = {"concept": "door", "pass": which, "place": 1, "boxes": [box]}
+            sent = {"concept": "door", "pass": which, "position": 1, "boxes": [box]}
             assert client.post("api/boxes", {**sent, "version": "unseen"})[0] == 200
         status, answer = client.get("api/agreement?concept=door")
     assert status == 200
@@ -88,7 +88,7 @@ def test_removing_the_spots_unit_removes_the_spot_and_only_where_it_is_brushed(s
     assert left(Edit((0,), where="brush")) == 64
     far = 63 - cell
     assert left(Edit((0,), where="brush", insert=(far,))) == 64 + 16
-    assert int((session.control(study, Edit((0,)), 0, 3, 0).labels == 1).sum()) > 0
+    assert int((session.after(study, Edit((0,)), 0, 3, control=0).labels == 1).sum()) > 0
 
 
 def test_pictures_are_drawn_while_a_probe_is_fitted(tmp_path, monkeypatch):
@@ -131,8 +131,8 @@ def test_an_edit_is_measured_on_fresh_samples_beside_random_units(studio):
 def test_a_walk_ends_at_its_ends(studio):
     client, made, _ = studio
     sent = {"model": "toy", "start": {"seed": 0, "index": 1}, "end": {"seed": 0, "index": 2}}
-    stops = [{"share": share} for share in (0, 0.5, 1)]
-    status, answer = client.post("api/walk", {**sent, "stops": stops})
+    points = [{"fraction": fraction} for fraction in (0, 0.5, 1)]
+    status, answer = client.post("api/walk", {**sent, "points": points})
     assert status == 200
     generator = made.explore_sessions["toy"].generator
     for text, index in zip(answer["pictures"][::2], (1, 2), strict=True):
@@ -143,12 +143,12 @@ def test_a_stop_is_moved_along_each_direction_by_its_own_amount():
     generator = GeneratorSession("toy", Toy().eval())
     across, down = (Direction(vector, "spot", "held") for vector in 0.5 * torch.eye(2))
     start, end = generator.latent(0, 1), generator.latent(0, 2)
-    stops = [Stop(0), Stop(1, (0.4, -1.2))]
-    drawn = walked(generator, start, end, stops, [across, down])
+    points = [WalkPoint(fraction=0), WalkPoint(fraction=1, offsets=(0.4, -1.2))]
+    drawn = walk_images(generator, start, end, points, [across, down])
     wanted = generator.pixels(torch.cat([start, end + torch.tensor([[0.2, -0.6]])]))
     assert drawn.tobytes() == wanted.tobytes()
     with pytest.raises(DissectError, match="2 directions to move along, not 1"):
-        walked(generator, start, end, [Stop(0, (1.0,))], [across, down])
+        walk_images(generator, start, end, [WalkPoint(fraction=0, offsets=(1.0,))], [across, down])
 
 
 def test_directions_come_from_files_and_folders_and_fit_their_own_generator(tmp_path):

@@ -27,7 +27,7 @@ def pictures():
 
 def test_a_change_is_in_the_file_when_it_is_answered(tmp_path, pictures):
     file = BoxFile(tmp_path / "spot.json", "spot", pictures)
-    assert {one.version for one in file.drawn()} == {"unseen"}
+    assert {one.version for one in file.images()} == {"unseen"}
     first = file.change(4, [Box(1, 2, 3, 4)], "unseen")
     file.change(1, [], "unseen")
     read = Annotations.load(tmp_path / "spot.json")
@@ -48,14 +48,14 @@ def test_a_change_to_boxes_that_others_changed_is_refused_and_shows_theirs(tmp_p
     with pytest.raises(ConflictError) as caught:
         other.change(0, [Box(9, 9, 5, 5)], "unseen")
     assert caught.value.current.boxes == (Box(1, 1, 5, 5),)
-    assert one.drawn()[2].boxes == (Box(2, 2, 5, 5),)
+    assert one.images()[2].boxes == (Box(2, 2, 5, 5),)
     assert Annotations.load(tmp_path / "spot.json").n_boxes == 2
 
 
 def test_images_that_are_not_shown_stay_in_the_file(tmp_path, pictures):
     spot_boxes(GeneratorSession("toy", Toy().eval()), 9).save(tmp_path / "spot.json")
     file = BoxFile(tmp_path / "spot.json", "spot", pictures)
-    file.change(0, [], file.drawn()[0].version)
+    file.change(0, [], file.images()[0].version)
     after = Annotations.load(tmp_path / "spot.json")
     assert len(after) == 9
     assert after.n_boxes == 8
@@ -106,9 +106,9 @@ def test_after_any_changes_the_file_holds_what_was_answered(tmp_path, pictures, 
     file = BoxFile(path, "spot", pictures)
     expected = {}
     for place, drawn in steps:
-        answered = file.change(place, drawn, file.drawn()[place].version)
+        answered = file.change(place, drawn, file.images()[place].version)
         expected[place] = answered.boxes
-    opened = BoxFile(path, "spot", pictures).drawn()
+    opened = BoxFile(path, "spot", pictures).images()
     for place, drawn in expected.items():
         assert opened[place].boxes == (None if drawn is None else tuple(drawn))
 

@@ -95,7 +95,7 @@ def test_annotate_draws_on_a_folder_and_ends_at_once_at_ctrl_c(tmp_path):
     words = ("--images", f"folder:{photos}", "--size", "24", "--concept", "dog", "--json")
     process, url = started("annotate", *words, "--out", str(tmp_path / "boxes"))
     client = Client(url)
-    sent = {"concept": "dog", "pass": "first", "place": 1, "boxes": [[2, 3, 4, 5]]}
+    sent = {"concept": "dog", "pass": "first", "position": 1, "boxes": [[2, 3, 4, 5]]}
     assert client.post("api/boxes", {**sent, "version": "unseen"})[0] == 200
     began = time.monotonic()
     process.send_signal(signal.SIGINT)

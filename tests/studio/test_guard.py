@@ -45,7 +45,7 @@ def test_the_page_and_everything_on_it_comes_from_the_server(studio):
 def test_strangers_are_refused(studio, method, change, status):
     client, _, folder = studio
     before = sorted(folder.rglob("*"))
-    body = b'{"concept":"spot","pass":"first","place":0,"boxes":[],"version":"unseen"}'
+    body = b'{"concept":"spot","pass":"first","position":0,"boxes":[],"version":"unseen"}'
     path = "api/boxes?concept=spot&pass=first"
     answered, _, _ = client.request(method, path, body if method == "POST" else None, **change)
     assert answered == status

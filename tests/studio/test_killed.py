@@ -70,7 +70,7 @@ def test_killed_at_any_moment_the_file_holds_every_edit_that_was_answered(tmp_pa
                 place = chance.randrange(40)
                 count = chance.randrange(4)
                 box = [[float(edit % 20), float(kill % 20), 3.0, 4.0]] * count
-                sent = {"concept": "spot", "pass": "first", "place": place, "boxes": box}
+                sent = {"concept": "spot", "pass": "first", "position": place, "boxes": box}
                 if edit == last:
                     threading.Timer(moment, os.kill, (child, signal.SIGKILL)).start()
                 try:

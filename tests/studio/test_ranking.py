@@ -66,19 +66,16 @@ def eventually(true, seconds=120):
         time.sleep(0.05)
 
 
-def test_a_measurement_waits_for_the_hand_and_gives_way_to_what_is_asked_for_now(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setattr("dissect.studio.sessions.unit_ranking._PATIENCE", 0.0)
-    rests = threading.Event()
-    job = UnitRankingJob(Toy().eval(), segmenter(), rests.is_set, tmp_path)
-    eventually(lambda: job.ask("layer8x8", "effect").done == 1)
+def test_a_ranking_waits_while_the_page_is_used_and_yields_to_a_later_request(tmp_path):
+    idle = threading.Event()
+    job = UnitRankingJob(Toy().eval(), segmenter(), idle.is_set, tmp_path, timeout=0)
+    eventually(lambda: job.request("layer8x8", "effect").done == 1)
     time.sleep(0.3)
-    assert job.ask("layer8x8", "effect").done == 1
+    assert job.request("layer8x8", "effect").done == 1
     # While the hand works, the other one is begun, and waits in its turn.
-    eventually(lambda: job.ask("layer8x8", "iou").done > 0)
-    rests.set()
-    eventually(lambda: job.ask("layer8x8", "iou").finished)
-    eventually(lambda: job.ask("layer8x8", "effect").finished)
-    assert job.ask("layer8x8", "effect").done == 6 * 4
+    eventually(lambda: job.request("layer8x8", "iou").done > 0)
+    idle.set()
+    eventually(lambda: job.request("layer8x8", "iou").finished)
+    eventually(lambda: job.request("layer8x8", "effect").finished)
+    assert job.request("layer8x8", "effect").done == 6 * 4
     job.close()

@@ -29,7 +29,7 @@ def app_routes(workspace: Workspace) -> list[Route]:
             "models": list(explore_sessions),
         }
 
-    routes = [*_page(), get("/api/workspace", about)]
+    routes = [*_page(), get("/api/workspace", RequestParams, about)]
     if annotation is not None:
         routes += annotation_routes(annotation)
     if explore_sessions:

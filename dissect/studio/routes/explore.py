@@ -1,41 +1,105 @@
-"""What a page may ask of generators: units, edits, walks, and files saved."""
+"""What the page asks of generators: units, edits, walks, and files to save."""
 
 import base64
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from starlette.responses import Response
 from starlette.routing import Route
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
-from dissect._utils.records import Record
-from dissect.studio.routes.messages import RequestParams, checked_whole, get, picture, post
+from dissect._utils.schema import NonEmpty
+from dissect.studio.routes.messages import RequestParams, WholeNumber, get, png_response, post
+from dissect.studio.sessions import ExploreSession
 from dissect.studio.sessions.edits import Edit, Where
-from dissect.studio.sessions.explore import Edited, ExploreSession
+from dissect.studio.sessions.explore import Edited
 from dissect.studio.sessions.generator import png
 from dissect.studio.sessions.layer_study import LayerStudy
-from dissect.studio.sessions.unit_ranking import RANKINGS
-from dissect.studio.sessions.walk import Stop, walked
+from dissect.studio.sessions.unit_ranking import RankingKind
+from dissect.studio.sessions.walk import WalkPoint, walk_images
 from dissect.surgery import Gate
 
 __all__ = ["explore_routes"]
 
-_MOST_SAMPLES = 1_000_000
-_MOST_STOPS = 16
-_FURTHEST = 3.0
-_LEVELS = 255
+_SampleIndex = Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+class _Model(RequestParams):
+    model: NonEmpty
+
+
+class _Layer(_Model):
+    layer: NonEmpty
+    concept: NonEmpty
+
+
+class _Sample(RequestParams):
+    seed: WholeNumber
+    index: _SampleIndex
+
+
+class _SampleImage(_Sample):
+    model: WholeNumber
+
+
+class _SampleOf(_Sample, _Model):
+    pass
+
+
+class _LayerSample(_Sample, _Layer):
+    pass
+
+
+class _Ranking(_Layer):
+    by: RankingKind
+    known: WholeNumber = 0
+
+
+class _Edit(_LayerSample):
+    units: tuple[int, ...]
+    strength: float
+    where: Where
+    threshold: float = 0.5
+    remove: tuple[int, ...] = ()
+    insert: tuple[int, ...] = ()
+    control: WholeNumber | None = None
+
+    @property
+    def edit(self) -> Edit:
+        return Edit(self.units, self.strength, self.where, self.threshold, self.remove, self.insert)
+
+
+class _Save(_Edit):
+    what: Literal["units", "picture", "checkpoint"]
+
+
+class _Walk(_Model):
+    start: _Sample
+    end: _Sample
+    points: Annotated[tuple[WalkPoint, ...], Field(min_length=1, max_length=16)]
 
 
 def explore_routes(explore_sessions: Mapping[str, ExploreSession]) -> list[Route]:
-    """The routes of the rooms that look into a generator."""
+    """The routes of the pages that show what units do, and walks between samples."""
 
-    def about(params: RequestParams) -> dict[str, Any]:
-        session = _session(explore_sessions, params.text("model"))
+    def session_of(params: _Model) -> ExploreSession:
+        if params.model not in explore_sessions:
+            known = ", ".join(explore_sessions)
+            raise DissectError(f"no model {params.model!r} was opened here; there are: {known}")
+        return explore_sessions[params.model]
+
+    def study_of(params: _Layer) -> tuple[ExploreSession, LayerStudy]:
+        session = session_of(params)
+        return session, session.study(params.layer, params.concept)
+
+    def about(params: _Model) -> dict[str, Any]:
+        session = session_of(params)
         height, width = session.generator.image(0, 0).shape[:2]
         segmenter = session.segmenter
         return {
@@ -54,15 +118,14 @@ def explore_routes(explore_sessions: Mapping[str, ExploreSession]) -> list[Route
             ],
         }
 
-    def sample(params: RequestParams) -> Response:
-        names = list(explore_sessions)
-        number = params.whole("model", len(names) - 1)
-        seed, index = params.whole("seed"), params.whole("index", _MOST_SAMPLES)
-        return picture(png(explore_sessions[names[number]].generator.image(seed, index)))
+    def sample(params: _SampleImage) -> Response:
+        sessions = list(explore_sessions.values())
+        if params.model >= len(sessions):
+            raise DissectError(f"the request: 'model' must be at most {len(sessions) - 1}")
+        return png_response(png(sessions[params.model].generator.image(params.seed, params.index)))
 
-    def units(params: RequestParams) -> dict[str, Any]:
-        session = _session(explore_sessions, params.text("model"))
-        study = session.study(params.text("layer"), params.text("concept"))
+    def units(params: _Layer) -> dict[str, Any]:
+        session, study = study_of(params)
         return {
             "grid": list(study.grid),
             "scores": {name: list(values) for name, values in study.scores.items()},
@@ -71,139 +134,88 @@ def explore_routes(explore_sessions: Mapping[str, ExploreSession]) -> list[Route
             "auto": _auto(session, study),
         }
 
-    def ranking(params: RequestParams) -> dict[str, Any]:
-        sent = params.sent
-        session = _session(explore_sessions, sent.text("model"))
-        study = session.study(sent.text("layer"), sent.text("concept"))
-        by = sent.text("by")
-        if by not in RANKINGS:
-            raise DissectError(f"units are ranked by {' or '.join(RANKINGS)}, not {by!r}")
-        progress = session.ranking(study, by)
-        found = progress.found
-        known = params.sent_whole("known") if sent.has("known") else 0
+    def ranking(params: _Ranking) -> dict[str, Any]:
+        session, study = study_of(params)
+        progress = session.ranking(study, params.by)
+        ranked = progress.ranking
         values = None
-        if found is not None and found.n != known:
-            values = found.values[:, session.class_of(study)].round(5).tolist()
+        if ranked is not None and ranked.n != params.known:
+            values = ranked.values[:, session.class_of(study)].round(5).tolist()
         return {
             "done": progress.done,
             "total": progress.total,
             "finished": progress.finished,
-            "samples": 0 if found is None else found.n,
+            "samples": 0 if ranked is None else ranked.n,
             "values": values,
         }
 
-    def strengths(params: RequestParams) -> dict[str, Any]:
-        session = _session(explore_sessions, params.text("model"))
-        study = session.study(params.text("layer"), params.text("concept"))
-        seed, index = params.whole("seed"), params.whole("index", _MOST_SAMPLES)
-        acts = session.strengths(study.probe.layer, seed, index)
-        share = acts / study.ceiling.clamp(min=1e-12).reshape(-1, 1, 1)
+    def strengths(params: _LayerSample) -> dict[str, Any]:
+        session, study = study_of(params)
+        acts = session.strengths(study.probe.layer, params.seed, params.index)
+        fractions = acts / study.ceiling.clamp(min=1e-12).reshape(-1, 1, 1)
         gates: dict[str, Gate | None] = {"probe": study.probe}
-        with suppress(DissectError):  # which the list of units told
+        with suppress(DissectError):  # the list of units gives the reason
             gates["auto"] = session.auto(study).gate
         open_at = {
-            name: _packed(_levels(gate.probability(acts.unsqueeze(0))[0]))
+            name: _packed(_as_bytes(gate.probability(acts.unsqueeze(0))[0]))
             for name, gate in gates.items()
             if gate is not None
         }
-        return {"levels": _packed(_levels(share)), "gates": open_at}
+        return {"levels": _packed(_as_bytes(fractions)), "gates": open_at}
 
-    def before(params: RequestParams) -> dict[str, Any]:
-        session = _session(explore_sessions, params.text("model"))
-        seed, index = params.whole("seed"), params.whole("index", _MOST_SAMPLES)
-        return _shown(session.before(seed, index))
+    def before(params: _SampleOf) -> dict[str, Any]:
+        return _image(session_of(params).before(params.seed, params.index))
 
-    def edit(params: RequestParams) -> dict[str, Any]:
-        session, study, wanted, seed, index = _edit(explore_sessions, params)
-        if params.sent.has("control"):
-            draw = params.sent_whole("control")
-            return _shown(session.control(study, wanted, seed, index, draw))
-        return _shown(session.after(study, wanted, seed, index))
-
-    def measure(params: RequestParams) -> dict[str, Any]:
-        session, study, wanted, seed, _ = _edit(explore_sessions, params)
-        draw = params.sent_whole("control") if params.sent.has("control") else 0
-        concept = params.sent.text("concept")
-        return asdict(session.measured(study, concept, wanted, seed, draw))
-
-    def save(params: RequestParams) -> dict[str, Any]:
-        session, study, wanted, seed, index = _edit(explore_sessions, params)
-        what = params.sent.text("what")
-        if what == "units":
-            path = session.save_units(study, wanted)
-        elif what == "checkpoint":
-            saved = session.save_generator(study, wanted, seed, index)
-            return {"file": str(saved.path), "how": saved.how, "difference": saved.difference}
-        elif what == "picture":
-            pair = session.before(seed, index), session.after(study, wanted, seed, index)
-            path = session.save_picture([one.pixels for one in pair])
-        else:
-            raise DissectError(f"what to save is units, picture or checkpoint, not {what!r}")
-        return {"file": str(path)}
-
-    def walk(params: RequestParams) -> dict[str, Any]:
-        session = _session(explore_sessions, params.sent.text("model"))
-        ends = [params.sent.record(name) for name in ("start", "end")]
-        start, end = (
-            session.generator.latent(
-                checked_whole(one, "seed"), checked_whole(one, "index", _MOST_SAMPLES)
-            )
-            for one in ends
+    def edit(params: _Edit) -> dict[str, Any]:
+        session, study = study_of(params)
+        return _image(
+            session.after(study, params.edit, params.seed, params.index, control=params.control)
         )
-        stops = [_stop(one) for one in params.sent.items("stops")]
-        if not 1 <= len(stops) <= _MOST_STOPS:
-            raise DissectError(f"'stops' must be 1 to {_MOST_STOPS} points of a walk")
-        along = list(session.directions.values())
-        made = walked(session.generator, start, end, stops, along)
-        height, width = made.shape[1:3]
-        return {"pictures": [_packed(one) for one in made], "height": height, "width": width}
+
+    def measure(params: _Edit) -> dict[str, Any]:
+        session, study = study_of(params)
+        control = params.control or 0
+        return asdict(session.measured(study, params.concept, params.edit, params.seed, control))
+
+    def save(params: _Save) -> dict[str, Any]:
+        session, study = study_of(params)
+        sample = params.seed, params.index
+        if params.what == "units":
+            return {"file": str(session.save_units(study, params.edit))}
+        if params.what == "checkpoint":
+            saved = session.save_generator(study, params.edit, *sample)
+            return {"file": str(saved.path), "how": saved.how, "difference": saved.difference}
+        pair = session.before(*sample), session.after(study, params.edit, *sample)
+        return {"file": str(session.save_picture([one.pixels for one in pair]))}
+
+    def walk(params: _Walk) -> dict[str, Any]:
+        session = session_of(params)
+        start, end = (
+            session.generator.latent(one.seed, one.index) for one in (params.start, params.end)
+        )
+        directions = list(session.directions.values())
+        images = walk_images(session.generator, start, end, params.points, directions)
+        height, width = images.shape[1:3]
+        return {"pictures": [_packed(one) for one in images], "height": height, "width": width}
 
     return [
-        get("/api/model", about),
-        get("/api/sample/{model}/{seed}/{index}.png", sample),
-        get("/api/units", units),
-        post("/api/ranking", ranking),
-        get("/api/strengths", strengths),
-        get("/api/before", before),
-        post("/api/edit", edit),
-        post("/api/measure", measure),
-        post("/api/save", save),
-        post("/api/walk", walk),
+        get("/api/model", _Model, about),
+        get("/api/sample/{model}/{seed}/{index}.png", _SampleImage, sample),
+        get("/api/units", _Layer, units),
+        post("/api/ranking", _Ranking, ranking),
+        get("/api/strengths", _LayerSample, strengths),
+        get("/api/before", _SampleOf, before),
+        post("/api/edit", _Edit, edit),
+        post("/api/measure", _Edit, measure),
+        post("/api/save", _Save, save),
+        post("/api/walk", _Walk, walk),
     ]
-
-
-def _session(explore_sessions: Mapping[str, ExploreSession], name: str) -> ExploreSession:
-    if name not in explore_sessions:
-        known = ", ".join(explore_sessions)
-        raise DissectError(f"no model {name!r} was opened here; there are: {known}")
-    return explore_sessions[name]
-
-
-def _edit(
-    explore_sessions: Mapping[str, ExploreSession], params: RequestParams
-) -> tuple[ExploreSession, LayerStudy, Edit, int, int]:
-    sent = params.sent
-    session = _session(explore_sessions, sent.text("model"))
-    study = session.study(sent.text("layer"), sent.text("concept"))
-    seed, index = params.sent_whole("seed"), params.sent_whole("index", _MOST_SAMPLES)
-    return session, study, _wanted(sent), seed, index
-
-
-def _stop(value: Any) -> Stop:
-    sent = Record.of(value, "a stop")
-    share = sent.number("share")
-    moved = sent.numbers("moved") if sent.has("moved") else ()
-    if not 0 <= share <= 1 or any(abs(amount) > _FURTHEST for amount in moved):
-        raise DissectError(
-            f"a stop is a share from 0 to 1, and moved by at most {_FURTHEST:g} along a direction"
-        )
-    return Stop(share, moved)
 
 
 def _auto(session: ExploreSession, study: LayerStudy) -> dict[str, Any]:
     """The edit that rule `auto` chose, as the page sends one; or why there is none."""
     try:
-        chosen = session.auto(study, afresh=True)
+        chosen = session.auto(study, refresh=True)
     except DissectError as error:
         return {"none": str(error)}
     return {
@@ -213,21 +225,7 @@ def _auto(session: ExploreSession, study: LayerStudy) -> dict[str, Any]:
     }
 
 
-def _wanted(sent: Record) -> Edit:
-    where = sent.text("where")
-    if where not in get_args(Where):
-        raise DissectError(f"'where' is one of {', '.join(get_args(Where))}, not {where!r}")
-    return Edit(
-        units=sent.integers("units"),
-        strength=sent.number("strength"),
-        where=where,  # type: ignore[arg-type]
-        threshold=sent.number("threshold") if sent.has("threshold") else 0.5,
-        remove=sent.integers("remove") if sent.has("remove") else (),
-        insert=sent.integers("insert") if sent.has("insert") else (),
-    )
-
-
-def _shown(edited: Edited) -> dict[str, Any]:
+def _image(edited: Edited) -> dict[str, Any]:
     labels = edited.labels
     counts = None if labels is None else np.bincount(labels.ravel()).tolist()
     return {
@@ -237,9 +235,9 @@ def _shown(edited: Edited) -> dict[str, Any]:
     }
 
 
-def _levels(shares: Tensor) -> NDArray[np.uint8]:
-    """Shares in [0, 1] as bytes."""
-    levels: NDArray[np.uint8] = (shares.nan_to_num().clamp(0, 1) * _LEVELS).round().byte().numpy()
+def _as_bytes(fractions: Tensor) -> NDArray[np.uint8]:
+    """Values in [0, 1] as bytes."""
+    levels: NDArray[np.uint8] = (fractions.nan_to_num().clamp(0, 1) * 255).round().byte().numpy()
     return levels
 
 

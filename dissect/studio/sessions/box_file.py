@@ -37,14 +37,17 @@ class ImageAnnotation:
         """What changes when the boxes do; a change must name the version that it is made to."""
         if self.boxes is None:
             return "unseen"
-        return hashlib.sha256(json.dumps(self.plain).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.to_list()).encode()).hexdigest()[:16]
 
-    @property
-    def plain(self) -> list[list[float]] | None:
+    def to_list(self) -> list[list[float]] | None:
         """The boxes as lists of left, top, width, height."""
         if self.boxes is None:
             return None
         return [[box.x, box.y, box.width, box.height] for box in self.boxes]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The boxes and their version, as the page takes them."""
+        return {"boxes": self.to_list(), "version": self.version}
 
 
 class ConflictError(DissectError):
@@ -76,18 +79,18 @@ class BoxFile:
         self.path = path
         self.concept = concept
         self._pictures = pictures
-        self._places = {pictures.key(place): place for place in range(len(pictures))}
+        self._positions = {pictures.key(position): position for position in range(len(pictures))}
         self._new_info = info or {}
         self._lock = threading.Lock()
         remove_unfinished(path.parent, glob.escape(path.name), older_than=_ABANDONED)
         with self._lock:
             self._read()
 
-    def drawn(self) -> list[ImageAnnotation]:
-        """The boxes on every picture."""
+    def images(self) -> list[ImageAnnotation]:
+        """The boxes on every picture, in the order of the pictures."""
         with self._lock:
             self._read_if_changed()
-            return [self._at(place) for place in range(len(self._pictures))]
+            return [self._at(position) for position in range(len(self._pictures))]
 
     def annotations(self) -> Annotations:
         """Everything in the file."""
@@ -95,7 +98,7 @@ class BoxFile:
             self._read_if_changed()
             return self._annotations
 
-    def change(self, place: int, boxes: Sequence[Box] | None, version: str) -> ImageAnnotation:
+    def change(self, position: int, boxes: Sequence[Box] | None, version: str) -> ImageAnnotation:
         """The boxes on one picture, now these and on the disk; None takes it out of the file.
 
         Raises:
@@ -107,10 +110,10 @@ class BoxFile:
             raise DissectError(f"an image holds at most {_MOST_BOXES} boxes, not {len(boxes)}")
         with self._lock:
             self._read_if_changed()
-            before = self._at(place)
+            before = self._at(position)
             if before.version != version:
                 raise ConflictError(
-                    f"the {self.concept} boxes of {self._pictures.name(place)} were changed in "
+                    f"the {self.concept} boxes of {self._pictures.name(position)} were changed in "
                     "another tab or program, and your change was not saved: here is what they are "
                     "now",
                     before,
@@ -118,22 +121,22 @@ class BoxFile:
             images = [
                 image
                 for image in self._annotations.images
-                if identity(image) != self._pictures.key(place)
+                if identity(image) != self._pictures.key(position)
             ]
             if boxes is not None:
-                known = self._by_place.get(place) or self._pictures.blank(place)
+                known = self._by_position.get(position) or self._pictures.blank(position)
                 images.append(replace(known, boxes=tuple(boxes)))
             images.sort(key=self._order)
             annotations = replace(self._annotations, images=tuple(images))
             annotations.save(self.path)
             self._take(annotations)
-            return self._at(place)
+            return self._at(position)
 
     def _order(self, image: AnnotatedImage) -> int:
-        return self._places.get(identity(image), len(self._places))
+        return self._positions.get(identity(image), len(self._positions))
 
-    def _at(self, place: int) -> ImageAnnotation:
-        image = self._by_place.get(place)
+    def _at(self, position: int) -> ImageAnnotation:
+        image = self._by_position.get(position)
         return ImageAnnotation(None if image is None else image.boxes)
 
     def _read_if_changed(self) -> None:
@@ -151,7 +154,10 @@ class BoxFile:
             annotations.check_model(self._pictures.model)
         height, width = self._pictures.size
         for image in annotations.images:
-            if identity(image) in self._places and (image.height, image.width) != (height, width):
+            if identity(image) in self._positions and (image.height, image.width) != (
+                height,
+                width,
+            ):
                 raise DissectError(
                     f"{self.path} has {image.name!r} at {image.width} x {image.height} pixels, and "
                     f"here it is {width} x {height}: give the --size that the boxes were drawn at"
@@ -161,10 +167,10 @@ class BoxFile:
     def _take(self, annotations: Annotations) -> None:
         self._stamp = _stamp(self.path)
         self._annotations = annotations
-        self._by_place = {
-            self._places[identity(image)]: image
+        self._by_position = {
+            self._positions[identity(image)]: image
             for image in annotations.images
-            if identity(image) in self._places
+            if identity(image) in self._positions
         }
 
 

@@ -29,7 +29,7 @@ from dissect.studio.sessions.edits import Edit, Step, steps
 from dissect.studio.sessions.generator import GeneratorSession, Pixels
 from dissect.studio.sessions.layer_study import LayerStudy, study_layer
 from dissect.studio.sessions.saving import SavedGenerator, Saver
-from dissect.studio.sessions.unit_ranking import Kind, RankingProgress, UnitRankingJob
+from dissect.studio.sessions.unit_ranking import RankingKind, RankingProgress, UnitRankingJob
 from dissect.studio.sessions.walk import fitting
 from dissect.surgery import ablated
 from dissect.surgery.intervention import Intervention
@@ -41,8 +41,8 @@ _STUDIES_KEPT = 12
 _FRESH = 48
 # What the page opens with, where a generator has it.
 _FIRST_LAYER = "layer8x8"
-# Seconds without a picture asked for, after which the hand rests.
-_REST = 0.5
+# Seconds without a picture requested, after which the page is idle.
+_IDLE = 0.5
 
 Choose = Callable[[Probe], Intervention]
 """What rule `auto` chose for the layer and the concept of a probe; a DissectError says why not."""
@@ -113,7 +113,10 @@ class ExploreSession:
         self._ranking_job: UnitRankingJob | None = None
         if segmenter is not None:
             self._ranking_job = UnitRankingJob(
-                generator.model, segmenter, lambda: generator.rested() > _REST, out / "rankings"
+                generator.model,
+                segmenter,
+                lambda: generator.idle_seconds() > _IDLE,
+                out / "rankings",
             )
 
     def concepts(self) -> dict[str, int]:
@@ -150,13 +153,13 @@ class ExploreSession:
             for concept in list(self.concepts())[:1]:
                 self.study(layer, concept)
 
-    def auto(self, study: LayerStudy, *, afresh: bool = False) -> Intervention:
-        """What rule `auto` chose for the study's layer and concept; `afresh` asks again.
+    def auto(self, study: LayerStudy, *, refresh: bool = False) -> Intervention:
+        """What rule `auto` chose for the study's layer and concept; `refresh` asks again.
 
         Raises:
             DissectError: it chose nothing, or where it did the file is damaged.
         """
-        if afresh or study not in self._autos:
+        if refresh or study not in self._autos:
             try:
                 self._autos[study] = self._chosen(study.probe)
             except DissectError as error:
@@ -195,24 +198,21 @@ class ExploreSession:
         """A sample as it is."""
         return self._seen(self.generator.draw(self.generator.latent(seed, index)))
 
-    def after(self, study: LayerStudy, edit: Edit, seed: int, index: int) -> Edited:
-        """A sample after an edit.
+    def after(
+        self, study: LayerStudy, edit: Edit, seed: int, index: int, *, control: int | None = None
+    ) -> Edited:
+        """A sample after an edit, or after its control.
+
+        Args:
+            study, edit: what is done to which layer.
+            seed, index: the sample.
+            control: the seed of as many random units, which are edited instead.
 
         Raises:
             DissectError: units or cells that the layer does not have, a value out of range, or
                 auto's edit where it chose none.
         """
-        with self.generator.lock, self._edited(study, edit):
-            images = self.generator.draw(self.generator.latent(seed, index))
-        return self._seen(images)
-
-    def control(self, study: LayerStudy, edit: Edit, seed: int, index: int, draw: int) -> Edited:
-        """A sample after the same edit of as many random units.
-
-        Raises:
-            DissectError: as `after`.
-        """
-        with self.generator.lock, self._edited(study, edit, draw):
+        with self.generator.lock, self._edited(study, edit, control):
             images = self.generator.draw(self.generator.latent(seed, index))
         return self._seen(images)
 
@@ -255,7 +255,7 @@ class ExploreSession:
             random_ci=of_random.interval(Effect.removed),
         )
 
-    def ranking(self, study: LayerStudy, by: Kind) -> RankingProgress:
+    def ranking(self, study: LayerStudy, by: RankingKind) -> RankingProgress:
         """How far the units of the study's layer are ranked by what takes long to measure.
 
         Raises:
@@ -263,7 +263,7 @@ class ExploreSession:
         """
         self.class_of(study)
         assert self._ranking_job is not None
-        return self._ranking_job.ask(study.probe.layer, by)
+        return self._ranking_job.request(study.probe.layer, by)
 
     def class_of(self, study: LayerStudy) -> int:
         """The number of the study's concept among the segmenter's classes.

@@ -67,8 +67,8 @@ class GeneratorSession:
         self._drawn_at = time.monotonic()
         return made
 
-    def rested(self) -> float:
-        """Seconds since something was asked to be drawn, or was drawn."""
+    def idle_seconds(self) -> float:
+        """Seconds since something was drawn."""
         return time.monotonic() - self._drawn_at
 
     def pixels(self, z: Tensor) -> Pixels:

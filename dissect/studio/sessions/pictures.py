@@ -12,7 +12,7 @@ __all__ = ["FolderPictures", "Pictures", "SamplePictures", "identity"]
 
 
 class Pictures(Protocol):
-    """Images of one size, by place."""
+    """Images of one size, by position."""
 
     title: str
     model: str | None
@@ -26,16 +26,16 @@ class Pictures(Protocol):
     def __len__(self) -> int:
         """How many."""
 
-    def name(self, place: int) -> str:
+    def name(self, position: int) -> str:
         """What to call an image."""
 
-    def key(self, place: int) -> object:
+    def key(self, position: int) -> object:
         """What tells an image from every other one in a file: see `identity`."""
 
-    def pixels(self, place: int) -> Pixels:
+    def pixels(self, position: int) -> Pixels:
         """The image, (H, W, 3) uint8."""
 
-    def blank(self, place: int) -> AnnotatedImage:
+    def blank(self, position: int) -> AnnotatedImage:
         """The image as a file records it, without boxes."""
 
 
@@ -56,24 +56,24 @@ class SamplePictures:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def name(self, place: int) -> str:
+    def name(self, position: int) -> str:
         """Its seed and index."""
-        seed, index = self._rows[place]
+        seed, index = self._rows[position]
         return f"seed {seed}, index {index}"
 
-    def key(self, place: int) -> object:
+    def key(self, position: int) -> object:
         """Its seed and index."""
-        return self._rows[place]
+        return self._rows[position]
 
-    def pixels(self, place: int) -> Pixels:
+    def pixels(self, position: int) -> Pixels:
         """The sample, (H, W, 3) uint8."""
-        return self._generator.image(*self._rows[place])
+        return self._generator.image(*self._rows[position])
 
-    def blank(self, place: int) -> AnnotatedImage:
+    def blank(self, position: int) -> AnnotatedImage:
         """With the latent, so that the generator can draw it again."""
         height, width = self.size
-        seed, index = self._rows[place]
-        digest = pixels_digest(self.pixels(place))
+        seed, index = self._rows[position]
+        digest = pixels_digest(self.pixels(position))
         return AnnotatedImage(width, height, seed=seed, index=index, sha256=digest)
 
 
@@ -90,24 +90,24 @@ class FolderPictures:
     def __len__(self) -> int:
         return len(self._source)
 
-    def name(self, place: int) -> str:
+    def name(self, position: int) -> str:
         """The file's name in the folder."""
-        return self._source.files[place]
+        return self._source.files[position]
 
-    def key(self, place: int) -> object:
+    def key(self, position: int) -> object:
         """The same."""
-        return self._source.files[place]
+        return self._source.files[position]
 
-    def pixels(self, place: int) -> Pixels:
+    def pixels(self, position: int) -> Pixels:
         """The image, (H, W, 3) uint8."""
-        squared: Pixels = self._source.images([place])[0]
+        squared: Pixels = self._source.images([position])[0]
         return squared
 
-    def blank(self, place: int) -> AnnotatedImage:
+    def blank(self, position: int) -> AnnotatedImage:
         """With the file's name, and a digest of the squared pixels."""
         side = self._source.size
-        digest = pixels_digest(self.pixels(place))
-        return AnnotatedImage(side, side, file_name=self.name(place), sha256=digest)
+        digest = pixels_digest(self.pixels(position))
+        return AnnotatedImage(side, side, file_name=self.name(position), sha256=digest)
 
 
 def identity(image: AnnotatedImage) -> object:

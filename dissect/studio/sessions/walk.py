@@ -2,64 +2,65 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
 from dissect._utils.io import read_json
+from dissect._utils.schema import FileModel
 from dissect.latent_space import Direction
 from dissect.studio.sessions.generator import GeneratorSession, Pixels
 
-__all__ = ["Stop", "fitting", "open_directions", "walked"]
+__all__ = ["WalkPoint", "fitting", "open_directions", "walk_images"]
 
 
-@dataclass(frozen=True)
-class Stop:
+class WalkPoint(FileModel):
     """A point of a walk.
 
     Attributes:
-        share: from 0, at the start, to 1, at the end.
-        moved: how far along each direction, as a multiple of its vector; the paper's axis goes
+        fraction: of the way, from 0 at the start to 1 at the end.
+        offsets: how far along each direction, as a multiple of its vector; the paper's axis goes
             from -1 to 1. Empty is not at all.
     """
 
-    share: float
-    moved: tuple[float, ...] = ()
+    fraction: Annotated[float, Field(ge=0, le=1)]
+    offsets: tuple[Annotated[float, Field(ge=-3, le=3)], ...] = ()
 
 
-def walked(
+def walk_images(
     generator: GeneratorSession,
     start: Tensor,
     end: Tensor,
-    stops: Sequence[Stop],
+    points: Sequence[WalkPoint],
     directions: Sequence[Direction] = (),
 ) -> Pixels:
-    """Samples at stops (Radford et al. 2015, sections 6.1 and 6.3.2), (N, H, W, 3) uint8.
+    """Samples at points (Radford et al. 2015, sections 6.1 and 6.3.2), (N, H, W, 3) uint8.
 
     Args:
         generator: the generator.
         start, end: latents with a first axis of 1.
-        stops: on the straight line between them, and off it along the directions.
+        points: on the straight line between them, and off it along the directions.
         directions: of that generator.
 
     Raises:
-        DissectError: a stop that is moved along another number of directions.
+        DissectError: a point with offsets along another number of directions.
     """
-    points = []
-    for stop in stops:
-        moved = stop.moved or (0.0,) * len(directions)
-        if len(moved) != len(directions):
+    latents = []
+    for point in points:
+        offsets = point.offsets or (0.0,) * len(directions)
+        if len(offsets) != len(directions):
             raise DissectError(
-                f"there are {len(directions)} directions to move along, not {len(moved)}"
+                f"there are {len(directions)} directions to move along, not {len(offsets)}"
             )
-        z = torch.lerp(start, end, stop.share)
-        for amount, direction in zip(moved, directions, strict=True):
-            z = z + amount * direction.vector.to(z).reshape(z.shape)
-        points.append(z)
-    return generator.pixels(torch.cat(points))
+        z = torch.lerp(start, end, point.fraction)
+        for offset, direction in zip(offsets, directions, strict=True):
+            z = z + offset * direction.vector.to(z).reshape(z.shape)
+        latents.append(z)
+    return generator.pixels(torch.cat(latents))
 
 
 def open_directions(paths: Sequence[Path]) -> dict[str, Direction]:

@@ -62,7 +62,7 @@ export function annotateRoom(about, remember) {
       saved("saving…", queue.length > 3);
       const { name, which, at, boxes } = queue[0];
       const kept = drawn.get(key(name, which));
-      const body = { concept: name, pass: which, place: at, boxes, version: kept.versions[at] };
+      const body = { concept: name, pass: which, position: at, boxes, version: kept.versions[at] };
       try {
         const answer = await post("boxes", body);
         kept.versions[at] = answer.version;
@@ -208,9 +208,9 @@ export function annotateRoom(about, remember) {
       return;
     }
     try {
-      const { shares } = await post("coverage", { boxes, rows: grid.rows, columns: grid.columns });
-      stage.cover(shares);
-      const flat = shares.flat();
+      const { coverage } = await post("coverage", { boxes, rows: grid.rows, columns: grid.columns });
+      stage.cover(coverage);
+      const flat = coverage.flat();
       const positive = flat.filter((share) => share >= 0.5).length;
       const touched = flat.filter((share) => share > 0).length - positive;
       $("cells").textContent =

@@ -205,10 +205,10 @@ export function makeStage(host, size, { commit, choose }) {
       draw();
     },
     /** The probe's cells and how much of each is covered; null shows none. */
-    cover(shares) {
-      cells.replaceChildren(...(shares ?? []).flatMap((row, y) => row.map((share, x) => {
+    cover(coverage) {
+      cells.replaceChildren(...(coverage ?? []).flatMap((row, y) => row.map((share, x) => {
         const width = size.width / row.length;
-        const height = size.height / shares.length;
+        const height = size.height / coverage.length;
         const kind = share >= 0.5 ? "cell inside" : share > 0 ? "cell touched" : "cell";
         const node = rect([x * width, y * height, width, height], { class: kind });
         if (share < 0.5) node.style.fillOpacity = share > 0 ? 0.45 : 0;

@@ -59,13 +59,13 @@ export function walkRoom(models, remember) {
   const latent = (end) => ({ seed: whole(`${end} seed`, 2 ** 40), index: whole(`${end} index`, 999999) });
 
   /** Where the sliders stand, but for one of them, which may stand elsewhere. */
-  function stop(moved = null, value = 0) {
-    const [share, ...turned] = sliders.map((one) => (one === moved ? value : Number(one.input.value)));
-    return { share, moved: turned };
+  function point(moved = null, value = 0) {
+    const [fraction, ...offsets] = sliders.map((one) => (one === moved ? value : Number(one.input.value)));
+    return { fraction, offsets };
   }
 
-  async function drawn(stops) {
-    const answer = await post("walk", { model, start: latent("start"), end: latent("end"), stops });
+  async function drawn(points) {
+    const answer = await post("walk", { model, start: latent("start"), end: latent("end"), points });
     return answer.pictures.map(bytes);
   }
 
@@ -76,7 +76,7 @@ export function walkRoom(models, remember) {
       output.textContent = plain ? Number(input.value).toFixed(2) : signed(Number(input.value));
     }
     try {
-      const [pixels] = await drawn([stop()]);
+      const [pixels] = await drawn([point()]);
       show($("walk-here"), pixels);
       const [{ input }, ...turns] = sliders;
       const turned = turns.filter((one) => Number(one.input.value));
@@ -100,7 +100,7 @@ export function walkRoom(models, remember) {
     const one = sliders.find(({ name }) => name === shown.name) ?? sliders[0];
     const places = Array.from({ length: STEPS }, (_, step) => one.low + ((one.high - one.low) * step) / (STEPS - 1));
     try {
-      const made = await drawn(places.map((place) => stop(one, place)));
+      const made = await drawn(places.map((place) => point(one, place)));
       $("strip-title").textContent = one.plain ? "The whole line between them" : `All of ${one.name}`;
       $("strip").replaceChildren(...made.map((pixels, step) => {
         const canvas = element("canvas");
@@ -119,7 +119,7 @@ export function walkRoom(models, remember) {
   async function all() {
     try {
       const still = sliders.slice(1).map(() => 0);
-      const [first, last] = await drawn([{ share: 0, moved: still }, { share: 1, moved: still }]);
+      const [first, last] = await drawn([{ fraction: 0, offsets: still }, { fraction: 1, offsets: still }]);
       show($("walk-start"), first);
       show($("walk-end"), last);
     } catch (error) {
