@@ -21,7 +21,6 @@ from dissect._utils.distributed import State, World
 from dissect._utils.errors import DissectError
 from dissect._utils.parallel import one_a_core
 from dissect.effect.measure import Effect, joined, measure, observe
-from dissect.hooks.modules import can_be_compiled
 from dissect.segmentation import Segmenter
 from dissect.surgery.intervention import Intervention
 from dissect.surgery.split import begun_at, rest_of
@@ -290,10 +289,9 @@ def _measure_piece(
 def _can_be_shared_out(model: nn.Module, layer: str, z: Tensor) -> bool:
     """Whether chunks can be edited side by side: each has a model of its own to put hooks on.
 
-    Not where that is the whole model, nor where anything may be compiled (`edit` then changes the
-    modules that follow, too). A GPU is busy with one chunk.
+    Not where that is the whole model. A GPU is busy with one chunk.
     """
-    return rest_of(model, layer) is not None and z.device.type == "cpu" and not can_be_compiled()
+    return rest_of(model, layer) is not None and z.device.type == "cpu"
 
 
 def _trials(

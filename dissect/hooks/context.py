@@ -1,218 +1,329 @@
-"""The block in which a model's layers have hooks: how it opens, ends a pass early, and closes.
+"""The block in which layers have hooks: who is affected, how a pass ends early, what is left.
 
-What the hooks do is up to `hooks`. A stranger's hooks, nested blocks, shared and compiled modules,
-copies made meanwhile and exceptions are taken care of here.
+Hooks are registered with `register_forward_hook`, so that they run in the order of their blocks
+and between the hooks of others. A block acts in the context (`contextvars`) in which it was
+entered: in its thread, and in the tasks and threads that run in a copy of that context, as those
+of `asyncio.to_thread` do. Other threads that use the model at the same time are not affected, and
+blocks may end in any order.
 """
 
+import copyreg
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from contextlib import nullcontext
+from contextvars import ContextVar
+from functools import lru_cache
+from types import MethodType
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from dissect._utils.errors import DissectError
-from dissect.hooks.modules import Place, can_be_compiled, compiled_places
-from dissect.hooks.recording import never_ran
+from dissect.hooks.modules import BlockHook, is_compiled, is_unshared, not_run
 
-__all__ = ["Act", "Block", "Hook"]
+__all__ = ["ForwardHook", "HookContext", "HookFn", "StopForward"]
 
 _Result = TypeVar("_Result")
-# What a hook does with the layer, what the layer was given by position and by name, what it gave,
-# and whether the pass ends there, so that nothing comes to see or to change what it gave.
-Act = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any, bool], Tensor | None]
+# What a hook does with a layer, its output, whether nothing else holds the output's memory, and
+# whether the pass ends there. It returns an output to pass on instead, or None.
+HookFn = Callable[[nn.Module, Any, bool, bool], Tensor | None]
 
 
-class Hook:
-    """A forward hook of one layer; it does nothing in a copy of the layer or after its block."""
+class StopForward(Exception):  # noqa: N818
+    """Ends a forward pass in which every layer asked for has run. It is not an error.
 
-    __slots__ = ("_act", "_block", "_layer")
+    It is an `Exception` so that hooks registered with `always_call=True` run on its way. It does
+    not leave the call of the model.
+    """
 
-    def __init__(self, layer: nn.Module, act: Act, block: "Block[Any]") -> None:
-        self._layer: nn.Module | None = layer
-        self._act: Act | None = act
-        self._block: Block[Any] | None = block
-        # What `register_forward_hook` does, without the handle: beside the forward pass of a small
-        # model, making one and giving it back tells.
-        layer._forward_hooks[id(self)] = self
-        layer._forward_hooks_with_kwargs[id(self)] = True
+    def __init__(self, ended: "_Pass") -> None:
+        super().__init__("the forward pass ends here: every layer asked for has run")
+        self.ended = ended
 
-    def __call__(self, layer: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | None:
-        """Act, and end the pass where this was the last that a block has waited for."""
-        block = self._block
-        if layer is not self._layer or block is None or self._act is None:
+
+class _Entry:
+    """One entering of a block: what its hooks do until it closes."""
+
+    __slots__ = ("fn", "handles", "keys", "layers", "model")
+
+    def __init__(self, model: nn.Module | None, layers: Mapping[nn.Module, int], fn: HookFn):
+        # The model whose passes end early; None without an early stop.
+        self.model = model
+        self.layers = layers
+        self.fn: HookFn | None = fn
+        self.handles: list[Any] = []
+        self.keys: list[Hashable] = []
+
+    def close(self) -> None:
+        with _LOCK:
+            for handle in self.handles:
+                handle.remove()
+            for key in reversed(self.keys):
+                _release(key)
+        # A hook in a copy of the model, or a context that never runs again, may keep the entry.
+        self.model, self.layers, self.fn, self.handles, self.keys = None, {}, None, [], []
+
+
+class _Pass:
+    """A call of the model that is under way, and the runs of layers that it still waits for."""
+
+    __slots__ = ("entry", "guard", "left", "waiting")
+
+    def __init__(self, entry: _Entry) -> None:
+        self.entry = entry
+        self.left = dict(entry.layers)
+        self.waiting = len(self.left)
+        self.guard: Any = None
+
+    def count(self, layer: nn.Module) -> None:
+        self.left[layer] -= 1
+        self.waiting -= self.left[layer] == 0
+
+    def stop(self) -> None:
+        # A model that catches the exception and goes on is stopped again at its next module.
+        with _LOCK:
+            self.guard = register_module_forward_pre_hook(_stop_again)
+        raise StopForward(self)
+
+
+_open: ContextVar[tuple[_Entry, ...]] = ContextVar("open_blocks", default=())
+_passes: ContextVar[tuple[_Pass, ...]] = ContextVar("passes", default=())
+# Changes to modules that open blocks share: how many blocks need each, and how it is undone.
+_shared: dict[Hashable, tuple[int, Callable[[], None]]] = {}
+# `register_forward_hook` counts its handles in a way that two threads may not take at once.
+_LOCK = threading.RLock()
+
+
+class ForwardHook(BlockHook):
+    """A forward hook of one layer. It does nothing in a copy of the layer or after its block."""
+
+    __slots__ = ("_entry", "_layer")
+
+    def __init__(self, layer: nn.Module, entry: _Entry) -> None:
+        self._layer = layer
+        self._entry = entry
+
+    def __call__(self, layer: nn.Module, args: Any, output: Any) -> Tensor | None:
+        """Act on the output, and end the pass where every open block has what it waits for."""
+        if torch.compiler.is_compiling():
+            from dissect.hooks.uncompiled import call
+
+            return call(self._run, layer, output, False)  # type: ignore[no-any-return]
+        references = sys.getrefcount(output)
+        return self._run(layer, output, is_unshared(output, references))
+
+    def _run(self, layer: nn.Module, output: Any, unshared: bool) -> Tensor | None:
+        entry = self._entry
+        fn = entry.fn
+        if fn is None or layer is not self._layer:
             return None
-        left = block.left
-        if left is not None:
-            left[layer] -= 1
-            if left[layer] == 0:
-                block.waiting -= 1
-                block.is_over = block.waiting == 0
-        hooks = layer._forward_hooks.values()
-        if len(hooks) == 1:
-            # What follows comes to the same; beside the pass of a small model, less of it tells.
-            result = self._act(layer, args, kwargs, output, block.is_over)
-            if block.is_over:
-                raise _Stop(block)
-            return result
-        is_last = next(reversed(hooks)) is self
-        result = self._act(layer, args, kwargs, output, block.is_over and is_last)
-        if not is_last:
-            for later in reversed(hooks):
-                if later is self:
-                    break
-                # Not before the last of them has run: blocks within a block see the layer, too.
-                if isinstance(later, Hook):
-                    return result
-        for hook in hooks:
-            if isinstance(hook, Hook) and hook._block is not None and hook._block.is_over:
-                raise _Stop(hook._block)
+        blocks = _open.get()
+        if entry not in blocks and (blocks or not _in_autograd_thread()):
+            return None
+        passes = _passes.get()
+        is_over = False
+        for one in passes:
+            if one.entry is entry:
+                one.count(layer)
+                is_over = one.waiting == 0
+        # Blocks within this one see the layer, too, before the pass ends.
+        inner = blocks[blocks.index(entry) + 1 :] if blocks else ()
+        if any(layer in block.layers for block in inner):
+            return fn(layer, output, unshared, False)
+        over = next((one for one in passes if one.waiting == 0), None)
+        result = fn(layer, output, unshared, is_over)
+        if over is not None:
+            over.stop()
         return result
 
-    def __deepcopy__(self, memo: Any) -> "Hook":
+    def __deepcopy__(self, memo: Any) -> "ForwardHook":
         return self
 
-    def remove(self) -> None:
-        """Take the hook off, once or several times."""
-        if self._layer is not None:
-            self._layer._forward_hooks.pop(id(self), None)
-            self._layer._forward_hooks_with_kwargs.pop(id(self), None)
-        # A copy of the model may keep the hook for long; it is not to keep anything else.
-        self._layer = self._act = self._block = None
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A saved model has a function in the hook's place that takes anything and does nothing.
+        return getattr, (nullcontext(), "__exit__")
 
 
-class UncompiledHook(Hook):
-    """A hook that compiled code calls, rather than looks into, when it comes to the layer."""
+class HookContext(Generic[_Result]):
+    """A context manager in which layers have hooks and passes of the model may end early.
 
-    __slots__ = ("_run",)
-
-    def __init__(self, layer: nn.Module, act: Act, block: "Block[Any]") -> None:
-        super().__init__(layer, act, block)
-        self._run: Callable[..., Tensor | None] | None = torch.compiler.disable(super().__call__)
-
-    def __call__(self, layer: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | None:
-        """As the hook's, but never traced."""
-        if layer is not self._layer or self._run is None:
-            return None
-        return self._run(layer, args, kwargs, output)
-
-    def remove(self) -> None:
-        """Take the hook off, once or several times."""
-        super().remove()
-        self._run = None
-
-
-class _Stop(BaseException):
-    """Ends the forward pass that the block which it is made with has waited for.
-
-    Not an Exception, which the code of a model might catch.
+    With `stop`, a call of the model returns None and ends once the layers have run, each as often
+    as `runs` says.
     """
 
-
-class Block(Generic[_Result]):
-    """A block in which layers have hooks, modules run uncompiled, and calls may end early.
-
-    With `stop`, a call of the model, the first of the modules, gives None and ends once the layers
-    have run, each as often as `runs` says, or once.
-    """
-
-    __slots__ = (
-        "_act",
-        "_before",
-        "_call",
-        "_hooks",
-        "_layers",
-        "_modules",
-        "_result",
-        "_runs",
-        "_stop",
-        "_to_run",
-        "is_over",
-        "left",
-        "waiting",
-    )
+    __slots__ = ("_entry", "_fn", "_model", "_modules", "_result", "_runs", "_stop", "_to_run")
 
     def __init__(
         self,
         modules: list[nn.Module],
-        layers: Iterable[nn.Module],
-        act: Act,
+        runs: Mapping[nn.Module, int],
+        fn: HookFn,
         result: _Result,
         *,
         stop: bool = False,
-        runs: Mapping[nn.Module, int] | None = None,
         to_run: Iterable[str] = (),
     ) -> None:
         self._modules = modules
-        self._layers = layers
-        self._act = act
+        self._runs = runs
+        self._fn = fn
         self._result = result
         self._stop = stop
-        self._runs = runs
-        # Layers that have not run yet, of those whose running was the point of the block.
+        # Names of edited layers that have not run yet.
         self._to_run = to_run
-        self._hooks: list[Hook] = []
-        self._before: list[Place] = []
-        # Runs to come in the call that is under way; None between calls.
-        self.left: dict[nn.Module, int] | None = None
-        # Layers with runs to come in that call, and whether none are left.
-        self.waiting = 0
-        self.is_over = False
+        self._entry: _Entry | None = None
 
     def __enter__(self) -> _Result:
-        if self._hooks:
+        if self._entry is not None:
             raise DissectError("this block is open already: make another to open within it")
-        places: list[Place] = []
-        hook = Hook
-        if can_be_compiled():
-            places = compiled_places(self._modules, self._layers)
-            hook = UncompiledHook
-        if self._stop:
-            # The place that `nn.Module.__call__` turns to first. Unlike `forward` it surrounds the
-            # model's own hooks, which would be given None otherwise, and is not copied with it.
-            model = self._modules[0]
-            self._call: Callable[..., Any] = model._call_impl
-            former = model.__dict__.get("_compiled_call_impl")
-            if former is not None and isinstance(getattr(former, "__self__", None), Block):
-                self._call = former
-            places.append((model, "_compiled_call_impl", self._until_over))
+        entry = _Entry(self._modules[0] if self._stop else None, self._runs, self._fn)
         try:
-            for module, name, value in places:
-                self._before.append((module, name, module.__dict__.get(name, self)))
-                module.__dict__[name] = value
-            for layer in self._layers:
-                self._hooks.append(hook(layer, self._act, self))
+            with _LOCK:
+                if any(map(is_compiled, self._modules)):
+                    _acquire(entry, "eager", _run_eagerly)
+                for layer in self._runs:
+                    entry.handles.append(layer.register_forward_hook(ForwardHook(layer, entry)))
+                    _acquire(entry, (id(layer), "forward"), _retraced, layer)
+                if entry.model is not None:
+                    _acquire(entry, (id(entry.model), "stop"), _stoppable, entry.model)
         except BaseException:
-            self.__exit__(*sys.exc_info())
+            entry.close()
             raise
+        _open.set((*(block for block in _open.get() if block.fn is not None), entry))
+        self._entry = entry
         return self._result
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        for module, name, value in reversed(self._before):
-            # The block itself stands for an attribute that was not there.
-            if value is self:
-                module.__dict__.pop(name, None)
-            else:
-                module.__dict__[name] = value
-        self._hooks, self._before = [], []
+        entry, self._entry = self._entry, None
+        if entry is None:
+            return
+        entry.close()
+        _open.set(tuple(block for block in _open.get() if block.fn is not None))
         if kind is None:
             for name in self._to_run:
-                warnings.warn(f"nothing was edited: {never_ran(name)}", stacklevel=2)
+                warnings.warn(f"nothing was edited: {not_run(name)}", stacklevel=2)
 
-    def _until_over(self, *args: Any, **kwargs: Any) -> Any:
-        """The model's output in calls within a call of itself; otherwise None, after the stop."""
-        if self.left is not None:
-            return self._call(*args, **kwargs)
-        self.left = dict.fromkeys(self._layers, 1) if self._runs is None else dict(self._runs)
-        self.waiting = len(self.left)
-        try:
-            self._call(*args, **kwargs)
-        except _Stop as stop:
-            if stop.args[0] is not self:
-                raise
-        finally:
-            self.left, self.is_over = None, False
-        return None
+
+def _acquire(entry: _Entry, key: Hashable, change: Callable[..., Any], *args: Any) -> None:
+    count, undo = _shared.get(key) or (0, change(*args))
+    _shared[key] = (count + 1, undo)
+    entry.keys.append(key)
+
+
+def _release(key: Hashable) -> None:
+    count, undo = _shared.pop(key)
+    if count > 1:
+        _shared[key] = (count - 1, undo)
+    else:
+        undo()
+
+
+def _run_eagerly() -> Callable[[], None]:
+    """Compiled code ignores hooks that were registered after it was compiled."""
+    stance = torch.compiler.set_stance("force_eager")
+    return lambda: stance.__exit__(None, None, None)
+
+
+def _retraced(layer: nn.Module) -> Callable[[], None]:
+    """A `forward` of its own makes code that others compiled around the layer look at it again."""
+    forward = getattr(type(layer), "forward", None)
+    if forward is None or "forward" in layer.__dict__:
+        return lambda: None
+    own = layer.__dict__["forward"] = MethodType(forward, layer)
+
+    def undo() -> None:
+        if layer.__dict__.get("forward") is own:
+            del layer.__dict__["forward"]
+
+    return undo
+
+
+class _Stoppable:
+    """First among the bases of a model's class while blocks stop its passes.
+
+    The call is what surrounds the model's own hooks, which would be given None otherwise.
+    `torch.nn.utils.parametrize` changes the class of a module in the same way.
+    """
+
+    def __init_subclass__(cls) -> None:
+        """Keeps a model's class, which may register its subclasses, from hearing of this one."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        call = super().__call__  # type: ignore[misc]
+        if torch.compiler.is_compiling():
+            from dissect.hooks.uncompiled import call as uncompiled
+
+            return uncompiled(_until_stopped, self, call, args, kwargs)
+        return _until_stopped(self, call, args, kwargs)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """What a copy is made of: the model's own class."""
+        reduced = super().__reduce_ex__(protocol)
+        if reduced[0] is not copyreg.__newobj__:  # type: ignore[attr-defined]
+            return reduced
+        classes = type(self).__mro__
+        own = classes[classes.index(_Stoppable) + 1]
+        return (own.__new__, (own, *reduced[1][1:]), *reduced[2:])
+
+
+def _stoppable(model: nn.Module) -> Callable[[], None]:
+    own: Any = type(model)
+    changed = _with_stop(own)
+    object.__setattr__(model, "__class__", changed)
+
+    def undo() -> None:
+        # Another may have changed the class since.
+        if type(model) is changed:
+            object.__setattr__(model, "__class__", own)
+
+    return undo
+
+
+@lru_cache(maxsize=64)
+def _with_stop(own: Any) -> Any:
+    names = ("__module__", "__qualname__", "__doc__")
+    return type(own)(own.__name__, (_Stoppable, own), {name: getattr(own, name) for name in names})
+
+
+def _until_stopped(
+    model: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """None, once a pass has ended; the output where no block waits for this call of the model."""
+    passes = _passes.get()
+    begun = tuple(
+        _Pass(entry)
+        for entry in _open.get()
+        if entry.model is model and all(one.entry is not entry for one in passes)
+    )
+    if not begun:
+        return call(*args, **kwargs)
+    token = _passes.set((*passes, *begun))
+    try:
+        call(*args, **kwargs)
+    except StopForward as stop:
+        if stop.ended not in begun:
+            raise
+    finally:
+        _passes.reset(token)
+        for one in begun:
+            if one.guard is not None:
+                with _LOCK:
+                    one.guard.remove()
+    return None
+
+
+def _stop_again(module: nn.Module, args: Any) -> None:
+    for one in _passes.get():
+        if one.waiting == 0:
+            raise StopForward(one)
+
+
+def _in_autograd_thread() -> bool:
+    """Whether Python did not start this thread.
+
+    On a GPU, activations that were checkpointed are computed again in a thread of autograd's.
+    """
+    return threading.current_thread().name.startswith("Dummy-")

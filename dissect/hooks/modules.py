@@ -2,45 +2,60 @@
 
 import difflib
 import sys
-from collections.abc import Callable, Iterable
-from types import FunctionType, MethodType
-from typing import Any
+from collections import OrderedDict
+from copy import deepcopy
+from functools import cache
+from types import MethodType
+from typing import Any, TypeVar, cast
 
+import torch
 from torch import Tensor, nn
 from torch.jit import ScriptModule
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
 from dissect._utils.errors import DissectError
 
 __all__ = [
-    "Place",
-    "can_be_compiled",
-    "compiled_places",
+    "BATCH_NORMS",
+    "BlockHook",
+    "check_same_shape",
+    "eval_mode_modules",
+    "has_forward_pre_hooks",
+    "is_compiled",
+    "is_unshared",
     "layer_names",
     "named_modules",
     "not_one_tensor",
-    "owns_memory",
-    "refuse_change",
+    "not_run",
+    "plain_copy",
     "resolve_layer",
-    "studied_modules",
-    "unwrapped",
+    "runs_class_forward",
+    "unwrap_compiled",
 ]
 
+_Model = TypeVar("_Model", bound=nn.Module)
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+_ALPHA_DROPOUTS = (nn.AlphaDropout, nn.FeatureAlphaDropout)
 # In training mode the first makes a sample depend on its batch-mates, the others on chance.
-_UNSTEADY_IN_TRAINING = (_BatchNorm, _DropoutNd, nn.RReLU)
+_UNSTEADY_IN_TRAINING = (*BATCH_NORMS, *_DROPOUTS, *_ALPHA_DROPOUTS, nn.RReLU)
+# These drop units where their argument `dropout` says so.
+_WITH_DROPOUT = (nn.RNNBase, nn.MultiheadAttention)
 
 # These do the same in either mode, and call no other module.
 _PLAIN_LAYERS = frozenset(
     {nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid}
 )
 
-# What torch.compile calls the module that it wraps, and the function that it takes the place of.
+# What torch.compile calls the module that it wraps, and the function that it compiles.
 _WRAPPED = "_orig_mod"
-_PLAIN = "_torchdynamo_orig_callable"
+_UNCOMPILED = "_torchdynamo_orig_callable"
 
-# A module, the name of one of its attributes, and a value for that.
-Place = tuple[nn.Module, str, Any]
+
+class BlockHook:
+    """The base of what a block registers, by which it differs from the hooks of others."""
+
+    __slots__ = ()
 
 
 def layer_names(model: nn.Module) -> list[str]:
@@ -69,7 +84,7 @@ def resolve_layer(model: nn.Module, name: str) -> nn.Module:
         child = children.get(name)
         if child is not None and _WRAPPED not in child._modules:
             return child
-    module = unwrapped(model)
+    module = unwrap_compiled(model)
     for part in name.split(".") if name else ():
         if part == _WRAPPED:
             continue
@@ -82,7 +97,7 @@ def resolve_layer(model: nn.Module, name: str) -> nn.Module:
         child = children.get(part)
         if child is None:
             raise DissectError(_no_such_layer(model, name))
-        module = unwrapped(child)
+        module = unwrap_compiled(child)
     return module
 
 
@@ -98,7 +113,7 @@ def _no_such_layer(model: nn.Module, name: str) -> str:
         hint = f"its {len(known)} layers include {', '.join(outermost)}"
     else:
         hint = "it has none"
-    return f"{type(unwrapped(model)).__name__} has no layer {name!r}: {hint}"
+    return f"{type(unwrap_compiled(model)).__name__} has no layer {name!r}: {hint}"
 
 
 def named_modules(model: nn.Module) -> dict[str, nn.Module]:
@@ -107,7 +122,7 @@ def named_modules(model: nn.Module) -> dict[str, nn.Module]:
     ahead: list[tuple[str, nn.Module, tuple[nn.Module, ...]]] = [("", model, ())]
     while ahead:
         name, module, above = ahead.pop()
-        found[name] = module = unwrapped(module)
+        found[name] = module = unwrap_compiled(module)
         if isinstance(module, ScriptModule):
             continue
         above = (*above, module)
@@ -121,19 +136,20 @@ def named_modules(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def studied_modules(model: nn.Module, *, allow_training: bool) -> tuple[list[nn.Module], bool]:
+def eval_mode_modules(model: nn.Module, *, allow_training: bool) -> tuple[list[nn.Module], bool]:
     """The model's modules, each once, itself first; and whether any is registered twice.
 
     Raises:
-        DissectError: batch norm or dropout is in training mode, and that is not allowed.
+        DissectError: batch norm, dropout or spectral norm is in training mode, and that is not
+            allowed.
     """
-    # Beside a small model's forward pass it tells that `model.modules()` takes many times as long.
+    # `model.modules()` takes several times as long, which shows beside a small model's pass.
     found, seen, shared = [model], {model}, False
     for module in found:
         # Looking into them, too, would read twice as much memory.
-        if type(module) in _PLAIN_LAYERS:
+        if type(module) in _PLAIN_LAYERS and not module._forward_pre_hooks:
             continue
-        if module.training and not allow_training and isinstance(module, _UNSTEADY_IN_TRAINING):
+        if module.training and not allow_training and _is_unsteady_in_training(module):
             names = (name for name, other in named_modules(model).items() if other is module)
             raise DissectError(
                 f"{next(names, '') or 'the model'} ({type(module).__name__}) is in training mode, "
@@ -149,76 +165,127 @@ def studied_modules(model: nn.Module, *, allow_training: bool) -> tuple[list[nn.
     return found, shared
 
 
-def compiled_places(modules: Iterable[nn.Module], layers: Iterable[nn.Module]) -> list[Place]:
-    """Where compiled code steps in, and the plain code that makes the layers' hooks seen.
-
-    Compiled code pays no heed to hooks that were added after it was compiled.
-    """
-    places: list[Place] = []
-    for module in modules:
-        for name in ("_compiled_call_impl", "forward"):
-            value = module.__dict__.get(name)
-            if isinstance(value, FunctionType) and hasattr(value, _PLAIN):
-                places.append((module, name, getattr(value, _PLAIN)))
-        plain = getattr(_forward_of_class(module), _PLAIN, None)
-        if plain is not None and "forward" not in module.__dict__:
-            places.append((module, "forward", MethodType(plain, module)))
-    for layer in layers:
-        # The model may also run inside something compiled that cannot be seen from here. A
-        # `forward` of its own is what makes dynamo look at a layer, and at its hooks, again.
-        forward = _forward_of_class(layer)
-        if forward and "forward" not in layer.__dict__ and not hasattr(forward, _PLAIN):
-            places.append((layer, "forward", MethodType(forward, layer)))
-    return places
+def _is_unsteady_in_training(module: nn.Module) -> bool:
+    if isinstance(module, _WITH_DROPOUT):
+        return bool(module.dropout)
+    return isinstance(module, _UNSTEADY_IN_TRAINING) or _has_spectral_norm(module)
 
 
-def can_be_compiled() -> bool:
-    """Whether anything may be compiled: not before dynamo is imported, which takes seconds."""
-    return "torch._dynamo" in sys.modules
+def _has_spectral_norm(module: nn.Module) -> bool:
+    """Whether a step of power iteration changes weights in every pass."""
+    kinds = [type(module), *map(type, module._forward_pre_hooks.values())]
+    return any(kind.__name__.lstrip("_") == "SpectralNorm" for kind in kinds)
 
 
-def unwrapped(module: nn.Module) -> nn.Module:
+def is_compiled(module: nn.Module) -> bool:
+    """Whether calls of the module run code of `torch.compile`."""
+    own = module.__dict__
+    return (
+        own.get("_compiled_call_impl") is not None
+        or _WRAPPED in module._modules
+        or hasattr(own.get("forward"), _UNCOMPILED)
+        or hasattr(getattr(type(module), "forward", None), _UNCOMPILED)
+    )
+
+
+def runs_class_forward(module: nn.Module) -> bool:
+    """Whether a call of the module runs the `forward` of its class and nothing else."""
+    return (
+        not is_compiled(module)
+        and "forward" not in module.__dict__
+        and not module._forward_hooks
+        and not module._forward_pre_hooks
+    )
+
+
+def has_forward_pre_hooks(module: nn.Module) -> bool:
+    """Whether something runs before the module's `forward`, such as torch's weight norm."""
+    return bool(module._forward_pre_hooks)
+
+
+def unwrap_compiled(module: nn.Module) -> nn.Module:
     """The module inside the wrappers of `torch.compile`."""
     while _WRAPPED in module._modules:
         module = module._modules[_WRAPPED]  # type: ignore[assignment]
     return module
 
 
-def _forward_of_class(module: nn.Module) -> Callable[..., Any] | None:
-    # A class of TorchScript has none.
-    return getattr(type(module), "forward", None)
+def plain_copy(model: _Model) -> _Model:
+    """A deep copy, uncompiled and without the hooks of any open `record` or `edit`.
 
-
-def owns_memory(
-    layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
-) -> bool:
-    """Whether the output is surely a tensor of its own: no weight, no view, nothing of the inputs.
-
-    False may also mean that it cannot be told.
+    Hooks that others registered are copied with the model.
     """
-    if type(output) is not Tensor or output._is_view():
+    plain = unwrap_compiled(model)
+    modules = list(plain.modules())
+    # What deepcopy is given as the copy of each dictionary of hooks.
+    hooks: list[OrderedDict[int, Any]] = [OrderedDict() for _ in modules]
+    memo: dict[int, Any] = {
+        id(module._forward_hooks): empty for module, empty in zip(modules, hooks, strict=True)
+    }
+    twin = deepcopy(plain, memo)
+    for module, copied in zip(modules, hooks, strict=True):
+        for key, hook in module._forward_hooks.items():
+            if not isinstance(hook, BlockHook):
+                copied[key] = deepcopy(hook, memo)
+    for module in list(twin.modules()):
+        children = module._modules.items()
+        module._modules.update(
+            {name: unwrap_compiled(child) for name, child in children if child is not None}
+        )
+        _uncompile_forward(module)
+    return cast(_Model, twin)
+
+
+def _uncompile_forward(module: nn.Module) -> None:
+    own, of_class = module.__dict__.get("forward"), getattr(type(module), "forward", None)
+    forward = own or of_class
+    forward = getattr(forward, _UNCOMPILED, forward)
+    forward = getattr(forward, "__func__", forward)
+    if own is not None and forward is of_class:
+        # Compiled in place, or the mark that an open block leaves.
+        del module.__dict__["forward"]
+    elif hasattr(own or of_class, _UNCOMPILED):
+        module.__dict__["forward"] = MethodType(forward, module)  # type: ignore[arg-type]
+
+
+def is_unshared(output: object, references: int) -> bool:
+    """Whether nothing else holds the memory of a layer's output, so that it may be kept as it is.
+
+    False may also mean that it cannot be determined.
+
+    Args:
+        output: what a forward hook was given.
+        references: `sys.getrefcount(output)` in the hook.
+    """
+    if type(output) is not Tensor or references > _references_in_hook():
         return False
     try:
-        start = output.data_ptr()
-        # In inference mode torch does not know what is a view.
-        if output.is_inference() and output.untyped_storage().nbytes() != output.nbytes:
-            return False
-        others: Iterable[Any] = args
-        if kwargs or layer._parameters or layer._buffers:
-            own = (*layer._parameters.values(), *layer._buffers.values())
-            others = (*args, *kwargs.values(), *own)
-        for other in others:
-            if isinstance(other, Tensor):
-                ahead = start - other.data_ptr()
-                # They overlap where one begins within the other.
-                if ahead < other.nbytes if ahead >= 0 else -ahead < output.nbytes:
-                    return False
-            elif isinstance(other, list | tuple | dict):
-                return False
+        storage = output.untyped_storage()
+        # Two: the tensor, and `storage` itself.
+        alone = torch._C._storage_Use_Count(storage._cdata) == 2
+        return alone and storage.nbytes() == output.nbytes
     except (NotImplementedError, RuntimeError):
-        # Sparse and other tensors that have no memory to compare.
+        # Sparse and other tensors that have no memory of this kind.
         return False
-    return True
+
+
+@cache
+def _references_in_hook() -> int:
+    """How many references a hook finds to an output that its layer does not keep."""
+    counts: list[int] = []
+
+    class Fresh(nn.Module):
+        def forward(self) -> Tensor:
+            return torch.empty(0)
+
+    class Hook:
+        def __call__(self, layer: nn.Module, args: Any, output: Any) -> None:
+            counts.append(sys.getrefcount(output))
+
+    layer = Fresh()
+    layer.register_forward_hook(Hook())
+    layer()
+    return counts[0]
 
 
 def not_one_tensor(name: str, layer: nn.Module, output: object) -> str:
@@ -228,8 +295,8 @@ def not_one_tensor(name: str, layer: nn.Module, output: object) -> str:
     return f"layer {name!r} gives {type(output).__name__}, not one tensor: name {where}"
 
 
-def refuse_change(name: str, before: Tensor, after: Any) -> None:
-    """Nothing, where an edit of a layer gave what may stand in its activation's place.
+def check_same_shape(name: str, before: Tensor, after: Any) -> None:
+    """Check that what an edit of a layer returned fits where its activation was.
 
     Raises:
         DissectError: no tensor, or another shape, dtype or device.
@@ -243,3 +310,12 @@ def refuse_change(name: str, before: Tensor, after: Any) -> None:
     )
     if now != was:
         raise DissectError(f"the edit of {name!r} returned {now}: it must return {was}")
+
+
+def not_run(name: str) -> str:
+    """What to say where a layer did not run."""
+    return (
+        f"layer {name!r} did not run in the block; was the model called there, and not in another "
+        "thread, does its forward pass call this module, and did no other recording stop the pass "
+        "before it?"
+    )

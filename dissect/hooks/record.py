@@ -1,58 +1,80 @@
-"""Activations of any `nn.Module`, recorded and edited by the name of their layer.
+"""Activations of any `nn.Module`, recorded by the name of their layer."""
 
-    with record(G, "layer8x8", stop=True) as acts:
-        G(z)
-    acts["layer8x8"]                                        # (N, 512, 8, 8)
-
-    with edit(G, {"layer8x8": lambda activation: 2 * activation}):
-        louder = G(z)
-
-Hooks run in the order in which their blocks were entered. So a `record` inside an `edit` sees the
-edited activation, an `edit` inside a `record` comes after what is recorded, and of two edits of
-one layer the outer acts first. When a block ends, by an exception too, the model is as it was;
-hooks that others registered are neither removed nor moved.
-"""
-
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from copy import deepcopy
 from itertools import chain
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
-from dissect.hooks.context import Block, Hook
+from dissect.hooks.context import HookContext
 from dissect.hooks.modules import (
+    eval_mode_modules,
     layer_names,
     named_modules,
     not_one_tensor,
-    owns_memory,
-    refuse_change,
+    not_run,
     resolve_layer,
-    studied_modules,
-    unwrapped,
 )
-from dissect.hooks.recording import Recording
 
-__all__ = [
-    "Recording",
-    "activations",
-    "edit",
-    "layer_names",
-    "plain_copy",
-    "record",
-    "resolve_layer",
-]
+__all__ = ["Recording", "activations", "record"]
 
 _Device = torch.device | str
-_Model = TypeVar("_Model", bound=nn.Module)
+
+
+class _NotRecordedError(DissectError, KeyError):
+    """A KeyError too, so that `in` and `get` of a recording work as those of any mapping."""
+
+    __str__ = Exception.__str__
+
+
+class Recording(Mapping[str, Tensor]):
+    """What the recorded layers gave, by name: `acts["layer8x8"]` is the output in the last call.
+
+    As a mapping it holds the layers that have run so far. A module that several blocks share is
+    one layer with several names; each of its names gives all of its calls.
+    """
+
+    def __init__(self, calls: Mapping[str, list[Tensor]]) -> None:
+        self._calls = calls
+
+    def calls(self, layer: str) -> tuple[Tensor, ...]:
+        """The layer's output in every call so far, in order of the calls.
+
+        Raises:
+            DissectError: the layer was not asked for, or has not run.
+        """
+        if layer not in self._calls:
+            raise _NotRecordedError(
+                f"{layer!r} was not asked for; recorded here: {', '.join(self._calls)}"
+            )
+        if not self._calls[layer]:
+            raise _NotRecordedError(not_run(layer))
+        return tuple(self._calls[layer])
+
+    def __getitem__(self, layer: str) -> Tensor:
+        try:
+            return self._calls[layer][-1]
+        except (KeyError, IndexError):
+            # Whichever it is, `calls` has the words for it.
+            return self.calls(layer)[-1]
+
+    def __iter__(self) -> Iterator[str]:
+        return (layer for layer, outputs in self._calls.items() if outputs)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        shapes = (f"{layer}: {tuple(last.shape)}" for layer, last in self.items())
+        return f"Recording({', '.join(shapes)})"
 
 
 def record(
     model: nn.Module,
-    *layers: str,
+    *layers: str | Callable[[str], bool],
     stop: bool = False,
     detach: bool = True,
     to: _Device | torch.dtype | None = None,
@@ -60,14 +82,19 @@ def record(
 ) -> AbstractContextManager[Recording]:
     """A context manager that gives a `Recording` of the layers' outputs while the block runs.
 
-    What is recorded is what the layer gave, whatever later operations write in its place. It is
-    copied for that, except where nothing comes after it. Every call is kept for as long as the
-    recording; for many batches see `activations`.
+    Each output is recorded as the layer gave it. It is copied where a later operation could write
+    into its memory. Every call is kept for as long as the recording; for many batches see
+    `activations`.
+
+    Calls are recorded that run in the block's own thread, or in tasks and threads that run in a
+    copy of its context (`asyncio.to_thread`). A layer with activation checkpointing runs, and is
+    recorded, once more in the backward pass.
 
     Args:
         model: what is called in the block. Where that is a wrapper, give the wrapper and the
             layer's name in it ("module.layer8x8").
-        layers: names of modules whose output is one tensor; at least one.
+        layers: names of modules whose output is one tensor, at least one; or functions that say
+            for each name of `layer_names(model)` whether to record that layer.
         stop: end the forward pass as soon as every layer asked for has run (a module that is
             registered k times: k times). Every `model(...)` in the block then returns None, and
             the block goes on. A part of the model that is called by itself runs to its end.
@@ -78,26 +105,32 @@ def record(
 
     Raises:
         DissectError: no layer named, no such layer, a layer that gives something other than one
-            tensor, batch norm or dropout in training mode, or no such device.
+            tensor, batch norm, dropout or spectral norm in training mode, or no such device.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.ReLU(), torch.nn.Tanh())
+        >>> with record(model, "1", stop=True) as acts:
+        ...     model(torch.tensor([[-1.0, 2.0]]))
+        >>> acts["1"]
+        tensor([[0., 2.]])
     """
-    if not layers:
-        raise DissectError(f"name layers to record, such as {next(iter(layer_names(model)), '')!r}")
     recorded: dict[str, list[Tensor]] = {}
     names: dict[nn.Module, str] = {}
     calls: dict[nn.Module, list[Tensor]] = {}
-    for name in layers:
+    for name in _chosen(model, layers):
         layer = resolve_layer(model, name)
         names[layer] = name
         recorded[name] = calls.setdefault(layer, [])
-    everything, shared = studied_modules(model, allow_training=allow_training)
+    modules, shared = eval_mode_modules(model, allow_training=allow_training)
     destination = _device(to) if isinstance(to, str) else to
-    runs = None
+    runs = dict.fromkeys(names, 1)
     if stop and shared:
         registered = list(named_modules(model).values())
         runs = {layer: registered.count(layer) for layer in names}
 
     def capture(
-        layer: nn.Module, args: Any, kwargs: Any, output: Any, nothing_follows: bool
+        layer: nn.Module, output: Any, is_unshared: bool, nothing_follows: bool
     ) -> Tensor | None:
         if not isinstance(output, Tensor):
             raise DissectError(not_one_tensor(names[layer], layer, output))
@@ -107,61 +140,13 @@ def record(
             calls[layer].append(moved)
             return None
         # Detached, a copy is needed because what follows may write to the output in place. In
-        # the graph, what is handed on is the copy, so that gradients reach what is recorded.
-        if not ((nothing_follows or not detach) and owns_memory(layer, args, kwargs, output)):
+        # the graph, what is passed on is the copy, so that gradients reach what is recorded.
+        if not (is_unshared and (nothing_follows or not detach)):
             kept = kept.clone()
         calls[layer].append(kept)
         return None if detach or nothing_follows else kept.clone()
 
-    return Block(everything, names, capture, Recording(recorded), stop=stop, runs=runs)
-
-
-def edit(
-    model: nn.Module,
-    edits: Mapping[str, Callable[[Tensor], Tensor]],
-    *,
-    copy: bool = True,
-    allow_training: bool = False,
-) -> AbstractContextManager[None]:
-    """A context manager in which layers give what your functions make of their activations.
-
-    Warns when the block ends and a layer to be edited has not run, since nothing was edited then.
-
-    Args:
-        model: what has the layers; in the block it may be called in any way.
-        edits: by the name of a layer, a function from its activation to a new one of the same
-            shape, dtype and device. It is called each time the layer runs, and may work in place
-            on the activation and return it.
-        copy: pass on a copy of what a function returns, for later operations may write in its
-            place. False saves that copy where no function returns a tensor that is used again.
-        allow_training: edit a model whose batch norm or dropout is in training mode; an edit
-            before a batch norm in training mode shifts the statistics of the whole batch.
-
-    Raises:
-        DissectError: no such layer, one module named twice, a layer or a function that gives
-            something other than one tensor, a new shape, dtype or device, or batch norm or
-            dropout in training mode.
-    """
-    names: dict[nn.Module, str] = {}
-    for name in edits:
-        layer = resolve_layer(model, name)
-        if layer in names:
-            raise DissectError(f"{names[layer]!r} and {name!r} are one module: edit one of them")
-        names[layer] = name
-    everything, _ = studied_modules(model, allow_training=allow_training)
-    waiting = dict.fromkeys(edits)
-
-    def apply(layer: nn.Module, args: Any, kwargs: Any, output: Any, _: bool) -> Tensor:
-        name = names[layer]
-        waiting.pop(name, None)
-        if not isinstance(output, Tensor):
-            raise DissectError(not_one_tensor(name, layer, output))
-        given = output if owns_memory(layer, args, kwargs, output) else output.clone()
-        new = edits[name](given)
-        refuse_change(name, output, new)
-        return new.clone() if copy and new is not given else new
-
-    return Block(everything, names, apply, None, to_run=waiting)
+    return HookContext(modules, runs, capture, Recording(recorded), stop=stop)
 
 
 def activations(
@@ -209,29 +194,23 @@ def activations(
     return result
 
 
-def plain_copy(model: _Model) -> _Model:
-    """A deep copy, uncompiled and without the hooks of any open `record` or `edit`.
-
-    Hooks that others registered are copied with the model.
-    """
-    with Block(studied_modules(model, allow_training=True)[0], (), lambda *_: None, None):
-        twin = deepcopy(resolve_layer(model, ""))
-    for module in list(twin.modules()):
-        for key, hook in list(module._forward_hooks.items()):
-            if isinstance(hook, Hook):
-                del module._forward_hooks[key]
-                module._forward_hooks_with_kwargs.pop(key, None)
-        module._modules.update(
-            (name, unwrapped(child)) for name, child in module._modules.items() if child is not None
-        )
-        # An open block may have given a layer the `forward` of its class for its own.
-        if getattr(module.__dict__.get("forward"), "__func__", None) is type(module).forward:
-            del module.__dict__["forward"]
-    return cast(_Model, twin)
-
-
 def _device(name: str) -> torch.device:
     try:
         return torch.device(name)
     except RuntimeError as error:
         raise DissectError(f"there is no device {name!r}: use 'cpu', 'cuda', ...") from error
+
+
+def _chosen(model: nn.Module, layers: tuple[str | Callable[[str], bool], ...]) -> Iterator[str]:
+    """The layers' names, with a function replaced by the names that it accepts."""
+    if not layers:
+        raise DissectError(f"name layers to record, such as {next(iter(layer_names(model)), '')!r}")
+    for layer in layers:
+        if callable(layer) and not isinstance(layer, str | nn.Module):
+            accepted = [name for name in layer_names(model) if layer(name)]
+            if not accepted:
+                known = ", ".join(layer_names(model)[:8])
+                raise DissectError(f"the function accepts no layer's name, of {known}, ...")
+            yield from accepted
+        else:
+            yield layer  # type: ignore[misc]

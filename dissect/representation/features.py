@@ -26,7 +26,7 @@ from dissect._utils.progress import progress_bar
 from dissect.data import LabelledSource
 from dissect.data.cache import Identity, cache_folder, open_payload, write_payload
 from dissect.hooks import edit, plain_copy, resolve_layer
-from dissect.hooks.recording import never_ran
+from dissect.hooks.modules import not_run
 from dissect.models import Discriminator, fingerprint
 from dissect.models.batch_norm import recalibrate
 
@@ -97,7 +97,7 @@ def pooled_features(model: nn.Module, images: Tensor, layers: Sequence[str]) -> 
     with torch.no_grad(), edit(model, pools, copy=False):
         model(images)
     if absent := [name for name in layers if name not in pooled]:
-        raise DissectError(never_ran(absent[0]))
+        raise DissectError(not_run(absent[0]))
     # Channels one after the other, each a grid: as if each layer had been flattened first.
     return torch.cat([pooled[name] for name in layers], 1).flatten(1).float()
 

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 
 from dissect._utils.errors import DissectError
 from dissect.hooks import plain_copy
-from dissect.hooks.modules import resolve_layer
+from dissect.hooks.modules import has_forward_pre_hooks, resolve_layer
 from dissect.surgery.graph import CONVS, TRANSPOSED_CONVS, keeps, traced_end
 from dissect.units import Units
 
@@ -174,7 +174,7 @@ class _Cuts:
         named = [key for key, parameter in everywhere if id(parameter) in own]
         if len(named) > len(own) or self.read_directly & set(named):
             raise self._uncertain(f"a {name} that makes or reads them shares its weights")
-        if parametrize.is_parametrized(module) or module._forward_pre_hooks:
+        if parametrize.is_parametrized(module) or has_forward_pre_hooks(module):
             raise self._uncertain(f"the weights of a {name} that makes or reads them are computed")
 
     def _uncertain(self, reason: str) -> DissectError:

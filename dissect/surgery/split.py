@@ -11,7 +11,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from dissect.hooks import activations
-from dissect.hooks.modules import named_modules, resolve_layer
+from dissect.hooks.modules import named_modules, resolve_layer, runs_class_forward
 from dissect.models import Generator
 
 __all__ = ["begun_at", "rest_of"]
@@ -74,11 +74,4 @@ def _rest(module: nn.Module, path: list[str]) -> nn.Sequential | None:
 
 
 def _runs_in_order(module: nn.Module) -> bool:
-    own = module.__dict__
-    return (
-        type(module).forward in _IN_ORDER
-        and own.get("forward") is None
-        and own.get("_compiled_call_impl") is None
-        and not module._forward_hooks
-        and not module._forward_pre_hooks
-    )
+    return type(module).forward in _IN_ORDER and runs_class_forward(module)

@@ -1,0 +1,98 @@
+"""Edits of any `nn.Module`: layers give what functions return for their activations."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from torch import Tensor, nn
+
+from dissect._utils.errors import DissectError
+from dissect.hooks.context import HookContext
+from dissect.hooks.modules import (
+    check_same_shape,
+    eval_mode_modules,
+    not_one_tensor,
+    resolve_layer,
+)
+
+__all__ = ["edit"]
+
+
+_Edit = Callable[[Tensor], Tensor] | Callable[[Tensor, str], Tensor]
+
+
+def edit(
+    model: nn.Module,
+    edits: Mapping[str, _Edit],
+    *,
+    copy: bool = True,
+    allow_training: bool = False,
+) -> AbstractContextManager[None]:
+    """A context manager in which functions change the activations of layers.
+
+    The block acts on calls in its own thread, and in tasks and threads that run in a copy of its
+    context. It warns at its end where a layer did not run, since nothing was edited then. With
+    activation checkpointing, layers run once more in the backward pass: keep the block open.
+
+    Args:
+        model: what has the layers; in the block it may be called in any way.
+        edits: by the name of a layer, a function from its activation to a new one of the same
+            shape, dtype and device. It is called each time the layer runs, may work in place on
+            the activation and return it, and is given the layer's name, too, where it takes two
+            arguments.
+        copy: False saves the copies of what a function is given and of what it returns, where no
+            function works in place or returns a tensor that is used again.
+        allow_training: edit a model whose batch norm or dropout is in training mode; an edit
+            before a batch norm in training mode shifts the statistics of the whole batch.
+
+    Raises:
+        DissectError: no such layer, one module named twice, a layer or a function that gives
+            something other than one tensor, a new shape, dtype or device, or batch norm, dropout
+            or spectral norm in training mode.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.ReLU())
+        >>> with edit(model, {"0": lambda activation: 2 * activation}):
+        ...     model(torch.tensor([[-1.0, 2.0]]))
+        tensor([[0., 4.]])
+    """
+    names: dict[nn.Module, str] = {}
+    functions: dict[nn.Module, Callable[[Tensor], Tensor]] = {}
+    for name, function in edits.items():
+        layer = resolve_layer(model, name)
+        if layer in names:
+            raise DissectError(f"{names[layer]!r} and {name!r} are one module: edit one of them")
+        names[layer] = name
+        functions[layer] = _with_name(function, name)
+    modules, _ = eval_mode_modules(model, allow_training=allow_training)
+    waiting = dict.fromkeys(edits)
+
+    def apply(layer: nn.Module, output: Any, is_unshared: bool, _: bool) -> Tensor:
+        name = names[layer]
+        waiting.pop(name, None)
+        if not isinstance(output, Tensor):
+            raise DissectError(not_one_tensor(name, layer, output))
+        # The layer may keep its output, in a buffer or a cache, or may have been given it.
+        given = output if is_unshared or not copy else output.clone()
+        new = functions[layer](given)
+        check_same_shape(name, output, new)
+        return new.clone() if copy and new is not given else new
+
+    return HookContext(modules, dict.fromkeys(names, 1), apply, None, to_run=waiting)
+
+
+def _with_name(function: _Edit, name: str) -> Callable[[Tensor], Tensor]:
+    """The function of the activation alone, where it takes the layer's name, too."""
+    try:
+        parameters = inspect.signature(function)
+        parameters.bind(None, None)
+    except (TypeError, ValueError):
+        # One argument, or a function of C, which has no signature.
+        return function  # type: ignore[return-value]
+    try:
+        parameters.bind(None)
+    except TypeError:
+        return lambda activation: function(activation, name)  # type: ignore[call-arg]
+    return function  # type: ignore[return-value]
