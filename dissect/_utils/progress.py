@@ -1,4 +1,4 @@
-"""A progress bar on stderr, for work that takes more than a moment."""
+"""Progress of work that takes more than a moment: a callback, and a bar on stderr."""
 
 import sys
 from collections.abc import Iterator
@@ -7,21 +7,30 @@ from typing import Protocol
 
 from dissect._utils.voice import is_first
 
-__all__ = ["Advance", "progress_bar"]
+__all__ = ["ProgressCallback", "no_progress", "progress_bar", "with_note"]
 
 
-class Advance(Protocol):
-    """Moves a bar on."""
+class ProgressCallback(Protocol):
+    """What every function that takes a while calls, through its argument `progress`."""
 
     def __call__(self, n: int, note: str = "", /) -> None:
-        """Move the bar on by `n`, and show `note` behind the time left."""
+        """Report `n` further steps, and what is being done."""
+
+
+def no_progress(n: int, note: str = "", /) -> None:
+    """Report nothing: the default."""
+
+
+def with_note(progress: ProgressCallback, note: str) -> ProgressCallback:
+    """A callback that reports to `progress` under a fixed note."""
+    return lambda n, _="", /: progress(n, note)
 
 
 @contextmanager
 def progress_bar(
     description: str, total: int, show: bool | None = None, *, done: int = 0
-) -> Iterator[Advance]:
-    """A function that moves the bar on by n; the bar goes away at the end of the block.
+) -> Iterator[ProgressCallback]:
+    """A callback that moves a bar on; the bar goes away at the end of the block.
 
     Args:
         description: what is being done.
@@ -30,7 +39,7 @@ def progress_bar(
         done: how many of them were done before.
     """
     if not (sys.stderr.isatty() and is_first() if show is None else show):
-        yield lambda n, note="", /: None
+        yield no_progress
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dissect._utils.images import to_tensor
-from dissect._utils.progress import Advance
+from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.attribution.methods import guided_backprop
 from dissect.attribution.responses import Responses
 from dissect.data import RenderedSource
@@ -97,7 +97,7 @@ def concept_shares(
     *,
     rule: str = "strict",
     batch_size: int = 100,
-    advance: Advance | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> ConceptShares:
     """Where the guided gradients of units lie in their strongest images, class by class.
 
@@ -111,7 +111,7 @@ def concept_shares(
         responses: what `strongest` found in it.
         rule: as in `guided_backprop`.
         batch_size: images in a forward and backward pass.
-        advance: is told how many gradients were taken.
+        progress: called with how many gradients were taken.
 
     Raises:
         DissectError: what `guided_backprop` raises.
@@ -142,8 +142,7 @@ def concept_shares(
             energy[at] = _shares(mask, weight, classes) if weight.any() else np.nan
             chance[at] = _shares(mask, seen, classes)
             area[at] = _shares(mask, seen > 0, classes)
-        if advance is not None:
-            advance(len(masks))
+        progress(len(masks))
     shape = (n_units, k, classes)
     return ConceptShares(
         classes=tuple(source.classes),

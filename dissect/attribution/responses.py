@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_tensor
-from dissect._utils.progress import Advance
+from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.data import ImageSource
 from dissect.hooks import activations
 
@@ -57,7 +57,7 @@ def strongest(
     k: int = 20,
     count: int | None = None,
     batch_size: int = 100,
-    advance: Advance | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> Responses:
     """The `k` images of a source to which each unit of a layer responds most.
 
@@ -72,7 +72,7 @@ def strongest(
         k: images a unit.
         count: look at the first so many images of the source; None: at all.
         batch_size: images in a forward pass.
-        advance: is told how many images were looked at.
+        progress: called with how many images were looked at.
 
     Raises:
         DissectError: no such layer or unit, fewer than `k` images, images that the model does not
@@ -107,8 +107,7 @@ def strongest(
         values, order = values.sort(dim=1, descending=True, stable=True)
         values, order = values[:, :k], order[:, :k]
         images, places = images.gather(1, order), places.gather(1, order)
-        if advance is not None:
-            advance(len(rows))
+        progress(len(rows))
     row, column = places // grid[1], places % grid[1]
     return Responses(
         layer=layer,

@@ -96,12 +96,12 @@ def study_features(
     grid_of(model, layer, source)
     guided_backprop(model, to_tensor(source.images([0])), layer, 0, rule=rule)
     total = len(source) if count is None else min(count, len(source))
-    with progress_bar(f"strongest images, {called}", total) as advance:
-        found = strongest(model, layer, source, units, k=k, count=total, advance=advance)
+    with progress_bar(f"strongest images, {called}", total) as progress:
+        found = strongest(model, layer, source, units, k=k, count=total, progress=progress)
     if not isinstance(source, RenderedSource):
         return FeatureStudy(found, None)
-    with progress_bar(f"guided gradients, {called}", found.image.size) as advance:
-        shares = concept_shares(model, source, found, rule=rule, advance=advance)
+    with progress_bar(f"guided gradients, {called}", found.image.size) as progress:
+        shares = concept_shares(model, source, found, rule=rule, progress=progress)
     return FeatureStudy(found, shares)
 
 

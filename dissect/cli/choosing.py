@@ -72,7 +72,7 @@ def by_rule(
     from dissect.selection.rules import Scorer, scoring_steps
 
     steps = scoring_steps((name,), n, len(probe.weight))
-    with progress_bar("choosing units", steps) as advance:
+    with progress_bar("choosing units", steps) as progress:
         scorer = Scorer(
             generator,
             layer,
@@ -80,7 +80,7 @@ def by_rule(
             probe,
             lambda: open_eyes(generator, segmenter),
             n,
-            lambda count, what: advance(count, what),
+            progress,
         )
         return scorer.units(rule)
 
@@ -146,11 +146,11 @@ def look_for_choices(
     eyes = open_eyes(generator, segmenter)
     eyes.class_id(concept)
     search = Search(n=n)
-    with progress_bar("fitting a gate", 1) as advance:
+    with progress_bar("fitting a gate", 1) as progress:
         sharper = fit_from_segmenter(
             generator, eyes, concept, layer, _LABELLED, seed=CHOOSE + 2, scored=False, **_SHARPER
         )
-        advance(1)
+        progress(1)
     probes: dict[str, Probe | None] = {"segmenter": sharper}
     if labels == "boxes":
         probes["boxes"] = probe
@@ -166,7 +166,7 @@ def look_for_choices(
         "everywhere": Goal(shown=0.03, keep=keep, kept=0.95, slack=1.02),
     }
     steps = sum(search_steps(one, search) for one in gates.values())
-    with progress_bar("looking for the best edit", steps) as advance:
+    with progress_bar("looking for the best edit", steps) as progress:
         choices = {
             name: choose_edit(
                 generator,
@@ -176,7 +176,7 @@ def look_for_choices(
                 one,
                 goal=goals[name],
                 search=search,
-                watch=lambda k, w: advance(k, w),
+                progress=progress,
             )
             for name, one in gates.items()
         }

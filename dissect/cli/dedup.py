@@ -49,10 +49,10 @@ def dedup(
     opened = open_source(source, size=SIDE, count=images, seed=source_seed)
     for name, reason in dict(getattr(opened, "skipped", {})).items():
         output.note(f"skipped {name}: {reason}")
-    with progress_bar("learning a code", steps) as advance:
-        hasher = fit_hasher(opened, steps=steps, seed=seed, watch=advance)
-    with progress_bar("hashing", len(opened)) as advance:
-        codes, doubtful = hash_images(hasher, opened, watch=advance)
+    with progress_bar("learning a code", steps) as progress:
+        hasher = fit_hasher(opened, steps=steps, seed=seed, progress=progress)
+    with progress_bar("hashing", len(opened)) as progress:
+        codes, doubtful = hash_images(hasher, opened, progress=progress)
     first = first_alike(codes, doubtful)
     keep = np.flatnonzero(first == np.arange(len(first)))
     groups = groups_of(first)

@@ -82,7 +82,7 @@ def effect(
     if where not in _WHERE:
         raise DissectError(f"--where {where!r} is not known: use {', '.join(_WHERE)}")
     # Before torch is imported, which alone takes seconds.
-    with progress_bar("loading", 4) as advance:
+    with progress_bar("loading", 4) as progress:
         from dissect._utils.device import resolve_device
         from dissect._utils.distributed import World, joined, own_device
         from dissect.effect.compare import Edit, fresh_latents
@@ -93,7 +93,7 @@ def effect(
         from dissect.surgery.intervention import Intervention
         from dissect.units import Units, parse_rule
 
-        advance(1)
+        progress(1)
         Edit(strength, "zero", threshold)  # refused before any work is done
         parse_rule(rule or "positive")
         units = None if units_file is None else Units.load(units_file)
@@ -112,7 +112,7 @@ def effect(
             seed=0,
         )
         annotations = seen.annotations
-        advance(1)
+        progress(1)
         probe = fit_from_labels(generator, seen, layer, scored=False)
         auto: Mapping[str, Choice] = {}
         if units is None and rule == "auto":
@@ -134,12 +134,12 @@ def effect(
             units = by_rule(rule or "positive", generator, layer, concept, probe, segmenter)
         units.check(fingerprint(generator), layer, len(probe.weight))
         z = fresh_latents(generator, n, seed, annotations)
-        advance(1)
+        progress(1)
         elsewhere = mean_elsewhere(generator, seen, layer)
         world = World.of_environment()
         # Of several processes the first alone needs them; the others begin to measure.
         real = _real_features(eyes, eyes.source, annotations.size) if world.writes else None
-        advance(1)
+        progress(1)
     edits = {
         name: auto[name].intervention
         if auto
@@ -152,7 +152,7 @@ def effect(
     filled = Intervention(every, probe, threshold, replacement=elsewhere)
     beside = {"filled": filled} if "probe" in edits else {}
     size = study_size(edits, n, beside=beside, controls=random_sets, few=random_n)
-    with joined(world) as world, progress_bar("measuring", size) as advance:
+    with joined(world) as world, progress_bar("measuring", size) as progress:
         study = study_effect(
             generator,
             edits,
@@ -164,17 +164,17 @@ def effect(
             few=random_n,
             seed=seed,
             world=world,
-            watch=advance,
+            progress=progress,
         )
     if not world.writes:
         return
-    with progress_bar("summing up", 2) as advance:
+    with progress_bar("summing up", 2) as progress:
         from dissect._utils.io import write_image
         from dissect.effect.report import report
         from dissect.figures import effect_figure, effect_sheet
 
         found = report(study, real)
-        advance(1)
+        progress(1)
         figure = effect_figure(found, edits)
         shown = _most_of_concept(next(iter(study.edits.values())))
         caption = (
@@ -183,7 +183,7 @@ def effect(
         )
         rows = _rows(generator, edits, beside, z[shown], seed, concept)
         output.wrote(write_image(out / "effect.png", effect_sheet(rows, figure, caption=caption)))
-        advance(1)
+        progress(1)
     values = {
         "concept": concept,
         "labels": labels,

@@ -126,9 +126,9 @@ def insert(job: Job, region: "Tensor | None") -> None:
     lines = []
     if region is None:
         places = (job.grid[0] - _PATCH[0] + 1) * (job.grid[1] - _PATCH[1] + 1)
-        with progress_bar("placing", places) as advance:
+        with progress_bar("placing", places) as progress:
             everywhere = place_everywhere(
-                job.generator, job.segmenter, z, what, job.grid, patch=_PATCH, watch=advance
+                job.generator, job.segmenter, z, what, job.grid, patch=_PATCH, progress=progress
             )
         figure = placement_figure(everywhere, _drawn(job, z), job.grid, _PATCH)
         job.output.wrote(write_image(job.out / "insert_map.png", rasterized(figure)))

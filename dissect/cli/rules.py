@@ -54,9 +54,9 @@ def choose(
 ) -> None:
     """Look for the smallest edit that removes a concept and changes least; takes some minutes."""
     output = Output(as_json=as_json)
-    with progress_bar("loading", 1) as advance:
+    with progress_bar("loading", 1) as progress:
         study = _open(model, concept, layer, boxes, labels, label_samples, segmenter, device)
-        advance(1)
+        progress(1)
     choices = look_for_choices(
         study.generator, layer, concept, study.probe, segmenter, out, output, labels=labels, n=n
     )
@@ -86,9 +86,9 @@ def rules(
 ) -> None:
     """Compare every rule as it takes more units, everywhere and gated: a table and a curve."""
     output = Output(as_json=as_json)
-    with progress_bar("loading", 2) as advance:
+    with progress_bar("loading", 2) as progress:
         study = _open(model, concept, layer, boxes, labels, label_samples, segmenter, device)
-        advance(1)
+        progress(1)
         from dissect.effect.compare import fresh_latents
         from dissect.effect.curves import advantages, at_sizes, measure_rules
         from dissect.selection.rules import Scorer, scoring_steps
@@ -97,15 +97,13 @@ def rules(
         eyes = open_eyes(generator, segmenter)
         eyes.class_id(concept)
         z = fresh_latents(generator, n, seed, study.annotations)
-        advance(1)
+        progress(1)
     choices = known_choices(generator, model, layer, concept, probe, out) or look_for_choices(
         generator, layer, concept, probe, segmenter, out, output, labels=labels, n=choose_n
     )
     total = len(probe.weight)
-    with progress_bar("ranking", scoring_steps(_RANKED, choose_n, total)) as advance:
-        scorer = Scorer(
-            generator, layer, concept, probe, lambda: eyes, choose_n, lambda k, w: advance(k, w)
-        )
+    with progress_bar("ranking", scoring_steps(_RANKED, choose_n, total)) as progress:
+        scorer = Scorer(generator, layer, concept, probe, lambda: eyes, choose_n, progress)
         rankings = {name: scorer.ranking(name) for name in _RANKED}
     edits: dict[tuple[str, str], Intervention | Sequence[Intervention]] = {}
     own: dict[tuple[str, str], int] = {}
@@ -117,9 +115,9 @@ def rules(
         own["positive", where] = len(rankings["positive"])
         edits[_RANDOM, where] = _shuffled(edit, seed)
     trials = sum(len(at_sizes(edit, own.get(name))) for name, edit in edits.items())
-    with progress_bar("measuring", n * (1 + trials)) as advance:
-        curves = measure_rules(generator, edits, own, z, eyes, concept, watch=advance)
-    with progress_bar("summing up", 2) as advance:
+    with progress_bar("measuring", n * (1 + trials)) as progress:
+        curves = measure_rules(generator, edits, own, z, eyes, concept, progress=progress)
+    with progress_bar("summing up", 2) as progress:
         from dissect._utils.io import write_image
         from dissect.figures import rasterized, rules_figure
 
@@ -127,9 +125,9 @@ def rules(
         for where in ("everywhere", "probe"):
             best, *others = [curve for curve in curves if curve.where == where]
             found += advantages(best, [one for one in others if one.rule != _RANDOM])
-        advance(1)
+        progress(1)
         output.wrote(write_image(out / "rules.png", rasterized(rules_figure(curves, concept))))
-        advance(1)
+        progress(1)
     values: dict[str, Any] = {
         "concept": concept,
         "layer": layer,

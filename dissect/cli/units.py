@@ -71,7 +71,7 @@ def units(
     total = sum(activations(generator, name, one).shape[1] for name in layers)
     measured = effect_n if effect else 0
     size = steps(n, total, measured)
-    with joined(World.of_environment()) as world, progress_bar("dissecting", size) as advance:
+    with joined(World.of_environment()) as world, progress_bar("dissecting", size) as progress:
         found = dissect_units(
             generator,
             layers,
@@ -83,7 +83,7 @@ def units(
             top=top,
             seed=seed,
             world=world,
-            watch=advance,
+            progress=progress,
         )
     if not world.writes:
         return

@@ -8,7 +8,7 @@ worked on side by side, each on a core of its own.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import cast
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from dissect._utils.distributed import World
 from dissect._utils.errors import DissectError
 from dissect._utils.parallel import one_a_core, one_thread
+from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.hooks import activations
 from dissect.models import generate, generate_batches
 from dissect.models.batch_norm import folded
@@ -82,7 +83,7 @@ def unit_effects(
     units: Iterable[int] | None = None,
     fast: bool = True,
     world: World | None = None,
-    watch: Callable[[int], None] = lambda _: None,
+    progress: ProgressCallback = no_progress,
 ) -> UnitEffects:
     """The effect of zeroing every unit of `layer`, one at a time, at all positions.
 
@@ -96,7 +97,7 @@ def unit_effects(
             begins with a convolution; off, and for any other model, each unit costs a full forward
             pass. The numbers are the same within rounding.
         world: the processes that share out the units, all of which call this and get the result.
-        watch: called with the number of units that were done since, by any process; from several
+        progress: called with the number of units that were done since, by any process; from several
             threads, as the segmenter is.
 
     Raises:
@@ -139,11 +140,11 @@ def unit_effects(
             both[unit] += np.diag(table) - table.sum(1)
             change[unit] += float((edited - images[place]).abs().mean((1, 2, 3)).sum())
         silent[unit] = 1 - float(active[:, unit].float().mean())
-        watch(1)
+        progress(1)
 
     world = world or World()
     wanted = range(total) if units is None else list(units)
-    mine = world.shared(wanted, others=lambda taken: watch(len(taken)))
+    mine = world.shared(wanted, others=lambda taken: progress(len(taken)))
     if side_by_side:
         one_a_core(measured, mine)
     else:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dissect._utils.distributed import World
 from dissect._utils.errors import DissectError
-from dissect._utils.progress import Advance
+from dissect._utils.progress import ProgressCallback, no_progress
 from dissect._utils.running_stats import RunningMoments, RunningQuantile, RunningTopK
 from dissect.dissection.iou import OWN, SHUFFLED, ConceptCounts, Cuts
 from dissect.dissection.result import Dissection, LayerUnits
@@ -101,7 +101,7 @@ def dissect_units(
     top: int = 5,
     seed: int = 0,
     world: World | None = None,
-    watch: Advance | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> Dissection:
     """Every unit of the layers against every concept (Bau et al. 2019, sections 3.1 and 4.1).
 
@@ -118,7 +118,7 @@ def dissect_units(
         top: how many of each unit's strongest samples are kept.
         seed: of the latents.
         world: the processes that share out the work, all of which call this and get the result.
-        watch: called with what was done since the last call, by any process; all of it is
+        progress: called with what was done since the last call, by any process; all of it is
             `steps(...)`.
 
     Raises:
@@ -128,18 +128,19 @@ def dissect_units(
     names = tuple(dict.fromkeys(concepts)) or segmenter.classes
     numbers = [segmenter.class_id(name) for name in names]
     _check(n, quantile, effect_n, top)
-    levels = unit_levels(model, layers, n, seed, start=n, world=world, watch=watch)
+    levels = unit_levels(model, layers, n, seed, start=n, world=world, progress=progress)
     cuts = {layer: found.cuts(quantile) for layer, found in levels.items()}
-    counts = count_units(model, cuts, segmenter, n, seed, top=top, world=world, watch=watch)
+    counts = count_units(model, cuts, segmenter, n, seed, top=top, world=world, progress=progress)
 
-    def watch_effect(units: int) -> None:
-        if watch is not None:
-            watch(units * effect_n, "effects")
+    def unit_progress(units: int, note: str = "", /) -> None:
+        progress(units * effect_n, "effects")
 
     effects: dict[str, UnitEffects] = {}
     for layer in layers if effect_n else ():
         z = latents_for(model, effect_n, seed, start=2 * n)
-        effects[layer] = unit_effects(model, layer, z, segmenter, world=world, watch=watch_effect)
+        effects[layer] = unit_effects(
+            model, layer, z, segmenter, world=world, progress=unit_progress
+        )
     shown = counts[layers[0]].concepts.shown().cpu().numpy()[numbers]
     found = tuple(
         _layer_units(layer, levels[layer], counts[layer], effects.get(layer), numbers)
@@ -161,7 +162,7 @@ def unit_levels(
     *,
     start: int = 0,
     world: World | None = None,
-    watch: Advance | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> dict[str, LayerLevels]:
     """The levels of all units of the layers on `n` latents from `start` on: the first pass.
 
@@ -174,7 +175,7 @@ def unit_levels(
     with record(model, *layers) as acts:
         size = _image_size(model)
     levels = {layer: _levels(layer, acts[layer], size) for layer in layers}
-    for first, count in _shared_batches(start, n, world, watch, "thresholds"):
+    for first, count in _shared_batches(start, n, world, progress, "thresholds"):
         z = latents_for(model, count, seed, start=first)
         with torch.inference_mode(), record(model, *layers, stop=True) as acts:
             model(z)
@@ -193,7 +194,7 @@ def count_units(
     start: int = 0,
     top: int = 5,
     world: World | None = None,
-    watch: Advance | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> dict[str, LayerCounts]:
     """All units against all concepts on `n` latents from `start` on: the second pass.
 
@@ -207,7 +208,7 @@ def count_units(
         n, seed, start: which latents.
         top: how many of each unit's strongest samples are kept.
         world: the processes that share out the work.
-        watch: called with how many samples were counted, by any process.
+        progress: called with how many samples were counted, by any process.
     """
     world = world or World()
     counts: dict[str, LayerCounts] = {}
@@ -218,7 +219,7 @@ def count_units(
             RunningTopK(len(cut.threshold), top, device),
         )
     upsampling: dict[str, Upsampling] = {}
-    for first, count in _shared_batches(start, n, world, watch, "counting"):
+    for first, count in _shared_batches(start, n, world, progress, "counting"):
         z = latents_for(model, count + 1, seed, start=first)
         with record(model, *cuts) as acts:
             labels = segmenter.labels(generate(model, z, batch_size=len(z)))
@@ -233,15 +234,14 @@ def count_units(
 
 
 def _shared_batches(
-    start: int, n: int, world: World, watch: Advance | None, note: str
+    start: int, n: int, world: World, progress: ProgressCallback, note: str
 ) -> Iterator[tuple[int, int]]:
-    """First index and size of each batch that is this process's; `watch` is told of all."""
+    """First index and size of each batch that is this process's; `progress` is called for all."""
     end = start + n
     batches = [(first, min(_BATCH, end - first)) for first in range(start, end, _BATCH)]
 
     def done(batches: Sequence[tuple[int, int]]) -> None:
-        if watch is not None:
-            watch(sum(count for _, count in batches), note)
+        progress(sum(count for _, count in batches), note)
 
     for batch in world.shared(batches, others=done):
         yield batch

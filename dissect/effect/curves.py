@@ -5,7 +5,7 @@ of them, everywhere and at the cells of a gate, and all edits are measured on th
 latents, so that they differ by what they do and not by the images that they met.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
+from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.effect.measure import Effect
 from dissect.effect.study import Trial, measure_each
 from dissect.effect.summary import Estimate, summarize
@@ -84,7 +85,7 @@ def measure_rules(
     segmenter: Segmenter,
     concept: str,
     *,
-    watch: Callable[[int], None] = lambda _: None,
+    progress: ProgressCallback = no_progress,
 ) -> list[RuleCurve]:
     """A curve for each edit, named by (rule, where).
 
@@ -96,7 +97,7 @@ def measure_rules(
         z: latents on which no rule chose.
         segmenter: the eyes.
         concept: what was to be removed.
-        watch: called with the number of images after each batch; `len(z)` for each size of each
+        progress: called with the number of images after each batch; `len(z)` for each size of each
             edit, and once more.
 
     Raises:
@@ -108,7 +109,7 @@ def measure_rules(
         for name, mine in sized.items()
         for size, edit in mine.items()
     }
-    effects, _ = measure_each(model, trials, z, segmenter, concept, watch=watch)
+    effects, _ = measure_each(model, trials, z, segmenter, concept, progress=progress)
     return [
         RuleCurve(*name, tuple(mine), tuple(effects[(*name, size)] for size in mine), own.get(name))
         for name, mine in sized.items()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from dissect._utils.errors import DissectError
+from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.models import generate_batches
 from dissect.segmentation import Segmenter
 
@@ -23,8 +24,6 @@ __all__ = ["Effect", "Interval", "Observed", "joined", "measure", "observe"]
 
 Interval = tuple[float, float]
 Edit = Callable[[], AbstractContextManager[None]]
-Watch = Callable[[int], None]
-
 # An image shows a concept from so many pixels of it on; fewer are specks of the segmenter.
 PRESENT = 20
 # The concept's region is its mask and this many pixels around it: edges are part of a window.
@@ -160,12 +159,12 @@ def observe(
     z: Tensor,
     *,
     batch_size: int | None = None,
-    watch: Watch = lambda _: None,
+    progress: ProgressCallback = no_progress,
 ) -> Observed:
     """What `model` draws of the latents `z`, and what the segmenter sees in it.
 
-    `batch_size` is as `generate` takes it; `watch` is called with the number of images after each
-    batch.
+    `batch_size` is as `generate` takes it; `progress` is called with the number of images after
+    each batch.
     """
     images, labels, features = [], [], []
     for drawn in generate_batches(model, z, batch_size=batch_size):
@@ -173,7 +172,7 @@ def observe(
         labels.append(segmenter.labels(drawn).to(torch.uint8).cpu())
         if segmenter.features is not None:
             features.append(_features(segmenter, drawn))
-        watch(len(drawn))
+        progress(len(drawn))
     return Observed(
         torch.cat(images), torch.cat(labels), np.concatenate(features) if features else None
     )
@@ -189,7 +188,7 @@ def measure(
     before: Observed | None = None,
     with_features: bool = True,
     batch_size: int | None = None,
-    watch: Watch = lambda _: None,
+    progress: ProgressCallback = no_progress,
 ) -> Effect:
     """What `edit` did to the images of `z`.
 
@@ -205,7 +204,7 @@ def measure(
         before: what `observe` saw of the same latents, if it is known already.
         with_features: whether the edited images' features are wanted, for a Fréchet distance.
         batch_size: images made at once, as `generate` takes it.
-        watch: called with the number of images after each batch.
+        progress: called with the number of images after each batch.
 
     Raises:
         DissectError: a concept that the segmenter does not know, or no latents.
@@ -225,7 +224,7 @@ def measure(
             known = None if seen.features is None else seen.features[rows]
             old = Observed(seen.images[rows], seen.labels[rows], known)
             parts.append(_difference(segmenter, concept, old, drawn))
-            watch(len(drawn))
+            progress(len(drawn))
             first += len(drawn)
     return joined(parts)
 

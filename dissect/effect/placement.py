@@ -4,7 +4,6 @@ Bau et al. (2019, GAN Dissection, section 4.4) insert doors at every place of ma
 that the network draws them only where they make sense.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
+from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.models import generate
 from dissect.segmentation import Segmenter
 from dissect.surgery import Insertion, inserted
@@ -110,7 +110,7 @@ def place(
     Raises:
         DissectError: a concept that the segmenter does not know, or a region of another grid.
     """
-    return _place(model, segmenter, z, what, [cells > 0.5], (1,), None)
+    return _place(model, segmenter, z, what, [cells > 0.5], (1,), no_progress)
 
 
 def place_everywhere(
@@ -121,7 +121,7 @@ def place_everywhere(
     grid: tuple[int, int],
     *,
     patch: tuple[int, int] = (2, 2),
-    watch: Callable[[int], None] | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> Placement:
     """The concept put in at every patch of cells in turn; P is (rows, columns) of patches.
 
@@ -130,7 +130,7 @@ def place_everywhere(
         grid: rows and columns of the layer.
         patch: rows and columns of cells that are set at a time; a patch starts at every cell from
             which it fits.
-        watch: called with 1 after each place.
+        progress: called with 1 after each place.
 
     Raises:
         DissectError: a patch that does not fit the grid, and as `place`.
@@ -144,7 +144,7 @@ def place_everywhere(
             cells = torch.zeros(grid, dtype=torch.bool)
             cells[row : row + patch[0], column : column + patch[1]] = True
             regions.append(cells)
-    return _place(model, segmenter, z, what, regions, (rows, columns), watch)
+    return _place(model, segmenter, z, what, regions, (rows, columns), progress)
 
 
 def _place(
@@ -154,7 +154,7 @@ def _place(
     what: Insertion,
     regions: list[Tensor],
     shape: tuple[int, ...],
-    watch: Callable[[int], None] | None,
+    progress: ProgressCallback,
 ) -> Placement:
     concept = what.units.concept or ""
     number, classes = segmenter.class_id(concept), len(segmenter.classes)
@@ -172,8 +172,7 @@ def _place(
         surroundings.append(old.argmax(1))
         after.append((found[:, pixels] == number).double().mean(1))
         change.append(float((drawn - images).abs().mean(1)[:, ~pixels].mean()))
-        if watch is not None:
-            watch(1)
+        progress(1)
     everything = (len(z), *shape)
     return Placement(
         concept=concept,

@@ -6,7 +6,7 @@ images that they happened to meet. What comes before the layer runs once for all
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from dissect._utils.distributed import State, World
 from dissect._utils.errors import DissectError
 from dissect._utils.parallel import one_a_core
+from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.effect.measure import Effect, joined, measure, observe
 from dissect.segmentation import Segmenter
 from dissect.surgery.intervention import Intervention
@@ -94,7 +95,7 @@ def study_effect(
     few: int = 300,
     seed: int = 0,
     world: World | None = None,
-    watch: Callable[[int], None] = lambda _: None,
+    progress: ProgressCallback = no_progress,
 ) -> EffectStudy:
     """What each edit does to the images of `z`, beside as many random units edited alike.
 
@@ -110,8 +111,8 @@ def study_effect(
             measured; on all of them where there are fewer.
         seed: of the random sets.
         world: the processes that share out the work, all of which call this and get the result.
-        watch: called with the number of images after each batch, and of those that other processes
-            work on; `study_size` in all.
+        progress: called with the number of images after each batch, and of those that other
+            processes work on; `study_size` in all.
 
     Raises:
         DissectError: no units, edits of different layers, no pixel of the concept in any image,
@@ -119,7 +120,9 @@ def study_effect(
     """
     few = min(few, len(z))
     trials = _trials(edits, beside or {}, len(z), few, controls, seed)
-    effects, features = measure_each(model, trials, z, segmenter, concept, world=world, watch=watch)
+    effects, features = measure_each(
+        model, trials, z, segmenter, concept, world=world, progress=progress
+    )
     main = {name: effects["edit", name, 0] for name in (*edits, *(beside or {}))}
     for found in main.values():
         if not found.before.sum():
@@ -160,12 +163,12 @@ def measure_each(
     concept: str,
     *,
     world: World | None = None,
-    watch: Callable[[int], None] = lambda _: None,
+    progress: ProgressCallback = no_progress,
 ) -> _Measured:
     """The effect of each trial, by its key, and the features of the images before.
 
     The latents are worked off in chunks, so that memory does not grow with their number; on the
-    CPU several chunks at once, the segmenter and `watch` being called from several threads, and
+    CPU several chunks at once, the segmenter and `progress` being called from several threads, and
     where there are several processes, in all of them.
 
     Raises:
@@ -181,12 +184,12 @@ def measure_each(
     def measured(piece: _Piece, stopped: threading.Event) -> State:
         with lock:  # it registers hooks on the model
             rest, inputs = begun_at(model, layer, z[piece.start : piece.start + _CHUNK])
-        return _measure_piece(piece, rest, inputs, segmenter, concept, watch, stopped)
+        return _measure_piece(piece, rest, inputs, segmenter, concept, progress, stopped)
 
     side_by_side = _can_be_shared_out(model, layer, z)
     workers = world.size * (torch.get_num_threads() if side_by_side else 1)
     pieces = _pieces(trials, len(z), workers)
-    mine = world.shared(pieces, others=lambda taken: watch(sum(piece.size for piece in taken)))
+    mine = world.shared(pieces, others=lambda taken: progress(sum(piece.size for piece in taken)))
     if side_by_side:
         found = one_a_core(measured, mine)
     else:
@@ -260,11 +263,11 @@ def _measure_piece(
     inputs: Tensor,
     segmenter: Segmenter,
     concept: str,
-    watch: Callable[[int], None],
+    progress: ProgressCallback,
     stopped: threading.Event,
 ) -> State:
     """What was measured image by image, by names that no other piece uses."""
-    before = observe(rest, segmenter, inputs, watch=watch if piece.first else lambda _: None)
+    before = observe(rest, segmenter, inputs, progress=progress if piece.first else no_progress)
     rows: State = {}
     if piece.first and before.features is not None:
         rows[f"before/{piece.start}/features"] = torch.from_numpy(before.features)
@@ -279,7 +282,7 @@ def _measure_piece(
             partial(trial.intervention.applied, rest),
             before=before.first(n),
             with_features=trial.with_features,
-            watch=watch,
+            progress=progress,
         )
         for name, values in effect.rows().items():
             rows[f"{number}/{piece.start}/{name}"] = torch.from_numpy(values)

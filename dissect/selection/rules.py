@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
+from dissect._utils.progress import ProgressCallback, no_progress, with_note
 from dissect.models import fingerprint
 from dissect.probe import Probe
 from dissect.segmentation import Segmenter
@@ -19,8 +21,6 @@ __all__ = ["SCORED", "Scorer", "scoring_steps"]
 # Rules that score every unit with the segmenter's help.
 SCORED = ("iou", "ace", "causal", "gradient")
 
-Watch = Callable[[int], None]
-
 
 @dataclass
 class Scorer:
@@ -33,7 +33,7 @@ class Scorer:
         probe: of that layer, for `positive` and `top`.
         segmenter: the eyes, for the other rules; called when first needed.
         n: samples to choose on; `causal` removes every unit on a tenth as many.
-        watch: called with 1 now and then, with what is being done.
+        progress: called with 1 now and then, with what is being done.
     """
 
     model: nn.Module
@@ -42,7 +42,7 @@ class Scorer:
     probe: Probe
     segmenter: Callable[[], Segmenter]
     n: int = 1_000
-    watch: Callable[[int, str], None] = lambda _, __: None
+    progress: ProgressCallback = no_progress
     _scores: dict[str, Tensor] = field(default_factory=dict)
     _samples: Samples | None = None
 
@@ -91,14 +91,15 @@ class Scorer:
         if name not in self._scores:
             eyes = self.segmenter()
             place = (self.model, self.layer, eyes, self.concept)
+            report = partial(with_note, self.progress)
             if name == "iou":
-                found = scores.iou_scores(*place, n=self.n, watch=self._told("IoU"))
+                found = scores.iou_scores(*place, n=self.n, progress=report("IoU"))
             elif name == "ace":
                 start = self._scored("iou")
-                found = scores.ace_scores(self._seen(eyes), start, watch=self._told("ACE"))
+                found = scores.ace_scores(self._seen(eyes), start, progress=report("ACE"))
             elif name == "causal":
                 n = max(1, self.n // 10)
-                found = scores.causal_scores(*place, n=n, watch=self._told("effects"))
+                found = scores.causal_scores(*place, n=n, progress=report("effects"))
             else:
                 found = scores.gradient_scores(self._seen(eyes))
             self._scores[name] = found
@@ -108,9 +109,6 @@ class Scorer:
         if self._samples is None:
             self._samples = sampled(self.model, self.layer, eyes, self.concept, self.n)
         return self._samples
-
-    def _told(self, what: str) -> Watch:
-        return lambda n: self.watch(n, what)
 
 
 def scoring_steps(names: tuple[str, ...], n: int, total: int) -> int:

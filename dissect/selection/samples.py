@@ -1,6 +1,6 @@
 """Samples on which rules choose: activations of a layer, and what the segmenter sees in them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, max_pool2d
 
 from dissect._utils.errors import DissectError
+from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.effect.measure import MARGIN, Observed, observe
 from dissect.hooks import activations
 from dissect.models import latents_for
@@ -23,8 +24,6 @@ __all__ = ["CHOOSE", "VALIDATE", "Samples", "quickly", "sampled"]
 # Seeds of the latents that rules choose on and that `auto` tests its choice on. Effects are
 # measured on other seeds; nobody is likely to type one of these.
 CHOOSE, VALIDATE = 900_001, 900_002
-
-Watch = Callable[[int], None]
 
 _ROUNDING = 1e-3
 
@@ -99,7 +98,7 @@ def sampled(
     seed: int = CHOOSE,
     start: int = 0,
     exact: bool = False,
-    watch: Watch = lambda _: None,
+    progress: ProgressCallback = no_progress,
 ) -> Samples:
     """`n` samples of `model`, cut at `layer`, and what the segmenter sees in them.
 
@@ -111,7 +110,7 @@ def sampled(
         n: how many.
         seed, start: which latents.
         exact: keep the network as it is; otherwise it may be folded (see `folded`).
-        watch: called with the number of images after each batch.
+        progress: called with the number of images after each batch.
 
     Raises:
         DissectError: an unknown concept, no such layer, a layer without a grid, or a concept that
@@ -126,7 +125,7 @@ def sampled(
     if rest is not model and not exact:
         rest, inputs = _lighter(rest, inputs)
     with quickly(inputs.device, exact=exact):
-        seen = observe(rest, segmenter, inputs, watch=watch)
+        seen = observe(rest, segmenter, inputs, progress=progress)
     if not bool((seen.labels == number).any()):
         raise DissectError(
             f"the segmenter sees no {concept} in any of {n} samples: there is nothing to choose by"

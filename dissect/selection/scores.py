@@ -4,13 +4,12 @@ Each gives (C,) finite numbers, larger for units that rather draw the concept; `
 `Units` of them.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
+from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.dissection.single_unit import unit_effects
 from dissect.effect.measure import PRESENT
 from dissect.hooks import plain_copy
@@ -20,8 +19,6 @@ from dissect.selection.samples import CHOOSE, Samples
 from dissect.selection.strengths import Lesson, learned_doses
 
 __all__ = ["ace_scores", "causal_scores", "gradient_scores", "iou_scores"]
-
-Watch = Callable[[int], None]
 
 _BLOCK = 100  # latents looked through at a time
 
@@ -35,7 +32,7 @@ def iou_scores(
     n: int = 1_000,
     quantile: float = 0.995,
     seed: int = CHOOSE,
-    watch: Watch = lambda _: None,
+    progress: ProgressCallback = no_progress,
 ) -> Tensor:
     """How well each unit's strongest places match the concept: `iou:K`.
 
@@ -57,12 +54,14 @@ def iou_scores(
         quantile=quantile,
         concepts=[concept],
         seed=seed,
-        watch=lambda count, note="", /: watch(count),
+        progress=progress,
     )
     return torch.from_numpy(np.nan_to_num(found.layers[0].iou[:, 0]))
 
 
-def ace_scores(samples: Samples, start: Tensor, *, watch: Watch = lambda _: None) -> Tensor:
+def ace_scores(
+    samples: Samples, start: Tensor, *, progress: ProgressCallback = no_progress
+) -> Tensor:
     """The dose that each unit gets when all are learned at once: `ace:K`.
 
     GAN Dissection's optimised alphas (Bau et al. 2019, section 3.2): the ablation's part of their
@@ -72,11 +71,11 @@ def ace_scores(samples: Samples, start: Tensor, *, watch: Watch = lambda _: None
     Args:
         samples: to learn on.
         start: (C,) the units' IoU.
-        watch: called with 1 after each step.
+        progress: called with 1 after each step.
     """
     largest = float(start.max())
     first = start.float() / largest if largest > 0 else torch.full((len(start),), 0.5)
-    return learned_doses(samples, Lesson(), start=first, watch=watch)
+    return learned_doses(samples, Lesson(), start=first, progress=progress)
 
 
 def causal_scores(
@@ -87,7 +86,7 @@ def causal_scores(
     *,
     n: int = 100,
     seed: int = CHOOSE,
-    watch: Watch = lambda _: None,
+    progress: ProgressCallback = no_progress,
 ) -> Tensor:
     """What each unit alone removes of the concept, over what it changes in all: `causal:K`.
 
@@ -102,13 +101,13 @@ def causal_scores(
         concept: one of its classes.
         n: samples.
         seed: of the latents.
-        watch: called with 1 after each unit.
+        progress: called with 1 after each unit.
 
     Raises:
         DissectError: an unknown concept, no such layer, or a concept seen in no sample.
     """
     z = _latents_with(model, segmenter, concept, n, seed)
-    found = unit_effects(model, layer, z, segmenter, watch=watch)
+    found = unit_effects(model, layer, z, segmenter, progress=progress)
     cost = found.change + max(float(np.median(found.change)), 1e-12)
     return torch.from_numpy(found.removed(concept) / cost)
 

@@ -10,7 +10,7 @@ thresholds and strengths, on one set of latents; they are tested on another; eff
 on a third.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
+from dissect._utils.progress import ProgressCallback, no_progress, with_note
 from dissect.effect.measure import measure
 from dissect.models import fingerprint
 from dissect.probe import Probe
@@ -29,8 +30,6 @@ from dissect.surgery.intervention import Intervention
 from dissect.units import Rule, Units, rank_units
 
 __all__ = ["Choice", "Goal", "Search", "choose_edit", "search_steps"]
-
-Watch = Callable[[int, str], None]
 
 # What doses are learned by. A change of 0.12 outside costs as much as all of the concept that is
 # left; so does one pixel in 90 that changes to or from a class that is to be kept, and so would a
@@ -103,7 +102,7 @@ def choose_edit(
     *,
     goal: Goal | None = None,
     search: Search | None = None,
-    watch: Watch = lambda _, __: None,
+    progress: ProgressCallback = no_progress,
 ) -> Choice:
     """The edit of one layer that removes the concept and changes least elsewhere (see `Goal`).
 
@@ -115,7 +114,7 @@ def choose_edit(
         gates: by name, the probes that the edit may keep to; None lets it act everywhere.
         goal: what is enough.
         search: how far to look.
-        watch: called with steps done and what is being done; `search_steps` in all.
+        progress: called with steps done and what is being done; `search_steps` in all.
 
     Raises:
         DissectError: no gates, or what `sampled` and `learned_doses` raise.
@@ -124,7 +123,7 @@ def choose_edit(
     if not gates:
         raise DissectError("auto needs at least one gate to choose from; None is everywhere")
     samples = sampled(model, layer, segmenter, concept, search.n, seed=CHOOSE)
-    watch(1, "samples")
+    progress(1, "samples")
     shares = {
         name: None if probe is None else probe.probability(samples.acts).cpu()
         for name, probe in gates.items()
@@ -139,26 +138,26 @@ def choose_edit(
         open_cells = None if first is None else first > middle
         # Everywhere, what is done for the colours of a patch is paid for all over the picture.
         own = lesson if first is not None else replace(lesson, around=0.0)
-        for units, doses in _learned(samples, own, open_cells, search.sizes, model, watch):
+        for units, doses in _learned(samples, own, open_cells, search.sizes, model, progress):
             for name in together:
                 edit = Intervention(units, gates[name], middle, doses=doses)
                 trials.append(_tried(samples, name, edit, goal))
-                watch(1, "choosing")
+                progress(1, "choosing")
     learned = tuple(trials)
     most = max(goal.most, min(search.sizes)) * samples.acts.shape[1]
     trials = [one for one in learned if len(one.edit.units) <= most]
     for one in wanted.sorted(trials)[: search.finalists]:
         trials += _closer(samples, one, wanted, search)
-        watch(1, "looking closer")
+        progress(1, "looking closer")
     finalists = wanted.sorted(trials)[: search.finalists]
-    chosen, last = _tested(model, samples, finalists, goal, search, watch)
+    chosen, last = _tested(model, samples, finalists, goal, search, progress)
     smaller = [
         one
         for one in learned
         if one.where == last.where and len(one.edit.units) < len(last.edit.units)
     ]
     fewer = tuple(_gentlest(samples, one, goal, search) for one in smaller)
-    watch(1, "fewer units")
+    progress(1, "fewer units")
     enough = goal.shortfall(last.outcome) == 0
     return Choice(last.where, last.edit, fewer, chosen.outcome, last.outcome, enough)
 
@@ -190,11 +189,11 @@ def _learned(
     open_cells: Tensor | None,
     sizes: Sequence[float],
     model: nn.Module,
-    watch: Watch,
+    progress: ProgressCallback,
 ) -> Iterator[tuple[Units, tuple[float, ...]]]:
     """Fewer and fewer units, those that do most first, each time with doses learned for them."""
     learn = partial(
-        learned_doses, samples, open_cells=open_cells, watch=lambda n: watch(n, "learning")
+        learned_doses, samples, open_cells=open_cells, progress=with_note(progress, "learning")
     )
     doses = learn(lesson, start=0.0)
     for share in sizes:
@@ -265,7 +264,7 @@ def _tested(
     finalists: Sequence[Trial],
     goal: Goal,
     search: Search,
-    watch: Watch,
+    progress: ProgressCallback,
 ) -> tuple[Trial, Trial]:
     """The first of the finalists that is enough on other latents, else the one that is closest.
 
@@ -283,7 +282,7 @@ def _tested(
     tested = []
     for one in finalists:
         tested.append(_tried(others, one.where, one.edit, goal, exact=True))
-        watch(1, "testing")
+        progress(1, "testing")
         if goal.shortfall(tested[-1].outcome) == 0:
             break
     last = min(tested, key=lambda one: goal.shortfall(one.outcome))

@@ -5,13 +5,13 @@ every unit of a layer at once, and ranks the units by it. `learned_doses` is tha
 and for doses up to 2, with a price on what changes elsewhere and on what comes instead.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
+from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.hooks import edit
 from dissect.selection.samples import Samples, quickly
 
@@ -63,7 +63,7 @@ def learned_doses(
     start: Tensor | float = 0.5,
     among: Tensor | None = None,
     open_cells: Tensor | None = None,
-    watch: Callable[[int], None] = lambda _: None,
+    progress: ProgressCallback = no_progress,
 ) -> Tensor:
     """The dose of every unit, (C,) in [0, lesson.most], that removes the concept best.
 
@@ -76,7 +76,7 @@ def learned_doses(
         start: the doses to start from, one or (C,).
         among: (C,) bool, the units that may have a dose above 0; None is all.
         open_cells: (N, h, w) bool, where the edit acts; None is everywhere.
-        watch: called with 1 after each step.
+        progress: called with 1 after each step.
 
     Raises:
         DissectError: a segmenter without probabilities or without a class of `lesson.keep`, or no
@@ -132,7 +132,7 @@ def learned_doses(
             doses.mul_(allowed).clamp_(0, lesson.most)
             if 2 * (step + 1) > lesson.steps:
                 late, counted = late + doses.cpu(), counted + 1
-        watch(1)
+        progress(1)
     return late / counted
 
 

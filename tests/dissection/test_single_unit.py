@@ -80,7 +80,7 @@ def test_a_silent_unit_does_nothing(generator):
 
 def test_every_unit_is_reported(generator):
     ticks = []
-    unit_effects(generator, "layer8x8", latents_for(generator, 4), EYES, watch=ticks.append)
+    unit_effects(generator, "layer8x8", latents_for(generator, 4), EYES, progress=ticks.append)
     assert ticks == [1] * 8
 
 

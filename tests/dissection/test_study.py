@@ -281,8 +281,8 @@ def test_only_some_concepts(found):
 
 def test_every_step_is_told():
     done = []
-    watch = lambda n, note="", /: done.append(n)  # noqa: E731
-    dissect_units(Spots().eval(), ["units"], EYES, n=60, effect_n=4, watch=watch)
+    progress = lambda n, note="", /: done.append(n)  # noqa: E731
+    dissect_units(Spots().eval(), ["units"], EYES, n=60, effect_n=4, progress=progress)
     assert sum(done) == steps(60, 3, 4) == 2 * 60 + 3 * 4
 
 

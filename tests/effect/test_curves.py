@@ -76,7 +76,7 @@ def curves():
         model.make_latents(30, 4, 0),
         EYES,
         "window",
-        watch=seen.append,
+        progress=seen.append,
     )
     assert sum(seen) == 30 * (1 + sum(len(curve.sizes) for curve in found))
     return found

@@ -201,7 +201,7 @@ def test_random_sets_that_remove_as_much_are_counted():
 def test_every_image_that_is_drawn_moves_the_bar(few):
     steps = []
     filled = {"filled": Intervention(COLOURS, Bright())}
-    study(controls=2, few=few, beside=filled, watch=steps.append)
+    study(controls=2, few=few, beside=filled, progress=steps.append)
     assert sum(steps) == study_size(gated_and_not(), 4, beside=filled, controls=2, few=few)
 
 

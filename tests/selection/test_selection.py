@@ -145,7 +145,7 @@ def test_auto_takes_that_unit_alone(model, probe, where, search):
     steps = []
     gates = {where: probe if where == "probe" else None}
     choice = choose_edit(
-        model, "layer", EYES, "window", gates, search=search, watch=lambda n, _: steps.append(n)
+        model, "layer", EYES, "window", gates, search=search, progress=lambda n, _: steps.append(n)
     )
     edit = choice.intervention
     assert choice.where == where

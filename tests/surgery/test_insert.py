@@ -262,7 +262,7 @@ def test_the_map_tells_where_it_can_be_put_in_and_where_not(spots):
     few = place_everywhere(spots, EYES, Z[3:], spot_insertion(), (4, 4), patch=(1, 1))
     assert np.isnan(few.probability()[0, 0])
     calls = []
-    place_everywhere(spots, EYES, Z, spot_insertion(), (4, 4), patch=(4, 3), watch=calls.append)
+    place_everywhere(spots, EYES, Z, spot_insertion(), (4, 4), patch=(4, 3), progress=calls.append)
     assert calls == [1, 1]
 
 

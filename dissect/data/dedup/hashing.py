@@ -9,7 +9,6 @@ are looked up both ways (see `first_alike`). Bits that are not used are 0 in eve
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dissect._utils.errors import DissectError
+from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.data.dedup.autoencoder import CODE_BITS, Autoencoder, normalized
 from dissect.data.dedup.disturb import disturbed
 from dissect.data.dedup.groups import CERTAIN, first_alike
@@ -88,7 +88,7 @@ def fit_hasher(
     *,
     steps: int = 3_000,
     seed: int = 0,
-    watch: Callable[[int], None] = lambda _: None,
+    progress: ProgressCallback = no_progress,
 ) -> Hasher:
     """A hasher for `source`, whose images are 32x32 centre crops.
 
@@ -96,7 +96,7 @@ def fit_hasher(
         source: 32x32 images; 20,000 of them, drawn by chance, are learned from.
         steps: of 128 images each.
         seed: of the weights, the order and the noise.
-        watch: called after each step with 1.
+        progress: called after each step with 1.
 
     Raises:
         DissectError: images of another size, or too few to learn from.
@@ -117,7 +117,7 @@ def fit_hasher(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            watch(1)
+            progress(1)
     if not bool(loss.isfinite()):
         raise DissectError("the autoencoder broke down: its loss is not a number")
     autoencoder.eval().requires_grad_(False)
@@ -126,7 +126,7 @@ def fit_hasher(
 
 
 def hash_images(
-    hasher: Hasher, source: ImageSource, *, watch: Callable[[int], None] = lambda _: None
+    hasher: Hasher, source: ImageSource, *, progress: ProgressCallback = no_progress
 ) -> Codes:
     """What `Hasher.codes` gives of all of `source`, which is read once, in parts."""
     codes = np.empty((len(source), CODE_BITS // 64), np.uint64)
@@ -136,7 +136,7 @@ def hash_images(
         codes[start:stop], doubtful[start:stop] = hasher.codes(
             source.images(np.arange(start, stop))
         )
-        watch(stop - start)
+        progress(stop - start)
     return codes, doubtful
 
 

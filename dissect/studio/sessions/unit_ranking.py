@@ -202,13 +202,13 @@ class UnitRankingJob:
     def _iou(self, model: nn.Module, task: _Task) -> Iterator[UnitRanking]:
         task.done, task.total = 0, 2 * _COUNTED
 
-        def watch(n: int, note: str = "", /) -> None:
+        def progress(n: int, note: str = "", /) -> None:
             self._step(task, n)
 
         layer = task.layer
-        levels = unit_levels(model, [layer], _COUNTED, _SEED, start=_COUNTED, watch=watch)
+        levels = unit_levels(model, [layer], _COUNTED, _SEED, start=_COUNTED, progress=progress)
         cuts = {layer: levels[layer].cuts(_QUANTILE)}
-        counts = count_units(model, cuts, self._segmenter, _COUNTED, _SEED, watch=watch)
+        counts = count_units(model, cuts, self._segmenter, _COUNTED, _SEED, progress=progress)
         yield UnitRanking(counts[layer].concepts.iou().double().cpu().numpy(), _COUNTED)
 
     def _effect(self, model: nn.Module, task: _Task) -> Iterator[UnitRanking]:
@@ -218,7 +218,11 @@ class UnitRankingJob:
             task.done = part * units
             z = latents_for(model, _PART, _SEED, start=2 * _COUNTED + part * _PART)
             effects = unit_effects(
-                model, task.layer, z, self._segmenter, watch=lambda n: self._step(task, n)
+                model,
+                task.layer,
+                z,
+                self._segmenter,
+                progress=lambda n, note="", /: self._step(task, n),
             )
             task.pixels.append((effects.before, effects.after))
             before, after = (np.sum(counts, axis=0) for counts in zip(*task.pixels, strict=True))
