@@ -1,6 +1,8 @@
-"""Two foreign generators through the same commands as our own."""
+"""The scripts of examples/, and two foreign generators through the same commands as our own."""
 
 import json
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +21,16 @@ SVHN = "examples/foreign/svhn_dcgan.py"
 
 @pytest.fixture(autouse=True)
 def _at_the_root(monkeypatch):
-    from pathlib import Path
-
     monkeypatch.chdir(Path(__file__).resolve().parents[1])
+
+
+@pytest.mark.parametrize("name", ["arithmetic", "turn", "walk", "window_free"])
+def test_a_script_draws_its_picture(name, tmp_path, monkeypatch, capsys):
+    script = Path("examples", f"{name}.py").resolve()
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(script), run_name="__main__")
+    assert f"wrote out/{name}.png" in capsys.readouterr().out
+    assert (tmp_path / "out" / f"{name}.png").is_file()
 
 
 def authors_logits(images, folder):
