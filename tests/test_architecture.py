@@ -1,6 +1,7 @@
 """The house: rooms on floors, imports that only run down, and what a room alone may do."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,15 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What still breaks the rules; the list only shrinks.
 UPHILL = {"surgery/bake.py imports probe", "effect/compare.py imports probe"}
+
+# Private names of torch, each with its reason.
+PRIVATE = {
+    # Which operations rectify, whatever they are called by: only a dispatch mode sees all of them.
+    ("attribution/rectifiers.py", "torch.utils._python_dispatch"),
+    # Whether something else holds a tensor's memory: torch tells it nowhere else.
+    ("hooks/modules.py", "torch._C"),
+}
+HOOKS = re.compile(r"register_\w*hook\b|_(forward|backward)_(pre_)?hooks\b|_compiled_call_impl")
 
 
 def name_of(file):
@@ -150,3 +160,30 @@ def images_in_a_loop(file):
 def test_only_generate_loops_from_latents_to_images(file):
     if name_of(file) not in OTHER_LOOPS:
         assert list(images_in_a_loop(file)) == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_hooks_alone_touches_hooks_of_torch(file):
+    if room_of(file) != "hooks":
+        assert not HOOKS.findall(file.read_text())
+
+
+def private_names(file):
+    """The private names of torch in a file: torch._x, torch.y._x, aten, from torch.y import _x."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch":
+            for name in (*(node.module or "").split("."), *(alias.name for alias in node.names)):
+                if name.startswith("_"):
+                    yield node.module
+        elif isinstance(node, ast.Attribute):
+            parts = ast.unparse(node).split(".")
+            hidden = [k for k, part in enumerate(parts) if part.startswith("_") or part == "aten"]
+            if parts[0] not in ("torch", "nn") or not all(map(str.isidentifier, parts)):
+                continue
+            if hidden and parts[-1] != "__version__":
+                yield ".".join(parts[: hidden[0] + 1])
+
+
+def test_private_names_of_torch_are_on_the_list():
+    found = {(name_of(file), name) for file in FILES for name in private_names(file)}
+    assert found == PRIVATE

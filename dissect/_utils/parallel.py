@@ -1,5 +1,6 @@
 """Independent pieces of work side by side, each on a core of its own."""
 
+import contextvars
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -48,7 +49,10 @@ def one_a_core(
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             try:
-                workers = [pool.submit(work_on) for _ in range(threads)]
+                # Hooks that are open here act in the threads, too.
+                workers = [
+                    pool.submit(contextvars.copy_context().run, work_on) for _ in range(threads)
+                ]
                 wait(workers, return_when=FIRST_EXCEPTION)
             finally:
                 stopped.set()

@@ -15,11 +15,13 @@ from torch.jit import ScriptModule
 from dissect._utils.errors import DissectError
 
 __all__ = [
-    "BATCH_NORMS",
+    "BatchNorm",
     "BlockHook",
+    "Dropout",
+    "InstanceNorm",
     "check_same_shape",
     "eval_mode_modules",
-    "has_forward_pre_hooks",
+    "has_pre_hooks",
     "is_compiled",
     "is_unshared",
     "layer_names",
@@ -34,11 +36,19 @@ __all__ = [
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-_ALPHA_DROPOUTS = (nn.AlphaDropout, nn.FeatureAlphaDropout)
+# Torch's own base classes of these are private.
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
+InstanceNorm = nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d
+Dropout = (
+    nn.Dropout
+    | nn.Dropout1d
+    | nn.Dropout2d
+    | nn.Dropout3d
+    | nn.AlphaDropout
+    | nn.FeatureAlphaDropout
+)
 # In training mode the first makes a sample depend on its batch-mates, the others on chance.
-_UNSTEADY_IN_TRAINING = (*BATCH_NORMS, *_DROPOUTS, *_ALPHA_DROPOUTS, nn.RReLU)
+_UNSTEADY_IN_TRAINING = BatchNorm | Dropout | nn.RReLU
 # These drop units where their argument `dropout` says so.
 _WITH_DROPOUT = (nn.RNNBase, nn.MultiheadAttention)
 
@@ -198,7 +208,7 @@ def runs_class_forward(module: nn.Module) -> bool:
     )
 
 
-def has_forward_pre_hooks(module: nn.Module) -> bool:
+def has_pre_hooks(module: nn.Module) -> bool:
     """Whether something runs before the module's `forward`, such as torch's weight norm."""
     return bool(module._forward_pre_hooks)
 

@@ -24,7 +24,8 @@ def recalibrate(network: nn.Module, inputs: Iterable[Tensor]) -> None:
     The mean and variance of every batch count alike (a cumulative average), and nothing of
     earlier statistics is kept.
     """
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    kinds = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
+    norms = [module for module in network.modules() if isinstance(module, kinds)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

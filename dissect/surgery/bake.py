@@ -13,11 +13,10 @@ from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from dissect._utils.errors import DissectError
 from dissect.hooks import plain_copy
-from dissect.hooks.modules import named_modules, resolve_layer
+from dissect.hooks.modules import BatchNorm, named_modules, resolve_layer
 from dissect.models.dcgan import add_edit
 from dissect.models.gated import GatedEdit
 from dissect.surgery.ablate import check_edit
@@ -202,7 +201,7 @@ def _insert(model: nn.Module, layer: nn.Module, name: str, edit: GatedEdit) -> N
 
 def _check_block(block: nn.Sequential, edit: GatedEdit, name: str) -> None:
     """Refuse units of another size where the block's last norm tells how many it has."""
-    norms = [part for part in block if isinstance(part, _BatchNorm)]
+    norms = [part for part in block if isinstance(part, BatchNorm)]
     if norms:
         _check_size(name, len(edit.edited), norms[-1].num_features)
 

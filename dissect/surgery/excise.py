@@ -6,12 +6,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils import parametrize
 
 from dissect._utils.errors import DissectError
 from dissect.hooks import plain_copy
-from dissect.hooks.modules import has_forward_pre_hooks, resolve_layer
+from dissect.hooks.modules import BatchNorm, InstanceNorm, has_pre_hooks, resolve_layer
 from dissect.surgery.graph import CONVS, TRANSPOSED_CONVS, keeps, traced_end
 from dissect.units import Units
 
@@ -108,7 +107,7 @@ class _Cuts:
                 self._check_size(module.out_channels)
                 self._cuts.append((module, _cut_outputs))
                 return
-            if isinstance(module, _NormBase):
+            if isinstance(module, BatchNorm | InstanceNorm):
                 self._check_size(module.num_features)
                 self._cuts.append((module, _cut_norm))
             elif isinstance(module, nn.PReLU) and module.num_parameters > 1:
@@ -174,7 +173,7 @@ class _Cuts:
         named = [key for key, parameter in everywhere if id(parameter) in own]
         if len(named) > len(own) or self.read_directly & set(named):
             raise self._uncertain(f"a {name} that makes or reads them shares its weights")
-        if parametrize.is_parametrized(module) or has_forward_pre_hooks(module):
+        if parametrize.is_parametrized(module) or has_pre_hooks(module):
             raise self._uncertain(f"the weights of a {name} that makes or reads them are computed")
 
     def _uncertain(self, reason: str) -> DissectError:

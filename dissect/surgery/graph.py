@@ -6,11 +6,9 @@ from typing import Any, Literal
 import torch
 from torch import fx, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
 from dissect._utils.errors import DissectError
-from dissect.hooks.modules import named_modules, resolve_layer
+from dissect.hooks.modules import BatchNorm, Dropout, named_modules, resolve_layer
 from dissect.models.gated import GatedEdit
 
 __all__ = ["CONVS", "TRANSPOSED_CONVS", "keeps", "norm_that_ends", "traced_end"]
@@ -35,7 +33,7 @@ KEEP_ZERO_MODULES = (
     nn.SiLU,
     nn.Softsign,
     nn.Tanh,
-    _DropoutNd,
+    Dropout,
 )
 KEEP_ZERO_FUNCTIONS = (
     F.celu,
@@ -65,7 +63,7 @@ KEEP_POSITIVE_MODULES = (
     nn.PReLU,
     nn.ReLU,
     nn.RReLU,
-    _DropoutNd,
+    Dropout,
 )
 KEEP_POSITIVE_FUNCTIONS = (F.celu, F.elu, F.leaky_relu, F.relu, torch.relu, torch.relu_)
 KEEP_POSITIVE_METHODS = ("clone", "contiguous", "relu", "relu_")
@@ -73,7 +71,7 @@ KEEP_POSITIVE_METHODS = ("clone", "contiguous", "relu", "relu_")
 Kept = Literal["zero", "positive"]
 
 
-def norm_that_ends(model: nn.Module, name: str, *, keep: Kept = "zero") -> _BatchNorm:
+def norm_that_ends(model: nn.Module, name: str, *, keep: Kept = "zero") -> BatchNorm:
     """The batch norm whose zeros are the layer's zeros: only what keeps zero comes after it.
 
     It is the layer, or lies in it, or comes straight before it. What the data passes through is
@@ -88,7 +86,7 @@ def norm_that_ends(model: nn.Module, name: str, *, keep: Kept = "zero") -> _Batc
         DissectError: no such layer, or none that is certain.
     """
     layer = resolve_layer(model, name)
-    norm = layer if isinstance(layer, _BatchNorm) else _traced_back(model, name, layer, keep)
+    norm = layer if isinstance(layer, BatchNorm) else _traced_back(model, name, layer, keep)
     if not norm.affine:
         raise _inexact(name, "its batch norm has no weight and bias (affine=False)")
     modules = list(named_modules(model).values())
@@ -97,7 +95,7 @@ def norm_that_ends(model: nn.Module, name: str, *, keep: Kept = "zero") -> _Batc
     return norm
 
 
-def _traced_back(model: nn.Module, name: str, layer: nn.Module, keep: Kept) -> _BatchNorm:
+def _traced_back(model: nn.Module, name: str, layer: nn.Module, keep: Kept) -> BatchNorm:
     """Follow the layer's output back, in the layer itself, then in each module around it."""
     parts = name.split(".") if name else []
     depths = range(len(parts), -1, -1)
@@ -128,7 +126,7 @@ def _traced_back(model: nn.Module, name: str, layer: nn.Module, keep: Kept) -> _
 
 def _norm_before(
     node: fx.Node, called: dict[fx.Node, nn.Module], name: str, keep: Kept
-) -> _BatchNorm | None:
+) -> BatchNorm | None:
     """The batch norm that feeds the node through what keeps zero; None where the input does."""
     while True:
         before = node.all_input_nodes
@@ -140,7 +138,7 @@ def _norm_before(
         if node.op == "placeholder":
             return None
         module = called.get(node)
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, BatchNorm):
             if list(called.values()).count(module) > 1:
                 raise _inexact(name, "its batch norm runs more than once")
             return module

@@ -11,6 +11,7 @@ from helpers.hooks import Times, by_2_3_5, chain, hooks_of, ones
 from torch import nn
 
 from dissect._utils.errors import DissectError
+from dissect._utils.parallel import one_a_core
 from dissect.hooks import edit, record
 
 
@@ -88,6 +89,12 @@ def test_a_pass_in_another_thread_is_not_recorded_and_the_reason_is_given():
         thread.join()
     with pytest.raises(DissectError, match="'layer0' did not run.*another thread"):
         acts["layer0"]
+
+
+def test_blocks_act_in_the_threads_that_the_package_starts():
+    model = by_2_3_5()
+    with edit(model, {"layer0": lambda a: a + 1}):
+        assert one_a_core(lambda x, _: model(x * ones()).item(), [1, 2]) == [45, 75]
 
 
 def test_an_edit_acts_in_threads_that_python_did_not_start():
