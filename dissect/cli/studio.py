@@ -1,6 +1,5 @@
 """`dissect annotate` and `dissect studio`: pages to draw boxes on, and to see what units do."""
 
-import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -8,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -106,7 +105,6 @@ def annotate(
             output.wrote(annotation.file(name).path)
     told = ", ".join(f"{boxes[name]} boxes of {name}" for name in annotation.concepts)
     output.result({"boxes": boxes, "url": address.url}, told)
-    _leave()
 
 
 def studio(
@@ -176,7 +174,6 @@ def studio(
         output.result({"url": address.url}, "")
         sys.stdout.flush()
     _serve(address, workspace, output, browser=browser)
-    _leave()
 
 
 def _serve(
@@ -191,17 +188,6 @@ def _serve(
         )
     output.note(f"{address.url}\nopen this address; Ctrl-C ends it")
     serve(address, workspace, browser=browser, note=output.note)
-
-
-def _leave() -> NoReturn:
-    """End the process now.
-
-    A thread that still draws or measures for nobody could only be waited for; Python would stop it
-    in the middle of torch, which aborts.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
 
 
 def _need_extra() -> None:

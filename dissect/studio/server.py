@@ -1,5 +1,6 @@
 """The server: its address, who may send requests to it, and its end at Ctrl-C."""
 
+import asyncio
 import hmac
 import ipaddress
 import os
@@ -8,8 +9,8 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import uvicorn
@@ -101,6 +102,9 @@ class AccessMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -172,20 +176,34 @@ class ServerAddress:
 
 
 def make_server(address: ServerAddress, workspace: Workspace) -> uvicorn.Server:
-    """The server, to be run on the address's listener; `should_exit` ends it."""
+    """The server, to be run on the address's listener; `should_exit` ends it.
+
+    When it has ended, so has everything that the workspace did in the background.
+    """
     policy = address.policy
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        preparation = asyncio.create_task(asyncio.to_thread(workspace.prepare))
+        try:
+            yield
+        finally:
+            preparation.cancel()
+            workspace.close()
+
     app = Starlette(
         routes=[Mount(f"/{policy.token}", routes=app_routes(workspace))],
         middleware=[Middleware(AccessMiddleware, policy=policy)],
         exception_handlers=ERROR_HANDLERS,
         max_body_size=_MAX_BODY,
+        lifespan=lifespan,
     )
     return uvicorn.Server(
         uvicorn.Config(
             app,
             http="h11",
             ws="none",
-            lifespan="off",
+            lifespan="on",
             log_config=None,
             access_log=False,
             server_header=False,
@@ -212,13 +230,9 @@ def serve(
     server = make_server(address, workspace)
     if browser:
         threading.Thread(target=open_page, args=(address.url, note), daemon=True).start()
-    workspace.prepare()
-    try:
-        # uvicorn raises the signal again after its shutdown; here that is the ordinary end.
-        with suppress(KeyboardInterrupt):
-            server.run(sockets=[address.listener])
-    finally:
-        workspace.close()
+    # uvicorn raises the signal again after its shutdown; here that is the ordinary end.
+    with suppress(KeyboardInterrupt):
+        server.run(sockets=[address.listener])
 
 
 def open_page(url: str, note: Callable[[str], None]) -> None:

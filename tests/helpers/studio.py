@@ -201,8 +201,6 @@ def running(workspace):
     finally:
         server.should_exit = True
         thread.join(10)
-        for session in workspace.explore_sessions.values():
-            session.close()
         address.listener.close()
 
 

@@ -6,12 +6,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
 import torch
-from helpers.studio import Client
+from helpers.studio import Client, running, workspace
 from PIL import Image
 
 from dissect.annotations import Annotations, Box
@@ -109,15 +112,37 @@ def test_annotate_draws_on_a_folder_and_ends_at_once_at_ctrl_c(tmp_path):
     assert (read.images[0].file_name, read.boxes) == ("1.png", ((Box(2, 3, 4, 5),),))
 
 
-def test_ctrl_c_ends_a_measurement_at_once(tmp_path):
+def test_ctrl_c_ends_what_is_measured_in_the_background_and_for_a_request(tmp_path):
     process, url = started("studio", "--out", str(tmp_path))
     sent = {"model": "bedrooms64", "layer": "layer8x8", "concept": "window (bundled)", "by": "iou"}
     end = time.monotonic() + 120
     while not Client(url).post("api/ranking", sent)[1]["done"]:
         assert time.monotonic() < end
         time.sleep(0.05)
+    edit = {"units": [0], "strength": 1, "where": "everywhere", "seed": 0, "index": 0}
+
+    def measure():
+        with suppress(OSError, HTTPException, ValueError):  # the connection ends with the server
+            Client(url).post("api/measure", {**sent, **edit})
+
+    request = threading.Thread(target=measure)
+    request.start()
+    time.sleep(0.2)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10
     assert process.returncode == 0, err
+    request.join()
+
+
+def test_no_thread_outlives_the_server_and_torch_keeps_its_number(tmp_path):
+    before, threads = torch.get_num_threads(), set(threading.enumerate())
+    with running(workspace(tmp_path)) as client:
+        sent = {"model": "toy", "layer": "layer8x8", "concept": "spot (given)", "by": "effect"}
+        end = time.monotonic() + 60
+        while not client.post("api/ranking", sent)[1]["done"]:
+            assert time.monotonic() < end
+        assert set(threading.enumerate()) > threads
+    assert set(threading.enumerate()) == threads
+    assert torch.get_num_threads() == before

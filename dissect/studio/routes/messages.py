@@ -1,11 +1,11 @@
 """Requests are checked on the way in, and answered in JSON on the way out."""
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -40,12 +40,16 @@ def png_response(data: bytes) -> Response:
     return Response(data, headers=headers, media_type="image/png")
 
 
+# `asyncio.to_thread`, because its threads are joined when the server ends. Those of Starlette are
+# daemons, which Python would stop inside torch, and that aborts the process.
+
+
 def get(path: str, model: type[_Params], function: Callable[[_Params], Any]) -> Route:
     """A route that answers with what `function` returns for the words of path and query."""
 
     async def endpoint(request: Request) -> Response:
         words = {**request.query_params, **request.path_params}
-        return await run_in_threadpool(
+        return await asyncio.to_thread(
             _answer, lambda: function(parse(model, words, "the request", strings=True))
         )
 
@@ -57,7 +61,7 @@ def post(path: str, model: type[_Params], function: Callable[[_Params], Any]) ->
 
     async def endpoint(request: Request) -> Response:
         body = await request.body()
-        return await run_in_threadpool(_answer, lambda: function(_parse_body(model, body)))
+        return await asyncio.to_thread(_answer, lambda: function(_parse_body(model, body)))
 
     return Route(path, endpoint, methods=["POST"])
 

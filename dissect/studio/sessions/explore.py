@@ -39,6 +39,8 @@ __all__ = ["Choose", "Edited", "ExploreSession", "Measured"]
 
 _STUDIES_KEPT = 12
 _FRESH = 48
+# Small, because the end of the server waits for the batch that is measured.
+_BATCH = 8
 # What the page opens with, where a generator has it.
 _FIRST_LAYER = "layer8x8"
 # Seconds without a picture requested, after which the page is idle.
@@ -107,6 +109,7 @@ class ExploreSession:
         self._saver = Saver(out)
         self._studies: OrderedDict[object, LayerStudy] = OrderedDict()
         self._making = threading.Lock()
+        self._closed = threading.Event()
         self._chosen = chosen
         # By study, or in words why there is none.
         self._autos: WeakKeyDictionary[LayerStudy, Intervention | str] = WeakKeyDictionary()
@@ -234,7 +237,7 @@ class ExploreSession:
         model = self.generator.model
         z = fresh_latents(model, _FRESH, seed, self._concepts[concept]())
         with self.generator.lock:
-            before = observe(model, self.segmenter, z)
+            before = observe(model, self.segmenter, z, batch_size=_BATCH, progress=self._check_open)
             effects = [
                 measure(
                     model,
@@ -243,6 +246,8 @@ class ExploreSession:
                     study.probe.concept,
                     partial(self._edited, study, edit, control),
                     before=before,
+                    batch_size=_BATCH,
+                    progress=self._check_open,
                 )
                 for control in (None, draw)
             ]
@@ -254,6 +259,10 @@ class ExploreSession:
             random=of_random.removed(),
             random_ci=of_random.interval(Effect.removed),
         )
+
+    def _check_open(self, _n: int, _note: str = "", /) -> None:
+        if self._closed.is_set():
+            raise DissectError("the server is ending")
 
     def ranking(self, study: LayerStudy, by: RankingKind) -> RankingProgress:
         """How far the units of the study's layer are ranked by what takes long to measure.
@@ -276,7 +285,8 @@ class ExploreSession:
         return self.segmenter.class_id(study.probe.concept)
 
     def close(self) -> None:
-        """End what is measured in the background."""
+        """End what is measured, in the background or for a request."""
+        self._closed.set()
         if self._ranking_job is not None:
             self._ranking_job.close()
 

@@ -1,6 +1,5 @@
 """What the server works on: boxes to draw, and generators to explore."""
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -25,11 +24,11 @@ class Workspace:
     explore_sessions: Mapping[str, ExploreSession] = field(default_factory=dict)
 
     def prepare(self) -> None:
-        """Compute in the background what the page shows first."""
+        """Compute what the page shows first, before the page requests it."""
         for session in list(self.explore_sessions.values())[:1]:
-            threading.Thread(target=session.prepare, daemon=True).start()
+            session.prepare()
 
     def close(self) -> None:
-        """End what runs in the background."""
+        """End what runs in the background, and interrupt measurements."""
         for session in self.explore_sessions.values():
             session.close()
