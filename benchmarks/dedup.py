@@ -129,10 +129,10 @@ def main() -> None:
     began = time.process_time()
     hasher = fit_hasher(pool, steps=options.steps, seed=options.seed)
     trained = time.process_time() - began
-    codes, doubtful = hash_images(hasher, pool)
+    codes, near_threshold = hash_images(hasher, pool)
     hashed = time.process_time() - began - trained
     found = {
-        "ours": first_alike(codes, doubtful),
+        "ours": first_alike(codes, near_threshold),
         "equal": first_of_each(codes),
         "exact": _by_value([hashlib.sha256(_pixels(file)).digest() for file in pool.files]),
         "dhash": _by_value([_difference_hash(file) for file in pool.files]),
@@ -214,11 +214,11 @@ def _time_grouping(count: int) -> None:
     codes = random.integers(0, 2**63, (count, 2), dtype=np.uint64)
     copies = random.integers(0, count, count // 10)
     codes[copies] = codes[(copies * 7 + 1) % count]
-    # The worst case: every image has two doubtful bits.
-    doubtful = np.sort(random.integers(0, 128, (count, 2), dtype=np.uint8))
-    doubtful[doubtful[:, 0] == doubtful[:, 1], 1] = CERTAIN
+    # The worst case: every image has two bits near their thresholds.
+    near_threshold = np.sort(random.integers(0, 128, (count, 2), dtype=np.uint8))
+    near_threshold[near_threshold[:, 0] == near_threshold[:, 1], 1] = CERTAIN
     began, clock = time.process_time(), time.perf_counter()
-    first = first_alike(codes, doubtful)
+    first = first_alike(codes, near_threshold)
     used, passed = time.process_time() - began, time.perf_counter() - clock
     duplicates = int((first != np.arange(count)).sum())
     print(

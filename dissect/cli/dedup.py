@@ -52,8 +52,8 @@ def dedup(
     with progress_bar("learning a code", steps) as progress:
         hasher = fit_hasher(opened, steps=steps, seed=seed, progress=progress)
     with progress_bar("hashing", len(opened)) as progress:
-        codes, doubtful = hash_images(hasher, opened, progress=progress)
-    first = first_alike(codes, doubtful)
+        codes, near_threshold = hash_images(hasher, opened, progress=progress)
+    first = first_alike(codes, near_threshold)
     keep = np.flatnonzero(first == np.arange(len(first)))
     groups = groups_of(first)
     output.wrote(write_keep(out / "keep.txt", keep, source, len(opened)))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dissect._utils.errors import DissectError
 from dissect.data import ImageSource, PackedSource, source
-from dissect.data.dedup import KeptSource, read_keep
+from dissect.data.dedup import SubsetSource, read_keep
 from dissect.data.dedup.keep import keep_digest
 from dissect.training.config import TrainConfig
 
@@ -39,4 +39,4 @@ def open_images(
     path = Path(config.keep)
     if keep_digest(path) != config.keep_digest:
         raise DissectError(f"{path} has changed since this run was begun with it; begin a new run")
-    return KeptSource(opened, read_keep(path, len(opened)))
+    return SubsetSource(opened, read_keep(path, len(opened)))

@@ -17,7 +17,7 @@ from dissect.data import source
 from dissect.data.dedup import (
     CERTAIN,
     SIDE,
-    KeptSource,
+    SubsetSource,
     first_alike,
     first_of_each,
     fit_hasher,
@@ -27,7 +27,7 @@ from dissect.data.dedup import (
     write_keep,
 )
 from dissect.data.dedup.autoencoder import normalized
-from dissect.data.dedup.disturb import disturbed
+from dissect.data.dedup.disturb import jpeg_jitter
 from dissect.training import checkpoints, load_state
 
 
@@ -68,8 +68,10 @@ def test_images_alike_are_those_of_all_pairs(rows):
     # Four bits, the last of the code.
     codes = np.zeros((len(rows), 16), np.uint8)
     codes[:, 15] = [value for value, _, _ in rows]
-    doubtful = np.array([pair for _, *pair in rows], np.uint8).reshape(-1, 2)
-    places = np.where(doubtful == CERTAIN, CERTAIN, 127 - doubtful.astype(int)).astype(np.uint8)
+    near_threshold = np.array([pair for _, *pair in rows], np.uint8).reshape(-1, 2)
+    places = np.where(near_threshold == CERTAIN, CERTAIN, 127 - near_threshold.astype(int)).astype(
+        np.uint8
+    )
     first = first_alike(codes.view(np.uint64), places)
 
     def alike(one, other):
@@ -103,7 +105,7 @@ def test_what_the_autoencoder_sees_does_not_change_with_brightness_and_contrast(
 def test_a_quality_of_almost_100_leaves_smooth_pictures_as_they_are():
     ramp = np.linspace(60, 180, SIDE)
     picture = np.broadcast_to(ramp[None, :, None, None], (200, SIDE, SIDE, 3)).astype(np.uint8)
-    copies = disturbed(picture, np.random.default_rng(0)).astype(int)
+    copies = jpeg_jitter(picture, np.random.default_rng(0)).astype(int)
     change = np.abs(copies - picture).reshape(200, -1)
     same = (change.max(1) == 0).mean()
     # Three tenths are not compressed and three tenths not given a gain or an offset.
@@ -146,7 +148,7 @@ def test_a_damaged_list_is_refused(tmp_path, text, message):
 
 def test_a_kept_source_holds_the_images_on_the_list_and_no_others():
     whole = source("bedrooms", size=16, count=8)
-    kept = KeptSource(whole, np.array([1, 4, 6]))
+    kept = SubsetSource(whole, np.array([1, 4, 6]))
     assert len(kept) == 3
     assert (kept.images([2, 0]) == whole.images([6, 1])).all()
     with pytest.raises(DissectError, match="out of range"):

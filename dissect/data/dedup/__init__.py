@@ -3,7 +3,7 @@
 from dissect.data.dedup.autoencoder import CODE_BITS, SIDE, Autoencoder
 from dissect.data.dedup.groups import CERTAIN, first_alike, first_of_each, groups_of
 from dissect.data.dedup.hashing import Hasher, fit_hasher, hash_images
-from dissect.data.dedup.keep import KeptSource, read_keep, write_keep
+from dissect.data.dedup.keep import SubsetSource, read_keep, write_keep
 
 __all__ = [
     "CERTAIN",
@@ -11,7 +11,7 @@ __all__ = [
     "SIDE",
     "Autoencoder",
     "Hasher",
-    "KeptSource",
+    "SubsetSource",
     "first_alike",
     "first_of_each",
     "fit_hasher",

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["disturbed"]
+__all__ = ["jpeg_jitter"]
 
 # The luminance table of the JPEG standard (ITU-T T.81, annex K.1), for quality 50.
 _TABLE = np.array(
@@ -27,7 +27,7 @@ _GAINS, _OFFSETS = (0.8, 1.25), (-12.0, 12.0)
 _COMPRESSED, _BRIGHTENED = 0.7, 0.7
 
 
-def disturbed(images: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+def jpeg_jitter(images: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
     """Copies of `images` (N, H, W, 3), H and W multiples of 8, each changed as copies are.
 
     Most are made brighter or darker (another gain and offset, clipped to 0 to 255), most are

@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 
 __all__ = ["CERTAIN", "first_alike", "first_of_each", "groups_of"]
 
-# In place of a doubtful bit: there is none.
+# In place of a bit near its threshold: there is none.
 CERTAIN = 255
-# Which of an image's two doubtful bits are turned.
+# Which of an image's two bits near their thresholds are turned.
 _TURNS = ((0,), (1,), (0, 1))
 
 
@@ -31,24 +31,24 @@ def first_of_each(codes: NDArray[np.uint64]) -> NDArray[np.int64]:
     return first
 
 
-def first_alike(codes: NDArray[np.uint64], doubtful: NDArray[np.uint8]) -> NDArray[np.int64]:
+def first_alike(codes: NDArray[np.uint64], near_threshold: NDArray[np.uint8]) -> NDArray[np.int64]:
     """For each image the first one that is alike: (N,); an image that names itself is kept.
 
-    Two images are alike if their codes are equal, also after doubtful bits of the one are turned,
-    and so are images that are alike to the same third one.
+    Two images are alike if their codes are equal, also after bits of the one that lie near their
+    thresholds are turned, and so are images that are alike to the same third one.
 
     Args:
         codes: (N, 2), as `Hasher.codes` gives them.
-        doubtful: (N, 2) the bits of each code that a copy may well have turned, or CERTAIN.
+        near_threshold: (N, 2) the bits of each code that a copy may well have turned, or CERTAIN.
     """
     count = len(codes)
     parts, owners = [codes], [np.arange(count)]
     for turn in _TURNS:
-        rows = np.flatnonzero((doubtful[:, turn] != CERTAIN).all(1))
+        rows = np.flatnonzero((near_threshold[:, turn] != CERTAIN).all(1))
         turned = codes[rows]
         octets = turned.view(np.uint8)
         for column in turn:
-            bits = doubtful[rows, column]
+            bits = near_threshold[rows, column]
             octets[np.arange(len(rows)), bits // 8] ^= np.uint8(128) >> (bits % 8)
         parts.append(turned)
         owners.append(rows)

@@ -4,8 +4,8 @@ A bit turns when a copy's activation falls on the other side of the unit's thres
 equal only if no bit turns: of 40 bits that turn in 1 copy of 100, a third of the copies would lose
 their code. So the autoencoder learns to undo what happens to copies (its denoising noise); the
 bits are those that disturbed copies turn least for what they tell; and an image's two bits whose
-activations lie nearest to their thresholds, within what copies move them, count as doubtful: they
-are looked up both ways (see `first_alike`). Bits that are not used are 0 in every code.
+activations lie nearest to their thresholds, within what copies move them, are looked up both ways
+(see `first_alike`). Bits that are not used are 0 in every code.
 """
 
 import math
@@ -20,7 +20,7 @@ from torch.nn import functional
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.data.dedup.autoencoder import CODE_BITS, Autoencoder, normalized
-from dissect.data.dedup.disturb import disturbed
+from dissect.data.dedup.disturb import jpeg_jitter
 from dissect.data.dedup.groups import CERTAIN, first_alike
 from dissect.data.protocol import ImageSource
 
@@ -65,9 +65,9 @@ class Hasher:
         return int(self.thresholds.isfinite().sum())
 
     def codes(self, images: NDArray[np.uint8]) -> Codes:
-        """The codes (N, 2) of images (N, 32, 32, 3), 128 bits each, and (N, 2) doubtful bits.
+        """The codes (N, 2) of images (N, 32, 32, 3), 128 bits each, and two bits of each (N, 2).
 
-        Of the doubtful bits the nearer to its threshold comes first; CERTAIN stands for none.
+        These are the bits nearest to their thresholds, which a copy may well turn. The nearer one comes first; CERTAIN stands for none.
 
         Raises:
             DissectError: images of another shape.
@@ -79,8 +79,8 @@ class Hasher:
         packed: NDArray[np.uint64] = np.packbits(bits, axis=1).view(np.uint64)
         margins = (activations - self.thresholds).abs_().div_(self.spread)
         nearest, places = margins.topk(2, largest=False)
-        doubtful = places.masked_fill(nearest > _DOUBT, CERTAIN).to(torch.uint8)
-        return packed, doubtful.numpy()
+        near_threshold = places.masked_fill(nearest > _DOUBT, CERTAIN).to(torch.uint8)
+        return packed, near_threshold.numpy()
 
 
 def fit_hasher(
@@ -112,7 +112,7 @@ def fit_hasher(
         optimizer = torch.optim.Adam(autoencoder.parameters(), _LEARNING_RATE, fused=True)
         for _ in range(steps):
             clean = images[random.integers(0, len(images), _BATCH)]
-            restored = autoencoder(normalized(disturbed(clean, random)))
+            restored = autoencoder(normalized(jpeg_jitter(clean, random)))
             loss = functional.mse_loss(restored, normalized(clean))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -130,14 +130,14 @@ def hash_images(
 ) -> Codes:
     """What `Hasher.codes` gives of all of `source`, which is read once, in parts."""
     codes = np.empty((len(source), CODE_BITS // 64), np.uint64)
-    doubtful = np.empty((len(source), 2), np.uint8)
+    near_threshold = np.empty((len(source), 2), np.uint8)
     for start in range(0, len(source), _ENCODE_AT_ONCE):
         stop = min(start + _ENCODE_AT_ONCE, len(source))
-        codes[start:stop], doubtful[start:stop] = hasher.codes(
+        codes[start:stop], near_threshold[start:stop] = hasher.codes(
             source.images(np.arange(start, stop))
         )
         progress(stop - start)
-    return codes, doubtful
+    return codes, near_threshold
 
 
 def _activations(autoencoder: Autoencoder, images: NDArray[np.uint8]) -> Tensor:
@@ -154,7 +154,7 @@ def _with_bits(
 ) -> Hasher:
     """The hasher whose bits are the ones that copies keep."""
     clean = _activations(autoencoder, images).numpy()
-    copies = _activations(autoencoder, disturbed(images, random)).numpy()
+    copies = _activations(autoencoder, jpeg_jitter(images, random)).numpy()
     middle = _middles(clean)
     bits, copied = clean > middle, copies > middle
     turned, share = (bits != copied).mean(0), bits.mean(0)
@@ -171,8 +171,8 @@ def _with_bits(
     spread = torch.from_numpy((copies - clean).std(0)).clamp_(min=1e-6)
     hasher = Hasher(autoencoder, thresholds, spread)
     pairs = [hasher._of(torch.from_numpy(activations)) for activations in (clean, copies)]
-    codes, doubtful = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-    first = first_alike(codes, doubtful)
+    codes, near_threshold = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    first = first_alike(codes, near_threshold)
     missed = float((first[: len(images)] != first[len(images) :]).mean())
     return replace(hasher, expected_missed=missed)
 

@@ -11,7 +11,7 @@ from dissect._utils.errors import DissectError
 from dissect._utils.io import atomic_write
 from dissect.data.protocol import ImageSource, Indices, checked_indices
 
-__all__ = ["KeptSource", "keep_digest", "read_keep", "write_keep"]
+__all__ = ["SubsetSource", "keep_digest", "read_keep", "write_keep"]
 
 _TITLE = "# dissect keep: "
 _LINES_AT_ONCE = 100_000
@@ -76,7 +76,7 @@ def keep_digest(path: Path) -> str:
         raise DissectError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-class KeptSource:
+class SubsetSource:
     """The images of a source that are on a list, in their order."""
 
     def __init__(self, source: ImageSource, keep: NDArray[np.int64]) -> None:
