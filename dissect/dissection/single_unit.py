@@ -24,7 +24,7 @@ from dissect._utils.parallel import one_a_core, one_thread
 from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.hooks import activations
 from dissect.models import generate, generate_batches
-from dissect.models.batch_norm import folded
+from dissect.models.batch_norm import fold_batch_norm
 from dissect.segmentation import Segmenter
 from dissect.surgery import ablated
 from dissect.surgery.split import rest_of
@@ -180,7 +180,7 @@ class Tail:
         if rest is None:
             return None
         # The layer hands on what it is given; the parts after it run in order.
-        parts = _in_a_row(nn.Sequential(*list(folded(rest).children())[1:]))
+        parts = _in_a_row(nn.Sequential(*list(fold_batch_norm(rest).children())[1:]))
         if not parts:
             return None
         conv, *following = parts

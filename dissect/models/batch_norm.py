@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-__all__ = ["folded", "recalibrate"]
+__all__ = ["fold_batch_norm", "recalibrate"]
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
 # Fewer outputs than this leave lanes of a vector register empty.
-_FEW = 8
+_FEW_CHANNELS = 8
 
 
 @torch.no_grad()
@@ -40,7 +40,7 @@ def recalibrate(network: nn.Module, inputs: Iterable[Tensor]) -> None:
         network.eval()
 
 
-def folded(network: _Model) -> _Model:
+def fold_batch_norm(network: _Model) -> _Model:
     """A copy whose batch norms are in the convolutions before them; equal within rounding.
 
     In evaluation mode a batch norm multiplies each channel and adds to it, which the convolution
@@ -48,7 +48,7 @@ def folded(network: _Model) -> _Model:
     parameters take no gradients; what it is given does.
 
     A transposed convolution of stride 2 to a few colours, which fill a processor's registers badly,
-    becomes an ordinary one of the small grid, with four outputs a cell that are then laid apart.
+    becomes an ordinary one of the small grid, with four outputs a cell, and a pixel shuffle.
 
     Args:
         network: in evaluation mode. Only what stands in a `nn.Sequential` is changed, and only a
@@ -57,29 +57,22 @@ def folded(network: _Model) -> _Model:
     copy = deepcopy(network).eval().requires_grad_(False)
     for parent in [module for module in copy.modules() if isinstance(module, nn.Sequential)]:
         for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
-            if (
-                _can_be_folded(conv)
-                and isinstance(norm, nn.BatchNorm2d)
-                and norm.track_running_stats
-            ):
-                _fold(conv, norm)  # type: ignore[arg-type]
+            if isinstance(norm, nn.BatchNorm2d) and _fold(conv, norm):
                 setattr(parent, name, nn.Identity())
         for name, module in parent.named_children():
             if _is_to_colours(module):
-                setattr(parent, name, _laid_apart(module))  # type: ignore[arg-type]
+                setattr(parent, name, _as_pixel_shuffle(module))  # type: ignore[arg-type]
     return copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def _can_be_folded(module: nn.Module) -> bool:
+def _fold(conv: nn.Module, norm: nn.BatchNorm2d) -> bool:
+    """Whether `norm` could be, and hence is, folded into the module before it."""
+    transposed = isinstance(conv, nn.ConvTranspose2d)
     # The weights of a transposed convolution in groups are laid out in another way.
-    return isinstance(module, nn.Conv2d) or (
-        isinstance(module, nn.ConvTranspose2d) and module.groups == 1
-    )
-
-
-def _fold(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> None:
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
+    if not isinstance(conv, nn.Conv2d | nn.ConvTranspose2d) or (transposed and conv.groups > 1):
+        return False
+    if norm.running_mean is None or norm.running_var is None:
+        return False
     weight, bias = fuse_conv_bn_weights(
         conv.weight,
         conv.bias,
@@ -88,15 +81,16 @@ def _fold(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> None:
         norm.eps,
         norm.weight,
         norm.bias,
-        transpose=isinstance(conv, nn.ConvTranspose2d),
+        transpose=transposed,
     )
     conv.weight, conv.bias = weight.requires_grad_(False), bias.requires_grad_(False)
+    return True
 
 
 def _is_to_colours(module: nn.Module) -> bool:
     return (
         isinstance(module, nn.ConvTranspose2d)
-        and module.out_channels < _FEW
+        and module.out_channels < _FEW_CHANNELS
         and module.groups == 1
         and module.stride == (2, 2)
         and module.dilation == (1, 1)
@@ -106,7 +100,7 @@ def _is_to_colours(module: nn.Module) -> bool:
     )
 
 
-def _laid_apart(conv: nn.ConvTranspose2d) -> nn.Sequential:
+def _as_pixel_shuffle(conv: nn.ConvTranspose2d) -> nn.Sequential:
     """The same as a convolution of 3x3 cells with four outputs for each, and their places.
 
     Output 2i + p is made of the inputs i + d, d from -1 to 1, by the weight at p + padding - 2d.

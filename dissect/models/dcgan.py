@@ -57,11 +57,13 @@ class Generator(nn.Module):
         self.width = width
         self.image_size = image_size
         self.kernel = kernel
+        # By name: what a user attaches to the network must not run with it.
+        grids = [4 * 2**step for step in range(doublings)]
+        self.layers = (*(f"layer{grid}x{grid}" for grid in grids), "rgb")
         self.layer4x4 = _block(nn.ConvTranspose2d(latent_size, wide[0], 4, bias=False), nn.ReLU())
         for step in range(1, doublings):
-            grid = 4 * 2**step
             conv = _up(wide[step - 1], wide[step], kernel, bias=False)
-            self.add_module(f"layer{grid}x{grid}", _block(conv, nn.ReLU()))
+            self.add_module(self.layers[step], _block(conv, nn.ReLU()))
         last = OrderedDict(conv=_up(wide[-1], channels, kernel, bias=True), activation=nn.Tanh())
         self.rgb = nn.Sequential(last)
         initialize(self)
@@ -71,14 +73,12 @@ class Generator(nn.Module):
     @property
     def config(self) -> dict[str, Any]:
         """The arguments that make a network of this shape, with its edits; what JSON can hold."""
-        blocks = {name: list(block.children()) for name, block in self.named_children()}
-        convs = [parts[0] for parts in blocks.values()]
-        outputs = [conv.out_channels for conv in convs if isinstance(conv, nn.ConvTranspose2d)]
-        *widths, channels = outputs
+        blocks = {name: self.get_submodule(name) for name in self.layers}
+        *widths, channels = (_out_channels(block) for block in blocks.values())
         edits = [
             {"layer": name, **part.config}
-            for name, parts in blocks.items()
-            for part in parts
+            for name, block in blocks.items()
+            for part in block.children()
             if isinstance(part, GatedEdit)
         ]
         config: dict[str, Any] = {
@@ -98,17 +98,15 @@ class Generator(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Images for latents of shape (N, latent_size)."""
         x = z.reshape(z.shape[0], -1, 1, 1)
-        for layer in self.children():
-            x = layer(x)
+        for name in self.layers:
+            x = getattr(self, name)(x)
         return x
 
     def _add_edit(self, layer: str, **settings: Any) -> None:
-        block = self._modules.get(layer)
+        block = self.get_submodule(layer) if layer in self.layers else None
         if not isinstance(block, nn.Sequential):
             raise DissectError(f"there is no layer {layer!r} to edit")
-        conv = block[0]
-        assert isinstance(conv, nn.ConvTranspose2d)
-        add_edit(block, GatedEdit(conv.out_channels, **settings))
+        add_edit(block, GatedEdit(_out_channels(block), **settings))
 
 
 class Discriminator(nn.Module):
@@ -142,10 +140,11 @@ class Discriminator(nn.Module):
             "kernel": kernel,
         }
         self.image_size = image_size
+        grids = [image_size // 2**step for step in range(1, doublings + 1)]
+        self.layers = (*(f"layer{grid}x{grid}" for grid in grids), "score")
         before, wide = channels, width
-        for step in range(1, doublings + 1):
-            grid = image_size // 2**step
-            self.add_module(f"layer{grid}x{grid}", _down(before, wide, kernel, norm=step > 1))
+        for name in self.layers[:-1]:
+            self.add_module(name, _down(before, wide, kernel, norm=wide > width))
             before, wide = wide, wide * 2
         score = OrderedDict(flatten=nn.Flatten(), linear=nn.Linear(before * 16, 1))
         self.score = nn.Sequential(score)
@@ -154,16 +153,16 @@ class Discriminator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N,) for images of shape (N, channels, image_size, image_size)."""
         x = images
-        for layer in self.children():
-            x = layer(x)
+        for name in self.layers:
+            x = getattr(self, name)(x)
         return x.squeeze(1)
 
 
 def initialize(network: nn.Module) -> None:
-    """Draw the weights as the paper has them (section 4): normal, mean 0, deviation 0.02.
+    """Draw the weights as the paper has them (section 4): normal, mean 0, standard deviation 0.02.
 
-    Batch norm's scales are drawn around 1 with the same deviation, as in the authors' code; every
-    bias is 0.
+    Batch norm's scales are drawn around 1 with the same standard deviation, as in the authors'
+    code; every bias is 0.
     """
     for module in network.modules():
         if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
@@ -182,6 +181,11 @@ def add_edit(block: nn.Sequential, edit: GatedEdit) -> None:
     """Append the edit to the block: as `edit`, or `edit2` and so on after others."""
     others = sum(isinstance(part, GatedEdit) for part in block)
     block.add_module("edit" if not others else f"edit{others + 1}", edit)
+
+
+def _out_channels(block: nn.Module) -> int:
+    """The channels that the convolution of a layer gives."""
+    return int(block.conv.out_channels)  # type: ignore[union-attr, arg-type]
 
 
 def _halved(width: int, layers: int) -> tuple[int, ...]:

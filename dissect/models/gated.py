@@ -88,16 +88,17 @@ class GatedEdit(nn.Module):
             )
         shape = (1, units, *([1] * (activation.ndim - 2)))
         values = self.values.to(activation.dtype).reshape(shape)
-        amount: float | Tensor
-        if self.strengths is None:
-            assert self.strength is not None
-            amount = self.strength
-        else:
+        amount: float | Tensor | None = self.strength
+        if self.strengths is not None:
             amount = self.strengths.to(activation.dtype).reshape(shape)
-        after = values if self.strength == 1 else activation - amount * (activation - values)
+        if amount is None or self.strength == 1:
+            after = values
+        else:
+            after = activation - amount * (activation - values)
         chosen = self.edited.reshape(shape)
-        if self.probe is not None or self.region is not None:
-            chosen = chosen & self._open(activation.detach()).unsqueeze(1)
+        gate = self._gate(activation.detach())
+        if gate is not None:
+            chosen = chosen & gate.unsqueeze(1)
         return torch.where(chosen, after, activation)
 
     def extra_repr(self) -> str:
@@ -105,8 +106,10 @@ class GatedEdit(nn.Module):
         strength = "of each unit" if self.strength is None else f"{self.strength:g}"
         return f"threshold={self.threshold:g}, strength={strength}"
 
-    def _open(self, activation: Tensor) -> Tensor:
-        """The cells where the edit acts, (N, H, W) or (1, H, W), bool."""
+    def _gate(self, activation: Tensor) -> Tensor | None:
+        """The cells where the edit acts, (N, H, W) or (1, H, W), bool; None is everywhere."""
+        if self.probe is None and self.region is None:
+            return None
         if activation.ndim != 4:
             raise DissectError(f"a gate needs a grid (N, C, H, W), not {tuple(activation.shape)}")
         if self.region is not None and self.region.shape != activation.shape[2:]:
@@ -115,15 +118,12 @@ class GatedEdit(nn.Module):
                 f"{tuple(activation.shape)}"
             )
         if self.probe is None:
-            assert self.region is not None
-            return self.region.unsqueeze(0) > self.threshold
+            return None if self.region is None else self.region.unsqueeze(0) > self.threshold
         # As `Probe.probability` has it, step for step: the last bit decides at the threshold.
         kind = torch.float64 if activation.dtype == torch.float64 else torch.float32
-        assert self.probe.bias is not None
-        logit = F.conv2d(
-            activation.to(kind), self.probe.weight.to(kind), self.probe.bias.to(kind)
-        ).squeeze(1)
-        found = logit.sigmoid()
+        bias = None if self.probe.bias is None else self.probe.bias.to(kind)
+        logit = F.conv2d(activation.to(kind), self.probe.weight.to(kind), bias).squeeze(1)
+        probability = logit.sigmoid()
         if self.region is not None:
-            found = found * self.region.to(kind)
-        return found > self.threshold
+            probability = probability * self.region.to(kind)
+        return probability > self.threshold

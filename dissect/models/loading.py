@@ -1,9 +1,12 @@
 """Models by what a user writes: a bundled name, a checkpoint file, or `file.py:factory`."""
 
 import difflib
+import hashlib
 import importlib.util
 import inspect
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
@@ -50,14 +53,32 @@ def load(
 
     Args:
         spec: a bundled name (`bedrooms64`), a checkpoint file that dissect wrote, or
-            `file.py:factory`, where `factory()` gives any `nn.Module`, or a pair of the module and
-            a function (n, seed, start) to latents whose row i depends on (seed, start + i) alone.
+            `file.py:factory` (see below).
         network: which of the two a bundled name stands for.
         device: where the model goes.
 
     Raises:
         DissectError: nothing of that name, a damaged file, a factory that fails, or a checkpoint
             of the other kind of network.
+
+    A factory is a function without arguments in a Python file, which may import what lies beside
+    it. It returns any `nn.Module` that takes latents as its only argument and gives images
+    (N, C, H, W) in [-1, 1]. The latents are uniform in [-1, 1], of shape (N, model.latent_size).
+    A model that takes others comes in a pair with a function of (n, seed, start) that gives its
+    latents, the first axis n long; row i must depend on (seed, start + i) alone::
+
+        # my_gan.py, used as `--model my_gan.py:generator`
+        def generator():
+            model = MyGenerator()
+            model.load_state_dict(torch.load("weights.pt", weights_only=True))
+            return model, lambda n, seed, start: dissect.latents(
+                n, seed, start=start, size=512, distribution="normal"
+            )
+
+    Example:
+        >>> import dissect
+        >>> dissect.load("bedrooms64").layers
+        ('layer4x4', 'layer8x8', 'layer16x16', 'layer32x32', 'rgb')
     """
     place = resolve_device(device)
     name = str(spec)
@@ -88,27 +109,17 @@ def _nothing_there(name: str) -> str:
 def _from_factory(file: Path, name: str) -> nn.Module:
     if not file.is_file():
         raise DissectError(f"no such file: {file} (a factory is given as file.py:function)")
-    module_spec = importlib.util.spec_from_file_location(f"_dissect_factory_{file.stem}", file)
-    if module_spec is None or module_spec.loader is None:
-        raise DissectError(f"{file} cannot be imported as Python")
-    module = importlib.util.module_from_spec(module_spec)
-    # Dataclasses and the like look their own module up by name while it is executed.
-    sys.modules[module_spec.name] = module
-    try:
-        module_spec.loader.exec_module(module)
-    except Exception as error:
-        raise DissectError(f"importing {file} failed: {type(error).__name__}: {error}") from error
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        known = [key for key, value in vars(module).items() if inspect.isfunction(value)]
-        raise DissectError(f"{file} has no function {name!r}; it has: {', '.join(known) or 'none'}")
-    try:
-        made: Any = factory()
-    except DissectError:
-        raise
-    except Exception as error:
-        raise DissectError(f"{file}:{name}() failed: {type(error).__name__}: {error}") from error
-    model, make_latents = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    with _folder_importable(file.resolve().parent):
+        factory = _imported(file, name)
+        try:
+            returned: Any = factory()
+        except DissectError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise DissectError(f"{file}:{name}() failed: {reason}") from error
+    pair = isinstance(returned, tuple) and len(returned) == 2
+    model, make_latents = returned if pair else (returned, None)
     if not isinstance(model, nn.Module) or not (make_latents is None or callable(make_latents)):
         raise DissectError(
             f"{file}:{name}() must return an nn.Module, or (nn.Module, function of n, seed, start)"
@@ -116,3 +127,53 @@ def _from_factory(file: Path, name: str) -> nn.Module:
     if make_latents is not None:
         model.make_latents = make_latents
     return model
+
+
+def _imported(file: Path, name: str) -> Callable[[], Any]:
+    """The function `name` of a Python file."""
+    path = str(file.resolve())
+    digest = hashlib.sha256(path.encode()).hexdigest()[:16]
+    # Files of one name lie in many folders.
+    unique_name = f"_dissect_factory_{file.stem}_{digest}"
+    module_spec = importlib.util.spec_from_file_location(unique_name, path)
+    if module_spec is None or module_spec.loader is None:
+        raise DissectError(f"{file} cannot be imported as Python")
+    module = importlib.util.module_from_spec(module_spec)
+    # Dataclasses and the like look their own module up by name while it is executed.
+    sys.modules[unique_name] = module
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[unique_name]
+        raise DissectError(f"importing {file} failed: {type(error).__name__}: {error}") from error
+    factory = getattr(module, name, None)
+    if not callable(factory):
+        known = [key for key, value in vars(module).items() if inspect.isfunction(value)]
+        raise DissectError(f"{file} has no function {name!r}; it has: {', '.join(known) or 'none'}")
+    return factory  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _folder_importable(folder: Path) -> Iterator[None]:
+    """In the block, modules of `folder` can be imported; afterwards their names are free again.
+
+    So a `networks.py` beside one factory is not taken for that beside another.
+    """
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            sys.path.remove(str(folder))
+        local = []
+        for name in set(sys.modules) - before:
+            package = name.partition(".")[0]
+            beside = {str(folder / package), str(folder / f"{package}.py")}
+            top = sys.modules.get(package)
+            places = {getattr(top, "__file__", None), *getattr(top, "__path__", ())}
+            # Not what was imported in part before, such as dissect itself.
+            if package not in before and beside & places:
+                local.append(name)
+        for name in local:
+            del sys.modules[name]

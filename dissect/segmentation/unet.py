@@ -1,19 +1,18 @@
 """A small U-Net from images to the class of every pixel, and its file."""
 
-import copy
 import json
 from collections.abc import Sequence
 from importlib.resources import files as package_files
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dissect._utils.errors import DissectError
 from dissect._utils.io import read_tensors, write_tensors
+from dissect.models.batch_norm import fold_batch_norm
 
 __all__ = ["UNet", "bundled_unet", "load_unet", "save_unet"]
 
@@ -93,11 +92,7 @@ class UNet(nn.Module):
 
         It computes the same function, faster. Its parameters take no gradients; images do.
         """
-        network = copy.deepcopy(self).eval().requires_grad_(False)
-        for blocks in (network.down, network.up):
-            for index, block in enumerate(blocks):
-                blocks[index] = _folded(cast(nn.Sequential, block))
-        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return fold_batch_norm(self)
 
     def _encode(self, images: Tensor) -> list[Tensor]:
         if images.ndim != 4 or images.shape[2] % self.step or images.shape[3] % self.step:
@@ -121,16 +116,6 @@ def _block(*widths: int) -> nn.Sequential:
             nn.BatchNorm2d(after),
             nn.ReLU(inplace=True),
         ]
-    return nn.Sequential(*layers)
-
-
-def _folded(block: nn.Sequential) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for layer in block:
-        if isinstance(layer, nn.BatchNorm2d):
-            layers[-1] = fuse_conv_bn_eval(cast(nn.Conv2d, layers[-1]), layer)
-        else:
-            layers.append(layer)
     return nn.Sequential(*layers)
 
 

@@ -14,7 +14,7 @@ from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.effect.measure import MARGIN, Observed, observe
 from dissect.hooks import activations
 from dissect.models import latents_for
-from dissect.models.batch_norm import folded
+from dissect.models.batch_norm import fold_batch_norm
 from dissect.segmentation import Segmenter
 from dissect.selection.inpaint import colours_around
 from dissect.surgery.split import begun_at
@@ -109,7 +109,7 @@ def sampled(
         concept: one of its classes.
         n: how many.
         seed, start: which latents.
-        exact: keep the network as it is; otherwise it may be folded (see `folded`).
+        exact: keep the network as it is; otherwise it may be folded (see `fold_batch_norm`).
         progress: called with the number of images after each batch.
 
     Raises:
@@ -149,7 +149,7 @@ def quickly(device: torch.device, *, exact: bool = False) -> Iterator[None]:
 
 def _lighter(rest: nn.Module, inputs: Tensor) -> tuple[nn.Module, Tensor]:
     """The folded network, unless it turns out to compute something else."""
-    light = folded(rest)
+    light = fold_batch_norm(rest)
     laid_out = inputs.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         difference = (light(laid_out[:2]) - rest(inputs[:2])).abs().max()

@@ -5,7 +5,7 @@ import torch
 from dissect._utils.errors import DissectError
 from dissect.dissection.single_unit import unit_effects
 from dissect.models import Generator, latents_for
-from dissect.models.batch_norm import folded
+from dissect.models.batch_norm import fold_batch_norm
 from dissect.segmentation import Segmenter
 from dissect.surgery.split import begun_at
 
@@ -102,7 +102,7 @@ def test_a_folded_network_computes_the_same(kernel):
             module.weight.data.normal_(0, 0.3)
     made.rgb.conv.bias.data.normal_()
     rest, acts = begun_at(made, "layer8x8", latents_for(made, 5))
-    light = folded(rest)
+    light = fold_batch_norm(rest)
     assert (light(acts) - rest(acts)).abs().max() < 1e-5
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in light.modules())
     # The network itself is left as it was.

@@ -275,6 +275,56 @@ def test_a_factory_that_fails_is_one_line(factory, name, message):
         load(f"{factory}:{name}")
 
 
+@pytest.mark.parametrize("beside", ["parts.py", "parts/__init__.py", "parts/inside.py"])
+def test_factories_of_one_file_name_with_code_of_one_name_beside_them(tmp_path, beside):
+    name = "parts.inside" if "inside" in beside else "parts"
+    path = list(sys.path)
+    for place, size in (("one", 3), ("other", 7)):
+        code = tmp_path / place / beside
+        code.parent.mkdir(parents=True)
+        code.write_text(f"SIZE = {size}\n")
+        (tmp_path / place / "model.py").write_text(
+            f"""
+from dataclasses import dataclass
+from torch import nn
+
+@dataclass
+class Settings:
+    size: int
+
+def make():
+    from {name} import SIZE
+    model = nn.Linear(2, 2)
+    model.latent_size = Settings(SIZE).size
+    model.settings = Settings
+    return model
+"""
+        )
+    one = load(f"{tmp_path / 'one' / 'model.py'}:make")
+    other = load(f"{tmp_path / 'other' / 'model.py'}:make")
+    assert (one.latent_size, other.latent_size) == (3, 7)
+    assert one.settings.__module__ != other.settings.__module__
+    assert sys.path == path
+    assert name not in sys.modules
+
+
+def test_what_is_attached_to_a_network_does_not_run_with_it(tmp_path):
+    class Refuses(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("not a layer")
+
+    for model, inputs in (
+        (tiny(), torch.rand(2, 5)),
+        (Discriminator(2, 16), torch.rand(2, 3, 16, 16)),
+    ):
+        model.eval()
+        before = model(inputs)
+        model.notes = Refuses()
+        assert torch.equal(model(inputs), before)
+        again, _ = load_checkpoint(save_checkpoint(tmp_path / "x", model))
+        assert torch.equal(again(inputs), before)
+
+
 def test_a_model_without_latents_says_what_to_add(factory):
     with pytest.raises(DissectError, match="give it an attribute latent_size"):
         latents_for(load(f"{factory}:silent"), 1)

@@ -67,7 +67,8 @@ class Hasher:
     def codes(self, images: NDArray[np.uint8]) -> Codes:
         """The codes (N, 2) of images (N, 32, 32, 3), 128 bits each, and two bits of each (N, 2).
 
-        These are the bits nearest to their thresholds, which a copy may well turn. The nearer one comes first; CERTAIN stands for none.
+        These are the bits nearest to their thresholds, which a copy may well turn. The nearer one
+        comes first; CERTAIN stands for none.
 
         Raises:
             DissectError: images of another shape.
