@@ -36,9 +36,8 @@ def main() -> None:
     images = {name: dissect.generate(generator, latents) for name, latents in rows.items()}
     light = {concept: images[concept][:-1].mean(0) for concept in z}
     pixels = pixel_sum(terms, light)[None]
-    images["the sum in\npixel space"] = torch.cat(
-        [pixels, torch.ones_like(pixels).repeat(3, 1, 1, 1)]
-    )
+    blank = torch.ones_like(pixels).repeat(3, 1, 1, 1)
+    images["the sum in\npixel space"] = torch.cat([pixels, blank])
     sheet = labelled_rows(
         {name: dissect.to_images(row) for name, row in images.items()},
         columns=4,
