@@ -45,6 +45,11 @@ def to_images(tensor: "torch.Tensor") -> NDArray[np.uint8]:
 
     Raises:
         DissectError: another shape.
+
+    >>> import torch
+    >>> images = to_images(torch.tensor([-1.0, 0.0, 1.0]).reshape(1, 3, 1, 1))
+    >>> images.shape, images.ravel().tolist()
+    ((1, 1, 1, 3), [0, 128, 255])
     """
     import torch
 

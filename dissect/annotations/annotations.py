@@ -43,6 +43,10 @@ class Annotations:
 
     Raises:
         DissectError: no concept, two images of the same latent, or info that JSON cannot hold.
+
+    >>> boxes = Annotations.load(annotation_file("bedrooms64", "window"))
+    >>> len(boxes), boxes.n_boxes, tuple(boxes.coverage(8).shape)
+    (150, 52, (150, 8, 8))
     """
 
     concept: str
@@ -257,6 +261,9 @@ def annotation_file(model: str, concept: str) -> Path:
 
     Raises:
         DissectError: none for this model or this concept; it names those there are.
+
+    >>> annotation_file("bedrooms64", "window").name
+    'window.json'
     """
     package = Path(__file__).resolve().parents[1]
     # An installed package carries the folder inside; a checkout has it beside.

@@ -23,6 +23,9 @@ class Box:
 
     Raises:
         DissectError: a number that is not finite, or a width or height that is not positive.
+
+    >>> Box(0, 0, 4, 2).iou(Box(2, 0, 4, 2))
+    0.333...
     """
 
     x: float

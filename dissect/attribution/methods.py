@@ -74,6 +74,12 @@ def guided_backprop(
         DissectError: no such layer, unit, place or rule; batch norm in training mode; or a network
             in which the rule would have no effect, because an activation is no module of those
             kinds or there is none.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(0.2), nn.Conv2d(4, 2, 3)).eval()
+    >>> tuple(guided_backprop(model, torch.randn(5, 3, 8, 8), "2", unit=1).shape)
+    (5, 3, 8, 8)
     """
     from captum.attr import GuidedBackprop
 

@@ -169,6 +169,10 @@ def activations(
     Raises:
         DissectError: what `record` raises, a batch size below 1, or a layer whose output does not
             have one row for an input.
+
+    >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU()).eval()
+    >>> tuple(activations(model, "1", torch.zeros(5, 4), batch_size=2).shape)
+    (5, 3)
     """
     if batch_size < 1:
         raise DissectError(f"a batch holds at least 1 input, not {batch_size}")

@@ -32,6 +32,10 @@ def fingerprint(model: nn.Module) -> str:
 
     Values are compared as float32, so that a copy on another device or in another memory format
     has the same fingerprint.
+
+    >>> model = Generator(width=4)
+    >>> len(fingerprint(model)), fingerprint(model) == fingerprint(Generator(width=4))
+    (16, False)
     """
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
@@ -62,6 +66,14 @@ def save_checkpoint(
         DissectError: the file cannot be written, or exists and `force` is off; or the model is
             neither a `Generator` nor a `Discriminator`, or was changed in a way that its
             configuration does not tell.
+
+    >>> import tempfile
+    >>> model = Generator(width=4)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_checkpoint(f"{folder}/small.safetensors", model)
+    ...     again, card = load_checkpoint(path)
+    >>> fingerprint(again) == fingerprint(model)
+    True
     """
     if not isinstance(model, Generator | Discriminator):
         raise DissectError(

@@ -35,6 +35,13 @@ class Generator(nn.Module):
 
     Raises:
         DissectError: a size that no such network has, or an edit of no layer.
+
+    >>> import torch
+    >>> generator = Generator(latent_size=8, width=4, image_size=32).eval()
+    >>> [name for name, _ in generator.named_children()]
+    ['layer4x4', 'layer8x8', 'layer16x16', 'rgb']
+    >>> tuple(generator(torch.zeros(2, 8)).shape)
+    (2, 3, 32, 32)
     """
 
     def __init__(
@@ -126,6 +133,11 @@ class Discriminator(nn.Module):
 
     Raises:
         DissectError: a size that no such network has.
+
+    >>> import torch
+    >>> discriminator = Discriminator(width=4, image_size=32).eval()
+    >>> tuple(discriminator(torch.zeros(2, 3, 32, 32)).shape)
+    (2,)
     """
 
     def __init__(

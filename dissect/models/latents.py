@@ -43,6 +43,10 @@ def latents(
 
     Raises:
         DissectError: a negative count, seed or start, a size below 1, or an unknown distribution.
+
+    >>> z = latents(3, seed=0)
+    >>> tuple(z.shape), bool((z[1:] == latents(2, seed=0, start=1)).all())
+    ((3, 100), True)
     """
     if n < 0 or seed < 0 or start < 0 or size < 1:
         raise DissectError(
@@ -72,6 +76,10 @@ def latents_for(model: nn.Module, n: int, seed: int = 0, *, start: int = 0) -> T
 
     Raises:
         DissectError: the model says neither.
+
+    >>> from dissect.models import Generator
+    >>> tuple(latents_for(Generator(latent_size=8, width=4), 3, seed=1).shape)
+    (3, 8)
     """
     parameter = next(model.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
