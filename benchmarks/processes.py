@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from dissect._utils.distributed import World, joined
+from dissect._utils.distributed import ProcessGroup
 from dissect.dissection import dissect_units
 from dissect.effect.study import study_effect
 from dissect.models import latents_for, load
@@ -39,14 +39,14 @@ WAYS = {"1 x 1 thread": (1, 1), "1 x 2 threads": (1, 2), "2 x 1 thread": (2, 1)}
 
 
 def training(
-    world: World, steps: int, config: TrainConfig, *, batch_each: bool = False
+    group: ProcessGroup, steps: int, config: TrainConfig, *, batch_each: bool = False
 ) -> Callable[[], None]:
     """So many steps of the paper's 128 images, or of 128 images a process."""
     state = TrainState.start(config, torch.device("cpu"))
-    rows = BATCH if batch_each else BATCH // world.size
+    rows = BATCH if batch_each else BATCH // group.size
     real = (torch.rand(rows, 3, 64, 64) * 2 - 1).contiguous(memory_format=torch.channels_last)
     z = torch.rand(rows, 100) * 2 - 1
-    modules = TrainingModules.of(state, world)
+    modules = TrainingModules.create(state, group)
 
     def work(steps: int = steps) -> None:
         for _ in range(steps):
@@ -56,17 +56,17 @@ def training(
     return work
 
 
-def units(world: World, n: int) -> Callable[[], None]:
+def units(group: ProcessGroup, n: int) -> Callable[[], None]:
     """A dissection of the default layer on so many samples, and its units removed on 8."""
     model, segmenter = load("bedrooms64"), load_segmenter(None)
 
     def work() -> None:
-        dissect_units(model, [LAYER], segmenter, n=n, effect_n=8, world=world)
+        dissect_units(model, [LAYER], segmenter, n=n, effect_n=8, group=group)
 
     return work
 
 
-def effect(world: World, n: int) -> Callable[[], None]:
+def effect(group: ProcessGroup, n: int) -> Callable[[], None]:
     """An edit of 24 units on so many latents, with 8 controls on all of them."""
     model, segmenter = load("bedrooms64"), load_segmenter(None)
     edit = Intervention(Units(LAYER, tuple(range(24)), 256))
@@ -74,7 +74,7 @@ def effect(world: World, n: int) -> Callable[[], None]:
 
     def work() -> None:
         edits = {"everywhere": edit}
-        study_effect(model, edits, z, segmenter, "window", controls=8, few=n, world=world)
+        study_effect(model, edits, z, segmenter, "window", controls=8, few=n, group=group)
 
     return work
 
@@ -82,7 +82,7 @@ def effect(world: World, n: int) -> Callable[[], None]:
 EACH = "a batch each"
 PAPER = TrainConfig(batch_size=BATCH)
 SMALL = TrainConfig(generator_width=64, discriminator_width=32, kernel=4, batch_size=BATCH)
-WORK: dict[str, Callable[[World, int], Callable[[], None]]] = {
+WORK: dict[str, Callable[[ProcessGroup, int], Callable[[], None]]] = {
     "paper": partial(training, config=PAPER),
     f"paper, {EACH}": partial(training, config=PAPER, batch_each=True),
     "small": partial(training, config=SMALL),
@@ -150,15 +150,16 @@ def measured(name: str, size: int, processes: int, threads: int) -> float:
 
 
 def _work(name: str, size: int) -> None:
-    with joined(World.of_environment()) as world:
-        work = WORK[name](world, size)
-        world.sum(torch.zeros(1))  # they begin together
+    group = ProcessGroup.from_environment()
+    with group.connect():
+        work = WORK[name](group, size)
+        group.barrier()  # they begin together
         began = time.perf_counter()
         work()
-        world.sum(torch.zeros(1))
+        group.barrier()
         seconds = time.perf_counter() - began
         del work  # its DistributedDataParallel is not to outlive what it talks over
-    if world.writes:
+    if group.is_main_process:
         print(json.dumps(seconds))
 
 

@@ -1,54 +1,47 @@
 """Several processes that do the work of one, as `torchrun` starts them.
 
-    with joined(World.of_environment()) as world:
-        for item in world.shared(items):                    # each item in one of the processes
+    group = ProcessGroup.from_environment()
+    with group.connect():
+        for item in group.split(items):         # each item in one of the processes
             running.add(work(item))
-        running = world.merged(running)                     # in all of them, what one would have
+        running = group.reduce(running)         # in all of them: the statistic of all items
 
-Which process works on which item is not told beforehand: whoever is free takes the next. So what
-is merged must be the same however it was split, as the statistics of `dissect.dissection` are.
+Everything that asks for nothing but the rank works before torch is imported.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
-from itertools import count
-from typing import Protocol, Self, TypeVar
-
-import torch
-from safetensors.torch import load, save
-from torch import Tensor
-from torch import distributed as dist
-from torch.distributed.rendezvous import rendezvous
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from dissect._utils.errors import DissectError
-from dissect._utils.voice import rank_and_size
 
-__all__ = ["State", "Statistic", "World", "joined", "own_device"]
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
-State = dict[str, Tensor]
+__all__ = ["ProcessGroup", "Statistic", "is_main_process", "is_peer_failure", "print_once"]
+
+# A process that does not answer for so long counts as lost; one that ends is missed at once.
+TIMEOUT = timedelta(minutes=30)
+# How long the other processes wait for the one that prints its last words.
+_PRINT_TIMEOUT = timedelta(seconds=10)
 
 _Item = TypeVar("_Item")
 
-# Who does not answer for so long is taken for lost; who ends is missed at once.
-PATIENCE = timedelta(minutes=30)
-
-
-class _Store(Protocol):
-    def add(self, key: str, amount: int) -> int: ...
-
 
 class Statistic(Protocol):
-    """What can be split over processes (see `dissect.dissection.running`)."""
+    """A statistic that can be split over processes (see `dissect._utils.running_stats`)."""
 
-    def state(self) -> State:
+    def state(self) -> dict[str, "Tensor"]:
         """All that it holds."""
 
     @classmethod
-    def of(cls, state: State) -> Self:
-        """The statistic whose state this is."""
+    def of(cls, state: dict[str, "Tensor"]) -> Self:
+        """The statistic with this state."""
 
     def merge(self, other: Self) -> None:
         """Take in what `other` saw."""
@@ -58,28 +51,89 @@ _Statistic = TypeVar("_Statistic", bound=Statistic)
 
 
 @dataclass(frozen=True)
-class World:
+class ProcessGroup:
     """The processes that work together, and which of them this one is.
 
-    Its methods are called by all processes, in the same order, inside `joined`.
+    All processes call its methods in the same order, inside `connect`; in a group of one they
+    return at once.
     """
 
     rank: int = 0
     size: int = 1
-    _store: _Store | None = field(default=None, compare=False, repr=False)
-    _rounds: Iterator[int] = field(default_factory=count, compare=False, repr=False)
 
     @classmethod
-    def of_environment(cls) -> "World":
-        """The world that `torchrun` describes in the environment; without it, one process."""
-        return cls(*rank_and_size())
+    def from_environment(cls) -> "ProcessGroup":
+        """The group that `torchrun` describes in the environment; without it, one process."""
+        rank, size = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
+        return cls(int(rank), int(size)) if rank.isdigit() and size.isdigit() else cls()
 
     @property
-    def writes(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+    def is_main_process(self) -> bool:
+        """Whether this process is the one that writes and prints."""
         return self.rank == 0
 
-    def share_of(self, batch_size: int) -> slice:
+    @contextmanager
+    def connect(
+        self, device: "torch.device | None" = None, *, timeout: timedelta = TIMEOUT
+    ) -> Iterator[None]:
+        """In the block the processes can exchange values.
+
+        Args:
+            device: where the exchanged tensors are: over NCCL on a GPU, else over gloo.
+            timeout: how long a process may not answer before it counts as lost.
+
+        Raises:
+            DissectError: the processes do not find one another.
+        """
+        if self.size == 1:
+            yield
+            return
+        import torch
+        import torch.distributed as dist
+
+        on_gpu = device is not None and device.type == "cuda"
+        if on_gpu:
+            torch.cuda.set_device(device)
+        try:
+            dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timeout)
+        except (RuntimeError, ValueError) as error:
+            raise DissectError(f"the processes cannot join: {error}") from error
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()
+
+    @contextmanager
+    def communicating(self) -> Iterator[None]:
+        """The block does nothing but exchange values; another process lost is a `DissectError`."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.size == 1 or not is_peer_failure(error):
+                raise
+            reason = str(error).partition("\n")[0]  # what follows is a stack of C++
+            raise DissectError(f"another process was lost: {reason}") from error
+
+    def split(
+        self,
+        items: Sequence[_Item],
+        on_others: Callable[[Sequence[_Item]], None] = lambda _: None,
+    ) -> Iterator[_Item]:
+        """The items of this process: every `size`-th, from `rank` on.
+
+        Args:
+            items: the same in all processes.
+            on_others: called after each item with those that the other processes work on
+                meanwhile, so that a progress bar can show the work of all.
+        """
+        for start in range(0, len(items), self.size):
+            step = items[start : start + self.size]
+            if self.rank < len(step):
+                yield step[self.rank]
+            if others := [*step[: self.rank], *step[self.rank + 1 :]]:
+                on_others(others)
+
+    def batch_rows(self, batch_size: int) -> slice:
         """Which rows of a batch are this process's.
 
         Raises:
@@ -87,180 +141,107 @@ class World:
         """
         if batch_size % self.size:
             raise DissectError(
-                f"a batch of {batch_size} cannot be shared evenly by {self.size} processes; give "
+                f"a batch of {batch_size} cannot be split evenly over {self.size} processes; give "
                 f"a --batch-size that is a multiple of {self.size}"
             )
         rows = batch_size // self.size
         return slice(self.rank * rows, (self.rank + 1) * rows)
 
-    def shared(
-        self,
-        items: Sequence[_Item],
-        others: Callable[[Sequence[_Item]], None] = lambda _: None,
-    ) -> Iterator[_Item]:
-        """The items that are this process's to work on: each time the next that none has taken.
+    def all_gather_object(self, value: _Item) -> list[_Item]:
+        """The `value` of every process, by rank, in all of them."""
+        values: list[Any] = [value] * self.size
+        if self.size > 1:
+            import torch.distributed as dist
 
-        Args:
-            items: the same in all processes.
-            others: called now and then with the items that other processes have taken, so that a
-                progress bar can show the work of all.
-        """
-        if self.size == 1:
-            yield from items
-            return
-        assert self._store is not None, "shared outside joined"
-        key = f"dissect/shared/{next(self._rounds)}"
-        seen = 0
-        while True:
-            place = self._store.add(key, 1) - 1
-            if theirs := items[seen:place]:
-                others(theirs)
-            if place >= len(items):
-                return
-            yield items[place]
-            seen = place + 1
+            with self.communicating():
+                dist.all_gather_object(values, value)
+        return values
 
-    def collected(self, state: State) -> Iterator[State]:
-        """In the first process the states of the others, by rank and on the CPU; elsewhere none."""
-        if self.rank:
-            data = _packed(state)
-            dist.send(torch.tensor(len(data)), 0)
-            dist.send(data, 0)
-            return
-        for rank in range(1, self.size):
-            length = torch.tensor(0)
-            dist.recv(length, rank)
-            data = torch.empty(int(length), dtype=torch.uint8)
-            dist.recv(data, rank)
-            yield _unpacked(data)
-
-    def told(self, state: State) -> State:
-        """The state of the first process, in all of them; tensors where those of `state` are."""
-        if self.size == 1:
-            return state
-        data = _packed(state)
-        length = torch.tensor(len(data))
-        dist.broadcast(length, 0)
-        if self.rank:
-            data = torch.empty(int(length), dtype=torch.uint8)
-        dist.broadcast(data, 0)
-        own = {name: value.device for name, value in state.items()}
-        return {name: value.to(own.get(name, "cpu")) for name, value in _unpacked(data).items()}
-
-    def gathered(self, state: State) -> State:
-        """The tensors of all processes together, in all of them; no name stands for two."""
-        if self.size == 1:
-            return state
-        whole = dict(state)
-        for other in self.collected(state):
-            whole |= other
-        return self.told(whole)
-
-    def merged(self, statistic: _Statistic) -> _Statistic:
-        """What all the processes' statistics come to together; `statistic` is used up."""
+    def reduce(self, statistic: _Statistic) -> _Statistic:
+        """What the statistics of all processes are together, in all of them."""
         if self.size == 1:
             return statistic
-        for state in self.collected(statistic.state()):
-            statistic.merge(type(statistic).of(state))
-        return type(statistic).of(self.told(statistic.state()))
+        own = statistic.state()
+        states = self.all_gather_object({name: value.cpu() for name, value in own.items()})
+        first, *others = map(type(statistic).of, states)
+        for other in others:
+            first.merge(other)
+        return type(statistic).of(
+            {name: value.to(own[name].device) for name, value in first.state().items()}
+        )
 
-    def sum(self, values: Tensor) -> Tensor:
+    def sum(self, values: "Tensor") -> "Tensor":
         """The sum of `values` over the processes."""
         if self.size == 1:
             return values
+        import torch.distributed as dist
+
         values = values.clone()
-        dist.all_reduce(values)
+        with self.communicating():
+            dist.all_reduce(values)
         return values
 
-    def mean(self, values: Tensor) -> Tensor:
+    def mean(self, values: "Tensor") -> "Tensor":
         """The mean of `values` over the processes."""
         return self.sum(values) / self.size
 
-    def exchanged(self, values: Tensor) -> Tensor:
-        """The `values` of each process, (processes, *values.shape), in all of them."""
-        if self.size == 1:
-            return values.unsqueeze(0)
-        together = values.new_zeros(dist.get_world_size(), *values.shape)
-        together[dist.get_rank()] = values
-        dist.all_reduce(together)
-        return together
-
-    def meet(self) -> None:
-        """Wait until all processes are here."""
-        self.exchanged(torch.zeros(1))
-
-    def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether `flag` is set in any process: all get the same answer at the same step."""
+    def any(self, flag: bool, device: "torch.device") -> bool:
+        """Whether `flag` is set in any process; all get the same answer."""
         if self.size == 1:
             return flag
-        found = torch.tensor(float(flag), device=device)
-        dist.all_reduce(found, dist.ReduceOp.MAX)
-        return bool(found)
+        import torch
 
-    def is_broken_by(self, error: Exception) -> bool:
-        """Whether `error` says that another process does not answer any more."""
-        words = str(error).lower()
-        told = any(name in words for name in ("gloo", "nccl", "connection"))
-        return self.size > 1 and (isinstance(error, dist.DistError) or told)
+        return bool(self.sum(torch.tensor(float(flag), device=device)))
+
+    def barrier(self) -> None:
+        """Wait until all processes are here."""
+        self.all_gather_object(None)
+
+    def local_device(self, device: str) -> str:
+        """The device of this process: `torchrun` gives each process of a machine its own GPU."""
+        local_rank = os.environ.get("LOCAL_RANK")
+        if local_rank is None or device not in ("auto", "cuda"):
+            return device
+        import torch
+
+        return f"cuda:{local_rank}" if torch.cuda.is_available() else device
 
 
-@contextmanager
-def joined(
-    world: World, device: torch.device | None = None, *, patience: timedelta = PATIENCE
-) -> Iterator[World]:
-    """`world`, whose processes can talk to one another in the block.
+def is_peer_failure(error: BaseException) -> bool:
+    """Whether an error of an exchange means that another process is gone, by its type.
 
-    Args:
-        world: which processes.
-        device: where what they exchange lies, for training: over NCCL where that is a GPU. Without
-            it, and on the CPU, they talk over gloo.
-        patience: who does not answer for so long is taken for lost.
-
-    Raises:
-        DissectError: they do not find one another, or one is lost in the block.
+    gloo has no error of its own: it raises a plain RuntimeError for a closed connection and for a
+    timeout. What torch raises for other reasons, such as too little memory, has a type of its own.
     """
-    if world.size == 1:
-        yield world
+    from torch.distributed import DistError
+
+    return isinstance(error, DistError) or type(error) is RuntimeError
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return ProcessGroup.from_environment().is_main_process
+
+
+def print_once(line: str) -> None:
+    """Print `line` to stderr in the process that gets here first, before any goes on.
+
+    For last words: `torchrun` ends all processes as soon as one has failed, so that whichever
+    fails first must print. Where `torchrun` keeps no store to ask, the main process prints.
+    """
+    group = ProcessGroup.from_environment()
+    if group.size == 1 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        if group.is_main_process:
+            print(line, file=sys.stderr, flush=True)
         return
-    on_gpu = device is not None and device.type == "cuda"
-    if on_gpu:
-        torch.cuda.set_device(device)
-    try:
-        store, _, _ = next(rendezvous("env://", timeout=patience))
-        dist.init_process_group(
-            "nccl" if on_gpu else "gloo",
-            store=store,
-            rank=world.rank,
-            world_size=world.size,
-            timeout=patience,
-        )
-    except (RuntimeError, ValueError) as error:
-        raise DissectError(f"the processes cannot join: {error}") from error
-    try:
-        yield replace(world, _store=store)
-    except RuntimeError as error:
-        if not world.is_broken_by(error):
-            raise
-        reason = str(error).partition("\n")[0]  # what follows is a stack of C++
-        raise DissectError(f"another process was lost: {reason}") from error
-    finally:
-        dist.destroy_process_group()
+    from torch.distributed import DistError
+    from torch.distributed.rendezvous import rendezvous
 
-
-def own_device(device: str) -> str:
-    """The device of this process: where `torchrun` starts several, each has a GPU of its own."""
-    rank = os.environ.get("LOCAL_RANK")
-    if rank is None or device not in ("auto", "cuda") or not torch.cuda.is_available():
-        return device
-    return f"cuda:{rank}"
-
-
-def _packed(state: State) -> Tensor:
-    """The tensors as bytes that need no unpickling."""
-    data = save({name: value.cpu().contiguous() for name, value in state.items()})
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
-
-
-def _unpacked(data: Tensor) -> State:
-    tensors: State = load(data.numpy().tobytes())
-    return tensors
+    # Without an answer, `torchrun` is gone, or the process that was to print is.
+    with suppress(DistError):
+        store, _, _ = next(rendezvous("env://", timeout=_PRINT_TIMEOUT))
+        if store.add("dissect/printing", 1) > 1:
+            store.wait(["dissect/printed"], _PRINT_TIMEOUT)
+            return
+        print(line, file=sys.stderr, flush=True)
+        store.set("dissect/printed", "")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from dissect._utils.voice import is_first
+from dissect._utils.distributed import is_main_process
 
 __all__ = ["ProgressCallback", "no_progress", "progress_bar", "with_note"]
 
@@ -38,7 +38,7 @@ def progress_bar(
         show: None shows it where stderr is a terminal; of several processes, in the first.
         done: how many of them were done before.
     """
-    if not (sys.stderr.isatty() and is_first() if show is None else show):
+    if not (sys.stderr.isatty() and is_main_process() if show is None else show):
         yield no_progress
         return
     from rich.console import Console

@@ -6,8 +6,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from dissect._utils.distributed import is_main_process, print_once
 from dissect._utils.errors import DissectError
-from dissect._utils.voice import is_first, speak_once
 from dissect.cli import (
     ablate,
     arithmetic,
@@ -121,12 +121,12 @@ def _usage_message(error: Exception) -> str:
 
 
 def _fail(message: str) -> NoReturn:
-    speak_once(f"dissect: {' '.join(message.split())}")
+    print_once(f"dissect: {' '.join(message.split())}")
     sys.exit(2)
 
 
 def _interrupted() -> NoReturn:
     # All processes are interrupted together, and `torchrun` with them.
-    if is_first():
+    if is_main_process():
         print("interrupted", file=sys.stderr)
     sys.exit(130)

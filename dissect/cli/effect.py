@@ -84,7 +84,7 @@ def effect(
     # Before torch is imported, which alone takes seconds.
     with progress_bar("loading", 4) as progress:
         from dissect._utils.device import resolve_device
-        from dissect._utils.distributed import World, joined, own_device
+        from dissect._utils.distributed import ProcessGroup
         from dissect.effect.compare import Edit, fresh_latents
         from dissect.effect.study import study_effect, study_size
         from dissect.models import fingerprint, load
@@ -97,7 +97,8 @@ def effect(
         Edit(strength, "zero", threshold)  # refused before any work is done
         parse_rule(rule or "positive")
         units = None if units_file is None else Units.load(units_file)
-        place = resolve_device(own_device(device))
+        group = ProcessGroup.from_environment()
+        place = resolve_device(group.local_device(device))
         eyes = load_segmenter(segmenter, device=place)
         eyes.class_id(concept)
         generator = load(model, device=place)
@@ -136,9 +137,9 @@ def effect(
         z = fresh_latents(generator, n, seed, annotations)
         progress(1)
         elsewhere = mean_elsewhere(generator, seen, layer)
-        world = World.of_environment()
-        # Of several processes the first alone needs them; the others begin to measure.
-        real = _real_features(eyes, eyes.source, annotations.size) if world.writes else None
+        real = None
+        if group.is_main_process:  # which alone needs them; the others begin to measure
+            real = _real_features(eyes, eyes.source, annotations.size)
         progress(1)
     edits = {
         name: auto[name].intervention
@@ -152,7 +153,7 @@ def effect(
     filled = Intervention(every, probe, threshold, replacement=elsewhere)
     beside = {"filled": filled} if "probe" in edits else {}
     size = study_size(edits, n, beside=beside, controls=random_sets, few=random_n)
-    with joined(world) as world, progress_bar("measuring", size) as progress:
+    with group.connect(), progress_bar("measuring", size) as progress:
         study = study_effect(
             generator,
             edits,
@@ -163,10 +164,10 @@ def effect(
             controls=random_sets,
             few=random_n,
             seed=seed,
-            world=world,
+            group=group,
             progress=progress,
         )
-    if not world.writes:
+    if not group.is_main_process:
         return
     with progress_bar("summing up", 2) as progress:
         from dissect._utils.io import write_image

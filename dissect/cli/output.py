@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dissect._utils.voice import is_first
+from dissect._utils.distributed import is_main_process
 
 __all__ = ["Output"]
 
@@ -22,7 +22,7 @@ class Output:
     def __init__(self, *, as_json: bool) -> None:
         """Print results as one JSON object if `as_json`, else as text."""
         self.as_json = as_json
-        self.quiet = not is_first()
+        self.quiet = not is_main_process()
         self.files: list[str] = []
 
     def note(self, text: str) -> None:

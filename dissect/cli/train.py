@@ -16,7 +16,7 @@ from dissect.cli.segmenter import train_segmenter
 from dissect.cli.train_settings import begun, resumed, settings
 
 if TYPE_CHECKING:
-    from dissect._utils.distributed import World
+    from dissect._utils.distributed import ProcessGroup
     from dissect.data import ImageSource
     from dissect.training import FrechetMeter, Report, TrainState
 
@@ -125,7 +125,7 @@ def train(
     import torch
 
     from dissect._utils.device import resolve_device
-    from dissect._utils.distributed import World, joined, own_device
+    from dissect._utils.distributed import ProcessGroup
     from dissect.training import TrainConfig, to_toml
 
     output = Output(as_json=as_json)
@@ -165,11 +165,12 @@ def train(
         config = TrainConfig.from_dict(asked)
         print(to_toml(config, f"dissect train --config FILE\n{_about(preset)}".strip()), end="")
         return
-    place, world = resolve_device(own_device(device)), World.of_environment()
+    group = ProcessGroup.from_environment()
+    place = resolve_device(group.local_device(device))
     state = resumed(out, place, asked, output) if resume else begun(out, place, asked)
-    world.share_of(state.config.batch_size)
-    with joined(world, place) as world:
-        _Run(state, out, world, output).go(
+    group.batch_rows(state.config.batch_size)
+    with group.connect(place):
+        _Run(state, out, group, output).go(
             sample_every=sample_every,
             save_every=save_every,
             keep=keep_checkpoints,
@@ -201,7 +202,7 @@ class _Run:
 
     state: "TrainState"
     out: Path
-    world: "World"
+    group: "ProcessGroup"
     output: Output
 
     def go(
@@ -219,7 +220,7 @@ class _Run:
         from dissect._utils.progress import progress_bar
         from dissect.training import Watcher, open_images, save_networks, train
 
-        state, out, output, writes = self.state, self.out, self.output, self.world.writes
+        state, out, output, writes = self.state, self.out, self.output, self.group.is_main_process
         config = state.config
         opened = open_images(config, pack=pack, progress=None if writes else False)
         for name, reason in dict(getattr(opened, "skipped", {})).items():
@@ -253,7 +254,7 @@ class _Run:
                     sample_every=sample_every,
                     save_every=save_every,
                     keep=keep,
-                    world=self.world,
+                    group=self.group,
                 )
             except KeyboardInterrupt:
                 output.note(f"saved step {state.step} in {out}; go on with --resume")

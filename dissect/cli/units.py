@@ -52,7 +52,7 @@ def units(
 ) -> None:
     """Match every unit with the concepts: IoU, AUC, effect, and the samples it answers to."""
     from dissect._utils.device import resolve_device
-    from dissect._utils.distributed import World, joined, own_device
+    from dissect._utils.distributed import ProcessGroup
     from dissect._utils.io import write_bytes
     from dissect._utils.progress import progress_bar
     from dissect.dissection import DETECTOR, dissect_units, steps, strongest_samples
@@ -63,7 +63,8 @@ def units(
     from dissect.segmentation import load_segmenter
 
     output = Output(as_json=as_json)
-    place = resolve_device(own_device(device))
+    group = ProcessGroup.from_environment()
+    place = resolve_device(group.local_device(device))
     generator = load(model, device=place)
     eyes = load_segmenter(segmenter, device=place)
     layers = grid_layers(generator) if layer == "all" else [layer]
@@ -71,7 +72,7 @@ def units(
     total = sum(activations(generator, name, one).shape[1] for name in layers)
     measured = effect_n if effect else 0
     size = steps(n, total, measured)
-    with joined(World.of_environment()) as world, progress_bar("dissecting", size) as progress:
+    with group.connect(), progress_bar("dissecting", size) as progress:
         found = dissect_units(
             generator,
             layers,
@@ -82,10 +83,10 @@ def units(
             effect_n=measured,
             top=top,
             seed=seed,
-            world=world,
+            group=group,
             progress=progress,
         )
-    if not world.writes:
+    if not group.is_main_process:
         return
     output.wrote(found.save(out / "dissection.json"))
     title = f"{model}, {'all layers' if layer == 'all' else layer}"

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dissect._utils.distributed import World
+from dissect._utils.distributed import ProcessGroup
 from dissect._utils.errors import DissectError
-from dissect._utils.parallel import one_a_core, one_thread
+from dissect._utils.parallel import parallel_map, single_threaded
 from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.hooks import activations
 from dissect.models import generate, generate_batches
@@ -82,7 +82,7 @@ def unit_effects(
     *,
     units: Iterable[int] | None = None,
     fast: bool = True,
-    world: World | None = None,
+    group: ProcessGroup | None = None,
     progress: ProgressCallback = no_progress,
 ) -> UnitEffects:
     """The effect of zeroing every unit of `layer`, one at a time, at all positions.
@@ -96,21 +96,21 @@ def unit_effects(
         fast: go on from the layer where what follows it can be told (see `dissect.partial`) and
             begins with a convolution; off, and for any other model, each unit costs a full forward
             pass. The numbers are the same within rounding.
-        world: the processes that share out the units, all of which call this and get the result.
+        group: the processes that share out the units, all of which call this and get the result.
         progress: called with the number of units that were done since, by any process; from several
             threads, as the segmenter is.
 
     Raises:
         DissectError: no such layer, or one without a grid.
     """
-    with one_thread():
+    with single_threaded():
         acts = activations(model, layer, z)
         if acts.ndim != 4:
             raise DissectError(f"layer {layer!r} gives {tuple(acts.shape)}, not a grid of units")
         tail = Tail.of(model, layer, acts) if fast else None
     side_by_side = tail is not None and z.device.type == "cpu"
     # Sums round by the number of threads: the images before are made with as many as those after.
-    with one_thread() if side_by_side else nullcontext():
+    with single_threaded() if side_by_side else nullcontext():
         images = generate(model, z, batch_size=_BATCH)
         labels = segmenter.labels(images)
     classes = len(segmenter.classes)
@@ -142,16 +142,16 @@ def unit_effects(
         silent[unit] = 1 - float(active[:, unit].float().mean())
         progress(1)
 
-    world = world or World()
+    group = group or ProcessGroup()
     wanted = range(total) if units is None else list(units)
-    mine = world.shared(wanted, others=lambda taken: progress(len(taken)))
+    mine = group.split(wanted, on_others=lambda taken: progress(len(taken)))
     if side_by_side:
-        one_a_core(measured, mine)
+        parallel_map(measured, mine)
     else:
         for unit in mine:
             measured(unit, threading.Event())
     after, both, change, silent = (
-        world.sum(torch.from_numpy(values)).numpy() for values in (after, both, change, silent)
+        group.sum(torch.from_numpy(values)).numpy() for values in (after, both, change, silent)
     )
     return UnitEffects(
         layer,

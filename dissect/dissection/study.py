@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dissect._utils.distributed import World
+from dissect._utils.distributed import ProcessGroup
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress
 from dissect._utils.running_stats import RunningMoments, RunningQuantile, RunningTopK
@@ -63,12 +63,12 @@ class LayerLevels:
             large = torch.stack([self.upsampling(maps) for maps in part], 1)
             self.pixels.add(large.flatten(1))
 
-    def of_all(self, world: World) -> "LayerLevels":
+    def of_all(self, group: ProcessGroup) -> "LayerLevels":
         """What all processes looked at."""
         return LayerLevels(
-            world.merged(self.pixels),
-            world.merged(self.cells),
-            world.merged(self.moments),
+            group.reduce(self.pixels),
+            group.reduce(self.cells),
+            group.reduce(self.moments),
             self.upsampling,
         )
 
@@ -84,9 +84,9 @@ class LayerCounts:
     concepts: ConceptCounts
     top: RunningTopK
 
-    def of_all(self, world: World) -> "LayerCounts":
+    def of_all(self, group: ProcessGroup) -> "LayerCounts":
         """What all processes counted."""
-        return LayerCounts(world.merged(self.concepts), world.merged(self.top))
+        return LayerCounts(group.reduce(self.concepts), group.reduce(self.top))
 
 
 def dissect_units(
@@ -100,7 +100,7 @@ def dissect_units(
     effect_n: int = 0,
     top: int = 5,
     seed: int = 0,
-    world: World | None = None,
+    group: ProcessGroup | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Dissection:
     """Every unit of the layers against every concept (Bau et al. 2019, sections 3.1 and 4.1).
@@ -117,7 +117,7 @@ def dissect_units(
             0 leaves that out. It takes units times effect_n images.
         top: how many of each unit's strongest samples are kept.
         seed: of the latents.
-        world: the processes that share out the work, all of which call this and get the result.
+        group: the processes that share out the work, all of which call this and get the result.
         progress: called with what was done since the last call, by any process; all of it is
             `steps(...)`.
 
@@ -128,9 +128,9 @@ def dissect_units(
     names = tuple(dict.fromkeys(concepts)) or segmenter.classes
     numbers = [segmenter.class_id(name) for name in names]
     _check(n, quantile, effect_n, top)
-    levels = unit_levels(model, layers, n, seed, start=n, world=world, progress=progress)
+    levels = unit_levels(model, layers, n, seed, start=n, group=group, progress=progress)
     cuts = {layer: found.cuts(quantile) for layer, found in levels.items()}
-    counts = count_units(model, cuts, segmenter, n, seed, top=top, world=world, progress=progress)
+    counts = count_units(model, cuts, segmenter, n, seed, top=top, group=group, progress=progress)
 
     def unit_progress(units: int, note: str = "", /) -> None:
         progress(units * effect_n, "effects")
@@ -139,7 +139,7 @@ def dissect_units(
     for layer in layers if effect_n else ():
         z = latents_for(model, effect_n, seed, start=2 * n)
         effects[layer] = unit_effects(
-            model, layer, z, segmenter, world=world, progress=unit_progress
+            model, layer, z, segmenter, group=group, progress=unit_progress
         )
     shown = counts[layers[0]].concepts.shown().cpu().numpy()[numbers]
     found = tuple(
@@ -161,7 +161,7 @@ def unit_levels(
     seed: int = 0,
     *,
     start: int = 0,
-    world: World | None = None,
+    group: ProcessGroup | None = None,
     progress: ProgressCallback = no_progress,
 ) -> dict[str, LayerLevels]:
     """The levels of all units of the layers on `n` latents from `start` on: the first pass.
@@ -171,17 +171,17 @@ def unit_levels(
     """
     if not layers:
         raise DissectError("name at least one layer to dissect")
-    world = world or World()
+    group = group or ProcessGroup()
     with record(model, *layers) as acts:
         size = _image_size(model)
     levels = {layer: _levels(layer, acts[layer], size) for layer in layers}
-    for first, count in _shared_batches(start, n, world, progress, "thresholds"):
+    for first, count in _shared_batches(start, n, group, progress, "thresholds"):
         z = latents_for(model, count, seed, start=first)
         with torch.inference_mode(), record(model, *layers, stop=True) as acts:
             model(z)
         for layer, found in levels.items():
             found.add(acts[layer].float())
-    return {layer: found.of_all(world) for layer, found in levels.items()}
+    return {layer: found.of_all(group) for layer, found in levels.items()}
 
 
 def count_units(
@@ -193,7 +193,7 @@ def count_units(
     *,
     start: int = 0,
     top: int = 5,
-    world: World | None = None,
+    group: ProcessGroup | None = None,
     progress: ProgressCallback = no_progress,
 ) -> dict[str, LayerCounts]:
     """All units against all concepts on `n` latents from `start` on: the second pass.
@@ -207,10 +207,10 @@ def count_units(
         segmenter: images to concepts.
         n, seed, start: which latents.
         top: how many of each unit's strongest samples are kept.
-        world: the processes that share out the work.
+        group: the processes that share out the work.
         progress: called with how many samples were counted, by any process.
     """
-    world = world or World()
+    group = group or ProcessGroup()
     counts: dict[str, LayerCounts] = {}
     for layer, cut in cuts.items():
         device = cut.edges.device
@@ -219,7 +219,7 @@ def count_units(
             RunningTopK(len(cut.threshold), top, device),
         )
     upsampling: dict[str, Upsampling] = {}
-    for first, count in _shared_batches(start, n, world, progress, "counting"):
+    for first, count in _shared_batches(start, n, group, progress, "counting"):
         z = latents_for(model, count + 1, seed, start=first)
         with record(model, *cuts) as acts:
             labels = segmenter.labels(generate(model, z, batch_size=len(z)))
@@ -230,11 +230,11 @@ def count_units(
                 upsampling[layer] = _upsampling(values, (labels.shape[1], labels.shape[2]))
             found.concepts.add(values, labels[:count], labels[1:], upsampling[layer])
             found.top.add(values.amax((2, 3)).T, keys)
-    return {layer: found.of_all(world) for layer, found in counts.items()}
+    return {layer: found.of_all(group) for layer, found in counts.items()}
 
 
 def _shared_batches(
-    start: int, n: int, world: World, progress: ProgressCallback, note: str
+    start: int, n: int, group: ProcessGroup, progress: ProgressCallback, note: str
 ) -> Iterator[tuple[int, int]]:
     """First index and size of each batch that is this process's; `progress` is called for all."""
     end = start + n
@@ -243,7 +243,7 @@ def _shared_batches(
     def done(batches: Sequence[tuple[int, int]]) -> None:
         progress(sum(count for _, count in batches), note)
 
-    for batch in world.shared(batches, others=done):
+    for batch in group.split(batches, on_others=done):
         yield batch
         done([batch])
 

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dissect._utils.distributed import State, World
+from dissect._utils.distributed import ProcessGroup
 from dissect._utils.errors import DissectError
-from dissect._utils.parallel import one_a_core
+from dissect._utils.parallel import parallel_map
 from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.effect.measure import Effect, joined, measure, observe
 from dissect.segmentation import Segmenter
@@ -94,7 +94,7 @@ def study_effect(
     controls: int = 20,
     few: int = 300,
     seed: int = 0,
-    world: World | None = None,
+    group: ProcessGroup | None = None,
     progress: ProgressCallback = no_progress,
 ) -> EffectStudy:
     """What each edit does to the images of `z`, beside as many random units edited alike.
@@ -110,7 +110,7 @@ def study_effect(
         few: on how many of the latents, the first ones, the controls and the other doses are
             measured; on all of them where there are fewer.
         seed: of the random sets.
-        world: the processes that share out the work, all of which call this and get the result.
+        group: the processes that share out the work, all of which call this and get the result.
         progress: called with the number of images after each batch, and of those that other
             processes work on; `study_size` in all.
 
@@ -121,7 +121,7 @@ def study_effect(
     few = min(few, len(z))
     trials = _trials(edits, beside or {}, len(z), few, controls, seed)
     effects, features = measure_each(
-        model, trials, z, segmenter, concept, world=world, progress=progress
+        model, trials, z, segmenter, concept, group=group, progress=progress
     )
     main = {name: effects["edit", name, 0] for name in (*edits, *(beside or {}))}
     for found in main.values():
@@ -162,7 +162,7 @@ def measure_each(
     segmenter: Segmenter,
     concept: str,
     *,
-    world: World | None = None,
+    group: ProcessGroup | None = None,
     progress: ProgressCallback = no_progress,
 ) -> _Measured:
     """The effect of each trial, by its key, and the features of the images before.
@@ -178,25 +178,26 @@ def measure_each(
     if len(layers) != 1:
         raise DissectError(f"edits of one layer are compared, not of {len(layers)}")
     (layer,) = layers
-    world = world or World()
+    group = group or ProcessGroup()
     lock = threading.Lock()
 
-    def measured(piece: _Piece, stopped: threading.Event) -> State:
+    def measured(piece: _Piece, stopped: threading.Event) -> dict[str, Tensor]:
         with lock:  # it registers hooks on the model
             rest, inputs = begun_at(model, layer, z[piece.start : piece.start + _CHUNK])
         return _measure_piece(piece, rest, inputs, segmenter, concept, progress, stopped)
 
     side_by_side = _can_be_shared_out(model, layer, z)
-    workers = world.size * (torch.get_num_threads() if side_by_side else 1)
+    workers = group.size * (torch.get_num_threads() if side_by_side else 1)
     pieces = _pieces(trials, len(z), workers)
-    mine = world.shared(pieces, others=lambda taken: progress(sum(piece.size for piece in taken)))
+    mine = group.split(pieces, on_others=lambda taken: progress(sum(piece.size for piece in taken)))
     if side_by_side:
-        found = one_a_core(measured, mine)
+        found = parallel_map(measured, mine)
     else:
         found = [measured(piece, threading.Event()) for piece in mine]
     own = {name: values for state in found for name, values in state.items()}
     rows: dict[str, dict[str, NDArray[Any]]] = defaultdict(dict)
-    for name, values in world.gathered(own).items():
+    of_all = group.all_gather_object(own)
+    for name, values in (item for rows_of_one in of_all for item in rows_of_one.items()):
         part, _, field = name.rpartition("/")
         rows[part][field] = values.numpy()
     effects = {
@@ -265,10 +266,10 @@ def _measure_piece(
     concept: str,
     progress: ProgressCallback,
     stopped: threading.Event,
-) -> State:
+) -> dict[str, Tensor]:
     """What was measured image by image, by names that no other piece uses."""
     before = observe(rest, segmenter, inputs, progress=progress if piece.first else no_progress)
-    rows: State = {}
+    rows: dict[str, Tensor] = {}
     if piece.first and before.features is not None:
         rows[f"before/{piece.start}/features"] = torch.from_numpy(before.features)
     for number, (trial, n) in piece.trials.items():

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from dissect._utils.distributed import World
+from dissect._utils.distributed import ProcessGroup
 from dissect._utils.errors import DissectError
 from dissect._utils.images import image_grid, to_images, to_tensor
 from dissect._utils.io import write_bytes, write_image
@@ -57,7 +57,7 @@ def train(
     sample_every: int = 500,
     save_every: int = 500,
     keep: int = 2,
-    world: World | None = None,
+    group: ProcessGroup | None = None,
     watch_samples: Callable[[TrainState, Image.Image], None] | None = None,
 ) -> TrainState:
     """The run after `state.config.steps` steps, with its checkpoints and grids in `folder`.
@@ -76,7 +76,7 @@ def train(
         sample_every: steps between two grids of samples.
         save_every: steps between two checkpoints.
         keep: how many checkpoints stay.
-        world: the processes that train together, all of which call this; the first alone writes.
+        group: the processes that train together, all of which call this; the main process writes.
         watch_samples: called with each grid, when `state.average` is ready to be sampled.
 
     Raises:
@@ -89,41 +89,41 @@ def train(
         raise DissectError(
             f"{source.name} has {len(source)} images, fewer than one batch of {config.batch_size}"
         )
-    world = world or World()
-    share = world.share_of(config.batch_size)
-    if share.stop - share.start < 2:
+    group = group or ProcessGroup()
+    rows = group.batch_rows(config.batch_size)
+    if rows.stop - rows.start < 2:
         raise DissectError("batch norm needs two images a process; give a larger --batch-size")
     device = next(state.generator.parameters()).device
-    if world.writes:
+    if group.is_main_process:
         clear_litter(folder)
     last_good = checkpoint_path(folder, state.step)
     losses_path = folder / "losses.jsonl"
     lines = lines_until(losses_path, state.step)
     order = batches(source, config.batch_size, config.seed, start_step=state.step)
-    modules = TrainingModules.of(state, world)
+    modules = TrainingModules.create(state, group)
     clock, clock_step = time.perf_counter(), state.step
     try:
         with (
             stop_requests() as asked_to_stop,
-            _read_ahead(source, order, share) as pictures,
+            _read_ahead(source, order, rows) as pictures,
         ):
             while state.step < config.steps:
                 real = _to_network(next(pictures), device)
                 z = latents(
                     len(real),
                     config.seed,
-                    start=state.step * config.batch_size + share.start,
+                    start=state.step * config.batch_size + rows.start,
                     size=config.latent_size,
                     device=device,
                 )
                 losses = train_step(state, real, z, modules)
                 done = state.step == config.steps
                 # Several processes must agree on the step at which they stop, and that costs time.
-                stopping = (world.size == 1 or state.step % report_every == 0) and world.any(
+                stopping = (group.size == 1 or state.step % report_every == 0) and group.any(
                     asked_to_stop(), device
                 )
                 if state.step % report_every == 0 or done:
-                    judged, drawn = world.mean(torch.stack(losses)).tolist()
+                    judged, drawn = group.mean(torch.stack(losses)).tolist()
                     _check_finite("the loss", math.isfinite(judged + drawn), state)
                     now = time.perf_counter()
                     state.seconds += now - clock
@@ -133,12 +133,12 @@ def train(
                     lines.append(json.dumps(asdict(report)) + "\n")
                     if watch is not None:
                         watch(report)
-                if world.writes and (state.step % sample_every == 0 or done):
+                if group.is_main_process and (state.step % sample_every == 0 or done):
                     grid = image_grid(to_images(sample_average(state, 64)), columns=8)
                     write_image(folder / f"samples-{state.step:07d}.png", grid)
                     if watch_samples is not None:
                         watch_samples(state, grid)
-                if world.writes and (state.step % save_every == 0 or done or stopping):
+                if group.is_main_process and (state.step % save_every == 0 or done or stopping):
                     # The loss may be finite still where the weights are not any more.
                     _check_finite("a weight", state.is_finite(), state)
                     write_bytes(losses_path, "".join(lines).encode())
@@ -149,9 +149,7 @@ def train(
                 # time.
                 if state.step == clock_step:
                     clock = time.perf_counter()
-    except (DissectError, RuntimeError) as error:
-        if not isinstance(error, DissectError) and not world.is_broken_by(error):
-            raise
+    except DissectError as error:
         left = (
             f"the last good checkpoint is {last_good}: go on from it with --resume"
             if last_good.is_file()
@@ -200,13 +198,13 @@ def calibrate_discriminator(state: TrainState, source: ImageSource, count: int =
 
 @contextmanager
 def _read_ahead(
-    source: ImageSource, order: Iterator[NDArray[np.int64]], share: slice
+    source: ImageSource, order: Iterator[NDArray[np.int64]], rows: slice
 ) -> Iterator[Iterator[NDArray[np.uint8]]]:
     """The pictures of this process's share of each batch, read while the step before computes."""
     with ThreadPoolExecutor(1) as reader:
 
         def read() -> "Future[NDArray[np.uint8]]":
-            return reader.submit(source.images, next(order)[share])
+            return reader.submit(source.images, next(order)[rows])
 
         def pictures() -> Iterator[NDArray[np.uint8]]:
             coming = deque(read() for _ in range(_READ_AHEAD))

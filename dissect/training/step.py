@@ -10,7 +10,7 @@ from torch.nn.functional import softplus
 from torch.nn.parallel import DistributedDataParallel
 
 from dissect._utils.device import autocast_dtype
-from dissect._utils.distributed import World
+from dissect._utils.distributed import ProcessGroup
 from dissect.training.average import update_average
 from dissect.training.diffaugment import augment, augmentations
 from dissect.training.state import TrainState
@@ -25,20 +25,21 @@ class TrainingModules(NamedTuple):
 
     generate: Forward
     discriminate: Forward
-    world: World
+    group: ProcessGroup
 
     @classmethod
-    def of(cls, state: TrainState, world: World) -> "TrainingModules":
-        """Those of `state`, whose gradients are averaged over `world`."""
-        if world.size == 1:
-            return cls(state.generator, state.discriminator, world)
+    def create(cls, state: TrainState, group: ProcessGroup) -> "TrainingModules":
+        """Those of `state`, whose gradients are averaged over `group`."""
+        if group.size == 1:
+            return cls(state.generator, state.discriminator, group)
         # Batch norm is each process's own. Its statistics follow from the batches, and are not
         # sent: that would change them between the two passes of the discriminator's step.
-        generator, discriminator = (
-            DistributedDataParallel(network, broadcast_buffers=False)
-            for network in (state.generator, state.discriminator)
-        )
-        return cls(generator, discriminator, world)
+        with group.communicating():
+            generator, discriminator = (
+                DistributedDataParallel(network, broadcast_buffers=False)
+                for network in (state.generator, state.discriminator)
+            )
+        return cls(generator, discriminator, group)
 
 
 class Losses(NamedTuple):
@@ -73,15 +74,15 @@ def train_step(
             the caller.
     """
     config, device = state.config, real.device
-    modules = modules or TrainingModules.of(state, World())
+    modules = modules or TrainingModules.create(state, ProcessGroup())
     changes = augmentations(config.augment)
 
-    n, world = len(real), modules.world
-    place = {"first": world.rank * n, "total": world.size * n}
+    n, group = len(real), modules.group
+    rows = {"first": group.rank * n, "total": group.size * n}
 
     def seen(images: Tensor, part: int) -> Tensor:
         # Drawn from the seed and the step: a resumed run sees the same changes.
-        return augment(images, changes, (config.seed, state.step, part), **place)
+        return augment(images, changes, (config.seed, state.step, part), **rows)
 
     state.set_rate(config.rate_at(state.step))
     state.generator.train()
@@ -94,7 +95,7 @@ def train_step(
         extra_loss = 0 if auxiliary_loss is None else auxiliary_loss(real)
     # -log sigmoid(x) is softplus(-x), and -log(1 - sigmoid(x)) is softplus(x).
     discriminator_loss = (softplus(-real_logits.float()) + softplus(fake_logits.float())).mean()
-    _descend(discriminator_loss + extra_loss, state.discriminator_optimizer)
+    _descend(discriminator_loss + extra_loss, state.discriminator_optimizer, group)
 
     with (
         _frozen(state.discriminator),
@@ -102,7 +103,7 @@ def train_step(
     ):
         logits = state.discriminator(seen(fake, 2))
     generator_loss = softplus(-logits.float()).mean()
-    _descend(generator_loss, state.generator_optimizer)
+    _descend(generator_loss, state.generator_optimizer, group)
 
     state.step += 1
     # A young average would remember the first weights for long: it follows closely at first.
@@ -111,9 +112,10 @@ def train_step(
     return Losses(discriminator_loss.detach(), generator_loss.detach())
 
 
-def _descend(loss: Tensor, optimizer: torch.optim.Adam) -> None:
+def _descend(loss: Tensor, optimizer: torch.optim.Adam, group: ProcessGroup) -> None:
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    with group.communicating():  # in which gradients are averaged
+        loss.backward()
     optimizer.step()
 
 

@@ -4,7 +4,7 @@ import time
 import pytest
 import torch
 
-from dissect._utils.parallel import one_a_core
+from dissect._utils.parallel import parallel_map
 
 
 @pytest.fixture
@@ -20,14 +20,14 @@ def test_results_are_in_order_and_torch_has_one_thread_inside(three_threads):
         time.sleep(0.02 * (item == 0))
         return item, torch.get_num_threads(), stopped.is_set()
 
-    assert one_a_core(work, range(7)) == [(item, 1, False) for item in range(7)]
+    assert parallel_map(work, range(7)) == [(item, 1, False) for item in range(7)]
     assert torch.get_num_threads() == 3
 
 
 def test_as_many_work_at_once_as_torch_has_threads(three_threads):
     # Each waits for two others: with fewer at once, none would go on.
     together = threading.Barrier(3, timeout=10)
-    assert len(one_a_core(lambda item, stopped: together.wait(), range(6))) == 6
+    assert len(parallel_map(lambda item, stopped: together.wait(), range(6))) == 6
 
 
 def test_a_failure_ends_the_others(three_threads):
@@ -41,7 +41,7 @@ def test_a_failure_ends_the_others(three_threads):
 
     started = time.perf_counter()
     with pytest.raises(ValueError, match="of the first"):
-        one_a_core(work, range(100))
+        parallel_map(work, range(100))
     assert time.perf_counter() - started < 5
     # Those that had begun were told; the rest never began.
     assert len(done) < 10
@@ -49,4 +49,4 @@ def test_a_failure_ends_the_others(three_threads):
 
 
 def test_nothing_to_do_is_nothing_done():
-    assert one_a_core(lambda item, stopped: item, []) == []
+    assert parallel_map(lambda item, stopped: item, []) == []

@@ -10,7 +10,7 @@ import torch
 from helpers.command_line import common, run
 from helpers.processes import Pair, environment
 
-from dissect._utils.distributed import World
+from dissect._utils.distributed import ProcessGroup, is_peer_failure
 
 # The two strokes keep torchrun from taking --n for one of its own options.
 TORCHRUN = [
@@ -97,33 +97,35 @@ def test_a_mistake_is_told_once_and_ends_both(tiny, tmp_path):
 
 
 MERGING = """
-import sys, torch
+import torch
 from dissect._utils.running_stats import RunningMoments, RunningQuantile, RunningTopK
-from dissect._utils.distributed import World, joined
+from dissect._utils.distributed import ProcessGroup
 
-values = torch.randn(3, 40, generator=torch.Generator().manual_seed(1)) * 50
-taken, of_others = [], []
-with joined(World.of_environment()) as world:
+values = torch.randn(3, 41, generator=torch.Generator().manual_seed(1)) * 50
+
+def statistics(places):
     running = RunningQuantile(3), RunningTopK(3, 4), RunningMoments(3)
-    for place in world.shared(range(40), others=of_others.extend):
-        taken.append(place)
+    for place in places:
         running[0].add(values[:, place, None])
         running[1].add(values[:, place, None], torch.tensor([place]))
         running[2].add(values[:, place, None])
-    assert sorted(taken + of_others) == list(range(40)), (taken, of_others)
-    everyone = world.gathered({str(place): torch.tensor(world.rank) for place in taken})
-    assert sorted(map(int, everyone)) == list(range(40))
-    assert [int(everyone[str(place)]) for place in taken] == [world.rank] * len(taken)
-    assert int(world.sum(torch.tensor(len(taken)))) == 40
-    merged = [world.merged(statistic) for statistic in running]
-alone = RunningQuantile(3), RunningTopK(3, 4), RunningMoments(3)
-for place in range(40):
-    alone[0].add(values[:, place, None])
-    alone[1].add(values[:, place, None], torch.tensor([place]))
-    alone[2].add(values[:, place, None])
-for mine, its in zip(merged, alone):
-    for name, value in its.state().items():
-        assert torch.equal(mine.state()[name], value), name
+    return running
+
+group, of_others = ProcessGroup.from_environment(), []
+with group.connect():
+    own = list(group.split(range(41), on_others=of_others.extend))
+    assert sorted(own + of_others) == list(range(41)), (own, of_others)
+    everyone = group.all_gather_object({"rank": group.rank, "own": own})
+    assert [found["rank"] for found in everyone] == [0, 1]
+    assert sorted(everyone[0]["own"] + everyone[1]["own"]) == list(range(41))
+    assert int(group.sum(torch.tensor(len(own)))) == 41
+    assert group.any(group.rank == 1, torch.device("cpu"))
+    assert not group.any(False, torch.device("cpu"))
+    group.barrier()
+    reduced = [group.reduce(statistic) for statistic in statistics(own)]
+for found, alone in zip(reduced, statistics(range(41))):
+    for name, value in alone.state().items():
+        assert torch.equal(found.state()[name], value), name
 """
 
 
@@ -166,18 +168,18 @@ def test_a_process_that_is_killed_ends_the_other_with_one_line(tiny, tmp_path):
 
 
 SILENT = """
-import os, time
+import time
 from datetime import timedelta
 import torch
 from dissect._utils.errors import DissectError
-from dissect._utils.distributed import World, joined
+from dissect._utils.distributed import ProcessGroup
 
-world = World.of_environment()
+group = ProcessGroup.from_environment()
 try:
-    with joined(world, patience=timedelta(seconds=3)) as world:
-        if world.rank:
+    with group.connect(timeout=timedelta(seconds=3)):
+        if group.rank:
             time.sleep(60)
-        world.sum(torch.tensor(1))
+        group.sum(torch.tensor(1))
 except DissectError as error:
     print(error)
 """
@@ -191,12 +193,39 @@ def test_a_process_that_hangs_is_given_up():
     assert out.startswith("another process was lost: "), err
 
 
+OWN_ERROR = """
+from dissect._utils.distributed import ProcessGroup
+
+with ProcessGroup.from_environment().connect():
+    raise RuntimeError("no connection to the camera: gloo, nccl")
+"""
+
+
+def test_an_error_of_the_users_own_is_not_taken_for_a_lost_process_by_its_words():
+    for status, _, err in Pair(OWN_ERROR).end():
+        assert status == 1
+        assert err.strip().endswith("RuntimeError: no connection to the camera: gloo, nccl")
+        assert "another process was lost" not in err
+
+
+def test_a_lost_process_is_known_by_the_type_of_the_error():
+    assert is_peer_failure(torch.distributed.DistBackendError("of NCCL"))
+    assert is_peer_failure(torch.distributed.DistNetworkError("of the store"))
+    assert is_peer_failure(RuntimeError("gloo has no type of its own"))
+    assert not is_peer_failure(torch.OutOfMemoryError("the connection of 2 GiB of gloo"))
+    assert not is_peer_failure(ValueError("connection"))
+    alone = ProcessGroup()
+    with pytest.raises(RuntimeError, match="^plain$"), alone.communicating():
+        raise RuntimeError("plain")
+
+
 def test_one_process_does_everything():
-    world = World()
-    assert list(world.shared(range(5))) == [0, 1, 2, 3, 4]
-    state = {"a": torch.ones(2)}
-    assert world.gathered(state) is state
-    assert int(world.sum(torch.tensor(3))) == 3
+    group = ProcessGroup()
+    with group.connect():
+        assert list(group.split(range(5))) == [0, 1, 2, 3, 4]
+        value = {"a": torch.ones(2)}
+        assert group.all_gather_object(value) == [value]
+        assert int(group.sum(torch.tensor(3))) == 3
 
 
 def test_processes_that_cannot_meet_are_told_so(capsys, monkeypatch, tiny, tmp_path):

@@ -11,7 +11,7 @@ from helpers.hooks import Times, by_2_3_5, chain, hooks_of, ones
 from torch import nn
 
 from dissect._utils.errors import DissectError
-from dissect._utils.parallel import one_a_core
+from dissect._utils.parallel import parallel_map
 from dissect.hooks import edit, record
 
 
@@ -94,7 +94,7 @@ def test_a_pass_in_another_thread_is_not_recorded_and_the_reason_is_given():
 def test_blocks_act_in_the_threads_that_the_package_starts():
     model = by_2_3_5()
     with edit(model, {"layer0": lambda a: a + 1}):
-        assert one_a_core(lambda x, _: model(x * ones()).item(), [1, 2]) == [45, 75]
+        assert parallel_map(lambda x, _: model(x * ones()).item(), [1, 2]) == [45, 75]
 
 
 def test_an_edit_acts_in_threads_that_python_did_not_start():

@@ -14,7 +14,7 @@ from helpers.training import CPU, TINY, Stripes
 from PIL import Image
 from torch import nn
 
-from dissect._utils.distributed import World
+from dissect._utils.distributed import ProcessGroup
 from dissect._utils.errors import DissectError
 from dissect.cli import main
 from dissect.data import source
@@ -91,7 +91,7 @@ def distance(one, other, config: TrainConfig) -> float:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_world_that_does_not_divide_the_batch_is_one_line(
+def test_a_group_that_does_not_divide_the_batch_is_one_line(
     rank, images, tmp_path, monkeypatch, capfd
 ):
     monkeypatch.setenv("WORLD_SIZE", "3")
@@ -100,12 +100,12 @@ def test_a_world_that_does_not_divide_the_batch_is_one_line(
         main(["train", f"folder:{images}", "--out", str(tmp_path / "run"), *SHAPE.split()])
     assert end.value.code == 2
     errors = capfd.readouterr().err
-    line = "dissect: a batch of 8 cannot be shared evenly by 3 processes; give a --batch-size that"
+    line = "dissect: a batch of 8 cannot be split evenly over 3 processes; give a --batch-size that"
     assert errors.startswith(line) if rank == 0 else not errors
 
 
-def test_shares_of_a_batch_cover_it_in_order():
-    shares = [World(rank, 4).share_of(12) for rank in range(4)]
+def test_the_rows_of_all_processes_cover_a_batch_in_order():
+    shares = [ProcessGroup(rank, 4).batch_rows(12) for rank in range(4)]
     assert [list(range(12))[share] for share in shares] == [
         [0, 1, 2],
         [3, 4, 5],
@@ -113,12 +113,12 @@ def test_shares_of_a_batch_cover_it_in_order():
         [9, 10, 11],
     ]
     with pytest.raises(DissectError, match="multiple of 5"):
-        World(0, 5).share_of(12)
+        ProcessGroup(0, 5).batch_rows(12)
 
 
 def test_batch_norm_of_one_image_a_process_is_refused(tmp_path):
     with pytest.raises(DissectError, match="two images a process"):
-        train(TrainState.start(TINY, CPU), Stripes(), tmp_path, world=World(0, 8))
+        train(TrainState.start(TINY, CPU), Stripes(), tmp_path, group=ProcessGroup(0, 8))
 
 
 LOSING = """
@@ -128,7 +128,7 @@ from pathlib import Path
 import torch
 from helpers.training import TINY, Stripes
 from dissect._utils.errors import DissectError
-from dissect._utils.distributed import World, joined
+from dissect._utils.distributed import ProcessGroup
 from dissect.training import TrainState, train
 
 class Losing(Stripes):
@@ -140,9 +140,10 @@ class Losing(Stripes):
         return super().images(indices)
 
 try:
-    with joined(World.of_environment()) as world:
+    group = ProcessGroup.from_environment()
+    with group.connect():
         state = TrainState.start(replace(TINY, steps=20), torch.device("cpu"))
-        train(state, Losing(), Path(sys.argv[1]), save_every=2, world=world)
+        train(state, Losing(), Path(sys.argv[1]), save_every=2, group=group)
 except DissectError as error:
     print(error)
 """
