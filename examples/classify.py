@@ -1,4 +1,4 @@
-"""Table 1 through the API: what a discriminator knows of CIFAR-10, which it learnt without labels.
+"""Table 1 through the API: what a discriminator has learned about CIFAR-10 without labels.
 
     dissect train cifar10:PATH --image-size 32 --width 64 --discriminator-width 64 --kernel 4
     python examples/classify.py cifar10:PATH out/training/discriminator.safetensors [LABELS]
@@ -11,19 +11,19 @@ import sys
 
 import dissect
 from dissect.data import labelled
-from dissect.representation import Study
+from dissect.representation import FeatureStudy
 
 
 def main(spec: str, checkpoint: str, labels: int | None = None) -> None:
-    """Judge the features with the first so many labels (None: all)."""
+    """Evaluate the features with the first so many labels (None: all)."""
     train, test = labelled(spec)
     discriminator = dissect.load(checkpoint, network="discriminator")
-    study = Study(train.first(labels, train.size), test, discriminator)
+    study = FeatureStudy(train.first(labels, train.size), test, discriminator)
     for row in ("pixels", "random", "discriminator"):
-        judged = study.make(row).judged
-        low, high = judged.interval
+        result = study.run(row).evaluation
+        low, high = result.interval
         print(
-            f"{row:14} {judged.n_features:6} features, C {judged.c:g}: {judged.accuracy:.1%} "
+            f"{row:14} {result.n_features:6} features, C {result.c:g}: {result.accuracy:.1%} "
             f"({low:.1%} to {high:.1%})"
         )
 

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
@@ -11,17 +11,20 @@ from dissect.cli.options import Device, Json, Out, Seed
 from dissect.cli.output import Output
 
 if TYPE_CHECKING:
-    from dissect.representation import TableRow
-    from dissect.representation.table import Study
+    from dissect.representation import FeatureStudy, TableRow
 
 __all__ = ["classify"]
 
 _ROWS = "pixels,random,kmeans,discriminator"
-_LABELS_A_CLASS = 100
+_LABELS_PER_CLASS = 100
+_CLASSIFIER, _LOW_DATA = "Classifier", "Few labels (svhn)"
 
 
 def classify(
-    dataset: Annotated[str, typer.Argument(help="Labelled images: cifar10:PATH or svhn:PATH.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(help="The data set: cifar10:PATH or svhn:PATH (see `dissect data info`)."),
+    ],
     model: Annotated[
         str | None,
         typer.Option(
@@ -31,62 +34,114 @@ def classify(
     rows: Annotated[
         str | None,
         typer.Option(
-            help=f"Rows of the table, by commas; by default {_ROWS}, and supervised for svhn."
+            help=f"The rows of the table, separated by commas. The default is {_ROWS}, and "
+            "supervised for svhn."
         ),
     ] = None,
     layers: Annotated[
         str | None,
-        typer.Option(help="Feature layers, by commas; by default every convolution."),
-    ] = None,
-    labels: Annotated[
-        int | None,
         typer.Option(
-            help="Labelled images; by default all of cifar10, and 1000 of svhn (drawn anew each "
-            "time, alike of each class).",
-            min=2,
+            help="The feature layers, separated by commas. The default is every convolution."
         ),
     ] = None,
-    validation: Annotated[
-        int, typer.Option(help="For svhn: images to choose C with.", min=1)
-    ] = 10_000,
-    choosing: Annotated[
-        int, typer.Option(help="For svhn: draws of labels to choose C with.", min=1)
-    ] = 10,
-    reporting: Annotated[
-        int, typer.Option(help="For svhn: fresh draws whose mean is reported.", min=1)
-    ] = 100,
-    trials: Annotated[
-        int, typer.Option(help="For svhn: settings of the supervised network's search.", min=1)
-    ] = 64,
-    kmeans: Annotated[int, typer.Option(help="Centroids of the K-means row.", min=2)] = 800,
-    c: Annotated[
-        str | None,
-        typer.Option("--c", help="Values of C to choose among, by commas, such as 1e-5,1e-4."),
+    n_labels: Annotated[
+        int | None,
+        typer.Option(
+            "--n-labels",
+            help="Number of labelled images. The default is all of cifar10, and 1,000 of svhn, "
+            "which are drawn anew each time with as many of each class.",
+            min=2,
+        ),
     ] = None,
     standardize: Annotated[
         bool,
         typer.Option(
             "--standardize",
-            help="Bring the discriminators' features to mean 0 and deviation 1 (the paper does "
-            "not).",
+            help="Bring the discriminators' features to mean 0 and std 1. The paper does not.",
+            rich_help_panel=_CLASSIFIER,
         ),
     ] = False,
     mirror: Annotated[
         bool,
         typer.Option(
             "--mirror",
-            help="Take features as means over an image and its mirror image, in every row but "
-            "supervised (the paper does not).",
+            help="Average features over an image and its mirror image, in every row but "
+            "supervised. The paper does not.",
+            rich_help_panel=_CLASSIFIER,
         ),
     ] = False,
     solver: Annotated[
         str,
         typer.Option(
-            help="Solver: liblinear (LinearSVC), newton (the same minimum), or auto: by size."
+            help="liblinear (LinearSVC), lbfgs (the same minimum), or auto: by size.",
+            rich_help_panel=_CLASSIFIER,
         ),
     ] = "auto",
+    c: Annotated[
+        str | None,
+        typer.Option(
+            "--c",
+            help="The values of C to try, separated by commas, such as 1e-5,1e-4.",
+            rich_help_panel=_CLASSIFIER,
+        ),
+    ] = None,
+    kmeans: Annotated[
+        int,
+        typer.Option(
+            help="Number of centroids of the K-means row.", min=2, rich_help_panel=_CLASSIFIER
+        ),
+    ] = 800,
+    n_validation: Annotated[
+        int,
+        typer.Option(
+            "--n-validation",
+            help="Number of images by which C is chosen.",
+            min=1,
+            rich_help_panel=_LOW_DATA,
+        ),
+    ] = 10_000,
+    validation_draws: Annotated[
+        int,
+        typer.Option(
+            help="Number of draws of labels by which C is chosen.",
+            min=1,
+            rich_help_panel=_LOW_DATA,
+        ),
+    ] = 10,
+    test_draws: Annotated[
+        int,
+        typer.Option(
+            help="Number of further draws whose mean accuracy is reported.",
+            min=1,
+            rich_help_panel=_LOW_DATA,
+        ),
+    ] = 100,
+    trials: Annotated[
+        int,
+        typer.Option(
+            help="Number of settings of the supervised network's search.",
+            min=1,
+            rich_help_panel=_LOW_DATA,
+        ),
+    ] = 64,
+    split_seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Seed of the validation split. The default is --seed.",
+            min=0,
+            rich_help_panel=_LOW_DATA,
+        ),
+    ] = None,
+    eval_seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Seed of the draws of labels. The default is --seed.",
+            min=0,
+            rich_help_panel=_LOW_DATA,
+        ),
+    ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="Threads of the CPU; all by default.", min=1)
+        int | None, typer.Option(help="Number of CPU threads. The default is all.", min=1)
     ] = None,
     out: Out = Path("out"),
     seed: Seed = 0,
@@ -100,54 +155,62 @@ def classify(
     from dissect._utils.io import write_json
     from dissect.data import labelled
     from dissect.models import load
-    from dissect.representation.protocols import FewLabels
+    from dissect.representation import FeatureStudy, LowDataProtocol
     from dissect.representation.svm import Solver
-    from dissect.representation.table import Study, peak_memory_gb
+    from dissect.representation.table import peak_memory_gb
 
     output = Output(as_json=as_json)
     if threads is not None:
         torch.set_num_threads(threads)
     if solver not in get_args(Solver):
         raise DissectError(f"--solver {solver!r} is not known: use {', '.join(get_args(Solver))}")
-    few = dataset.startswith("svhn:")
-    wanted = (rows or (f"{_ROWS},supervised" if few else _ROWS)).replace(" ", "").split(",")
-    place = resolve_device(device)
-    network = None if model is None else load(model, network="discriminator", device=place)
+    low_data = dataset.startswith("svhn:")
+    default = f"{_ROWS},supervised" if low_data else _ROWS
+    names = (rows or default).replace(" ", "").split(",")
+    network = None
+    if model is not None:
+        network = load(model, network="discriminator", device=resolve_device(device))
     train, test = labelled(dataset)
     protocol = None
-    if few:
-        per_class = _per_class(labels, len(train.classes))
-        protocol = FewLabels(validation, per_class, choosing, reporting, seed)
+    if low_data:
+        protocol = LowDataProtocol(
+            n_validation,
+            _labels_per_class(n_labels, len(train.classes)),
+            validation_draws,
+            test_draws,
+            seed if split_seed is None else split_seed,
+            seed if eval_seed is None else eval_seed,
+        )
     else:
-        train = train.first(labels, train.size)
-    study = Study(
+        train = train.first(n_labels, train.size)
+    study = FeatureStudy(
         train,
         test,
         network,
         layers=tuple(layers.replace(" ", "").split(",")) if layers else (),
-        few=protocol,
+        low_data=protocol,
         standardize=standardize,
         mirror=mirror,
-        solver=solver,  # type: ignore[arg-type]
+        solver=cast(Solver, solver),
         cs=None if c is None else _values_of_c(c),
         kmeans=kmeans,
         trials=trials,
         seed=seed,
     )
-    study.check(wanted)
-    made = []
-    for row in wanted:
-        found = study.make(row, lambda text, row=row: output.note(f"{row}: {text}"))  # type: ignore[misc]
-        made.append(found)
-        output.note(f"{row}: {found.judged.accuracy:.4f} in {found.seconds:.0f} s")
-    values = _values(dataset, study, made) | {
+    study.check(names)
+    table = []
+    for name in names:
+        row = study.run(name, lambda text, name=name: output.note(f"{name}: {text}"))  # type: ignore[misc]
+        table.append(row)
+        output.note(f"{name}: {row.evaluation.accuracy:.4f} in {row.seconds:.0f} s")
+    values = _values(dataset, study, table) | {
         "model": model,
         "seed": seed,
         "threads": torch.get_num_threads(),
         "peak_memory_gb": peak_memory_gb(),
     }
     output.wrote(write_json(out / "classify.json", values))
-    output.result(values, _text(dataset, study, made))
+    output.result(values, _text(dataset, study, table))
 
 
 def _values_of_c(text: str) -> tuple[float, ...]:
@@ -160,54 +223,60 @@ def _values_of_c(text: str) -> tuple[float, ...]:
     return values
 
 
-def _per_class(labels: int | None, n_classes: int) -> int:
-    if labels is None:
-        return _LABELS_A_CLASS
-    if labels % n_classes:
+def _labels_per_class(n_labels: int | None, n_classes: int) -> int:
+    if n_labels is None:
+        return _LABELS_PER_CLASS
+    if n_labels % n_classes:
         raise DissectError(
-            f"--labels {labels} cannot be alike of {n_classes} classes: give a multiple"
+            f"--n-labels {n_labels} is no multiple of the {n_classes} classes, which have as "
+            "many labels each"
         )
-    return labels // n_classes
+    return n_labels // n_classes
 
 
-def _values(dataset: str, study: "Study", made: "list[TableRow]") -> dict[str, Any]:
-    """The result for programs; the discriminator's row stands at the top, or the last one."""
-    main = next((row for row in made if row.row == "discriminator"), made[-1]).as_dict()
-    few = study.few
+def _values(dataset: str, study: "FeatureStudy", table: "list[TableRow]") -> dict[str, Any]:
+    """The result for programs, with the accuracy of the discriminator, or the last row, on top."""
+    main = next((row for row in table if row.row == "discriminator"), table[-1])
+    protocol, n_classes = study.low_data, len(study.train.classes)
+    n_labels = len(study.train) if protocol is None else protocol.per_class * n_classes
     return {
         "dataset": dataset,
-        **{key: main[key] for key in ("row", "accuracy", "accuracy_ci", "C")},
-        "n_labels": len(study.train) if few is None else few.per_class * len(study.train.classes),
+        "row": main.row,
+        "accuracy": main.evaluation.accuracy,
+        "accuracy_ci": list(main.evaluation.interval),
+        "c": main.evaluation.c,
+        "n_labels": n_labels,
         "n_test": len(study.test),
-        "rows": [row.as_dict() for row in made],
+        "rows": [row.to_dict() for row in table],
     }
 
 
-def _text(dataset: str, study: "Study", made: "list[TableRow]") -> str:
+def _text(dataset: str, study: "FeatureStudy", table: "list[TableRow]") -> str:
     from dissect.representation.table import NAMES, PAPER
 
     paper = PAPER[dataset.partition(":")[0]]
-    n_labels = _values(dataset, study, made)["n_labels"]
-    over = "" if study.few is None else f", mean of {study.few.reporting} draws"
+    n_labels = _values(dataset, study, table)["n_labels"]
+    protocol = study.low_data
+    draws = "" if protocol is None else f", mean of {protocol.test_draws} draws"
     lines = [
-        f"{dataset}: {n_labels} labels, {len(study.test)} test images{over}",
+        f"{dataset}: {n_labels} labels, {len(study.test)} test images{draws}",
         f"{'':36}{'features':>9}{'C':>9}{'accuracy':>10}   {'95%':14}{'the paper':>10}",
     ]
     if study.mirror:
         lines.insert(1, "features are means over an image and its mirror image")
-    for row in made:
-        judged = row.judged
-        c = "" if judged.c is None else f"{judged.c:g}"
-        low, high = judged.interval
-        theirs = f"{paper[row.row]:.1%}" if row.row in paper else ""
+    for row in table:
+        result = row.evaluation
+        c = "" if result.c is None else f"{result.c:g}"
+        low, high = result.interval
+        published = f"{paper[row.row]:.1%}" if row.row in paper else ""
         lines.append(
-            f"{NAMES[row.row]:36}{judged.n_features or '':>9}{c:>9}{judged.accuracy:>10.1%}   "
-            f"{f'{low:.1%} to {high:.1%}':14}{theirs:>10}"
+            f"{NAMES[row.row]:36}{result.n_features or '':>9}{c:>9}{result.accuracy:>10.1%}   "
+            f"{f'{low:.1%} to {high:.1%}':14}{published:>10}"
         )
-        if "validation" in row.more:
+        if row.search is not None:
             lines.append(
-                f"  on the validation images (as the paper's): {row.more['validation']:.1%}"
+                f"  on the validation images (as the paper's): {row.search.validation:.1%}"
             )
-        if not judged.converged:
+        if not result.converged:
             lines.append("  a fit stopped before its tolerance")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What a discriminator has learnt, judged by a linear classifier on its features (section 5)."""
+"""Features of a discriminator, evaluated by a linear classifier (section 5 of the paper)."""
 
 from dissect.representation.features import (
     calibrated,
@@ -7,31 +7,39 @@ from dissect.representation.features import (
     pooled_features,
 )
 from dissect.representation.kmeans import PatchCode, fit_patches, kmeans_features
-from dissect.representation.protocols import FewLabels, Judged, all_labels, few_labels
-from dissect.representation.supervised import Searched, Trial, search
-from dissect.representation.svm import LinearClassifier, Scaling, Svm, fit_svm
-from dissect.representation.table import ROWS, Study, TableRow
+from dissect.representation.protocols import (
+    ALL_LABELS_C,
+    PAPER_C,
+    EvaluationResult,
+    LowDataProtocol,
+    evaluate_all_labels,
+    evaluate_few_labels,
+)
+from dissect.representation.supervised import SearchResult, TrainingSetting, search_classifier
+from dissect.representation.svm import LinearClassifier, Scaling, fit_svm
+from dissect.representation.table import ROWS, FeatureStudy, TableRow
 
 __all__ = [
+    "ALL_LABELS_C",
+    "PAPER_C",
     "ROWS",
-    "FewLabels",
-    "Judged",
+    "EvaluationResult",
+    "FeatureStudy",
     "LinearClassifier",
+    "LowDataProtocol",
     "PatchCode",
     "Scaling",
-    "Searched",
-    "Study",
-    "Svm",
+    "SearchResult",
     "TableRow",
-    "Trial",
-    "all_labels",
+    "TrainingSetting",
     "calibrated",
     "discriminator_features",
+    "evaluate_all_labels",
+    "evaluate_few_labels",
     "feature_layers",
-    "few_labels",
     "fit_patches",
     "fit_svm",
     "kmeans_features",
     "pooled_features",
-    "search",
+    "search_classifier",
 ]

@@ -1,4 +1,4 @@
-"""A discriminator's convolutions as features (Radford et al. 2015, section 5.1).
+"""The convolutions of a discriminator as features (Radford et al. 2015, section 5.1).
 
     D = dissect.load("cifar32.safetensors", network="discriminator")
     features = discriminator_features(D, images)        # (N, 7168) for width 64, mapped from disk
@@ -44,7 +44,7 @@ _Model = TypeVar("_Model", bound=nn.Module)
 
 _GRID = 4
 _FORMAT = 1
-# One size for all, so that the bytes do not depend on how much memory there is.
+# A fixed size, so that the bytes do not depend on how much memory there is.
 _BATCH = 100
 _CALIBRATION_IMAGES = 2_000
 
@@ -81,7 +81,7 @@ def pooled_features(model: nn.Module, images: Tensor, layers: Sequence[str]) -> 
     """
     pooled: dict[str, Tensor] = {}
 
-    # Pooled as soon as it is there, an activation need not be copied, as `record` would.
+    # An activation that is pooled at once need not be copied, as `record` would do.
     def pool(name: str, grid: Tensor) -> Tensor:
         if grid.ndim != 4 or min(grid.shape[2:]) < _GRID:
             raise DissectError(
@@ -98,7 +98,7 @@ def pooled_features(model: nn.Module, images: Tensor, layers: Sequence[str]) -> 
         model(images)
     if absent := [name for name in layers if name not in pooled]:
         raise DissectError(not_run(absent[0]))
-    # Channels one after the other, each a grid: as if each layer had been flattened first.
+    # The order of channels and cells is that of layers that are flattened first.
     return torch.cat([pooled[name] for name in layers], 1).flatten(1).float()
 
 
@@ -109,20 +109,20 @@ def discriminator_features(
     layers: Sequence[str] = (),
     mirror: bool = False,
     progress: bool | None = None,
-    called: str = "features",
+    description: str = "features",
 ) -> Features:
     """The features of every image, float32 (N, D), mapped from a file in the cache folder.
 
-    They are computed batch by batch and never lie in memory as a whole. The file is used again
+    They are computed batch by batch and are never in memory as a whole. The file is used again
     for the same weights, structure, layers and pixels.
 
     Args:
-        model: a discriminator in evaluation mode; its first weight tells the device.
+        model: a discriminator in evaluation mode, on the device that is used.
         images: as large as the model takes them.
         layers: names of layers; () is all convolutions of a `Discriminator`.
-        mirror: take the mean of an image's features and those of its mirror image.
+        mirror: average the features of an image and of its mirror image.
         progress: whether to show a progress bar on stderr; None: where that is a terminal.
-        called: what the progress bar says.
+        description: of the progress bar.
 
     Raises:
         DissectError: images of another size than the model's, what `pooled_features` and
@@ -142,12 +142,12 @@ def discriminator_features(
     fast = plain_copy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def compute(part: NDArray[np.uint8]) -> Tensor:
-        # Of pictures this is a view, where `to_tensor` would move the channels twice.
+        # This is a view of the pixels; `to_tensor` would move the channels twice.
         x = torch.from_numpy(part).to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
         return pooled_features(fast, x, chosen)
 
     about = f"{fingerprint(model)} {model} {','.join(chosen)} {device.type} {torch.__version__}"
-    return stored(about, images, compute, mirror=mirror, progress=progress, called=called)
+    return stored(about, images, compute, mirror=mirror, progress=progress, description=description)
 
 
 def stored(
@@ -157,17 +157,17 @@ def stored(
     *,
     mirror: bool = False,
     progress: bool | None = None,
-    called: str = "features",
+    description: str = "features",
 ) -> Features:
-    """What `compute` makes of every image, float32 (N, D), mapped from a file in the cache folder.
+    """The results of `compute` for all images, float32 (N, D), mapped from a file in the cache.
 
     Args:
-        about: everything that the result depends on, apart from the images.
+        about: a text of everything that the result depends on, apart from the images.
         images: the images.
         compute: from uint8 (B, H, W, 3) to (B, D).
-        mirror: take the mean of what it makes of an image and of its mirror image.
+        mirror: average the results for an image and its mirror image.
         progress: whether to show a progress bar on stderr.
-        called: what the progress bar says.
+        description: of the progress bar.
 
     Raises:
         DissectError: the cache folder cannot be written.
@@ -182,7 +182,7 @@ def stored(
     path = cache_folder() / "features" / f"{key}.bin"
     payload = open_payload(path, identity)
     if payload is None:
-        with progress_bar(called, len(images), progress) as advance:
+        with progress_bar(description, len(images), progress) as advance:
             write_payload(path, identity, _parts(images, compute, advance))
         payload = open_payload(path, identity, checked=False)
     if payload is None:
@@ -216,18 +216,18 @@ def _parts(
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         ahead = pool.submit(make, batches[0])
         for at, rows in enumerate(batches, 1):
-            made = ahead.result()
+            values = ahead.result()
             if at < len(batches):
                 ahead = pool.submit(make, batches[at])
             advance(len(rows))
-            yield made.reshape(-1).view(np.uint8)
+            yield values.reshape(-1).view(np.uint8)
 
 
 def calibrated(model: _Model, images: LabelledSource) -> _Model:
-    """A copy whose batch-norm statistics are those of `images`: of 2,000, spread over them.
+    """A copy whose batch-norm statistics are those of up to 2,000 images, spread over `images`.
 
-    A discriminator that learnt from other images normalises these ones then as it did those
-    (the authors' code infers them from the training images of the set to be classified).
+    Statistics of the training images of another data set would not fit. The authors' code, too,
+    takes them from the training images of the set that is classified.
     """
     copy = plain_copy(model)
     parameter = next(copy.parameters(), None)

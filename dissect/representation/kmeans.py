@@ -2,8 +2,9 @@
 
 "The importance of encoding versus training with sparse coding and vector quantization" and
 Coates, Lee and Ng 2011, "An analysis of single-layer networks in unsupervised feature learning":
-patches of 6x6 pixels, each brought to mean 0 and deviation 1, whitened; K centroids; a patch
-becomes how much nearer than average each centroid is ("triangle"); summed over quadrants.
+patches of 6x6 pixels, each brought to mean 0 and std 1, and whitened; K centroids. A patch is
+encoded by how much nearer than average each centroid is ("triangle"), and codes are summed over
+quadrants.
 """
 
 import hashlib
@@ -23,10 +24,10 @@ __all__ = ["PatchCode", "fit_patches", "kmeans_features"]
 
 _SIDE = 6
 _PATCHES = 200_000
-# Of squared grey levels 0 to 255, and of the eigenvalues of normalised patches: the authors'.
+# Added to squared grey levels 0 to 255, and to eigenvalues of normalised patches (the authors).
 _CONTRAST, _WHITENING = 10.0, 0.1
-# So few fit into the processor's own memory with their distances: a third less time than 20.
-_AT_ONCE = 2
+# Two images and their distances fit into the processor's cache: a third less time than with 20.
+_IMAGES = 2
 _STEPS, _BATCH = 300, 4_096
 
 
@@ -47,15 +48,14 @@ class PatchCode:
     def encode(self, images: NDArray[np.uint8]) -> Tensor:
         """The features (N, 4 K) of uint8 images (N, H, W, 3)."""
         centroids = torch.from_numpy(self.centroids)
-        # Whitening is linear: it goes into the matrix that measures the distances.
-        into = torch.from_numpy(self.whitening)
+        whitening = torch.from_numpy(self.whitening)
         mean = torch.from_numpy(self.mean)
         lengths = centroids.square().sum(1)
-        found = []
-        for start in range(0, len(images), _AT_ONCE):
-            patches = _normalised(images[start : start + _AT_ONCE])
+        codes = []
+        for start in range(0, len(images), _IMAGES):
+            patches = _normalised(images[start : start + _IMAGES])
             n, places, width = patches.shape
-            white = (patches.reshape(-1, width) - mean) @ into
+            white = (patches.reshape(-1, width) - mean) @ whitening
             squared = torch.addmm(lengths, white, centroids.T, alpha=-2)
             squared += white.square().sum(1, keepdim=True)
             distance = squared.clamp_(min=0).sqrt_()
@@ -68,8 +68,8 @@ class PatchCode:
                 for rows in (slice(0, half), slice(half, None))
                 for columns in (slice(0, half), slice(half, None))
             ]
-            found.append(torch.cat(quadrants, 1))
-        return torch.cat(found)
+            codes.append(torch.cat(quadrants, 1))
+        return torch.cat(codes)
 
 
 def fit_patches(images: LabelledSource, k: int, seed: int = 0) -> PatchCode:
@@ -77,7 +77,7 @@ def fit_patches(images: LabelledSource, k: int, seed: int = 0) -> PatchCode:
 
     Args:
         images: the training images.
-        k: how many centroids, at least 2.
+        k: number of centroids, at least 2.
         seed: of the patches and of the centroids.
 
     Raises:
@@ -142,12 +142,12 @@ def kmeans_features(
         code.encode,
         mirror=mirror,
         progress=progress,
-        called="K-means features",
+        description="K-means features",
     )
 
 
 def _normalised(images: NDArray[np.uint8]) -> Tensor:
-    """Every patch (N, places, 108), brought to mean 0 and deviation 1."""
+    """Every patch (N, places, 108), brought to mean 0 and std 1."""
     pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
     patches = unfold(pixels, _SIDE).transpose(1, 2)
     variance, mean = torch.var_mean(patches, 2, keepdim=True)

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,19 +13,27 @@ from torch.nn.functional import cross_entropy
 
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_tensor
+from dissect._utils.result import Result
+from dissect._utils.stats import wilson_interval
 from dissect.data import LabelledSource
 from dissect.models import Discriminator
-from dissect.representation.protocols import FewLabels, Judged, wilson
+from dissect.representation.protocols import EvaluationResult, LowDataProtocol
 
-__all__ = ["Searched", "Trial", "search", "settings_of", "train_classifier"]
+__all__ = [
+    "SearchResult",
+    "TrainingSetting",
+    "random_setting",
+    "search_classifier",
+    "train_classifier",
+]
 
 Labels = NDArray[np.int64]
 
-_AT_ONCE = 250
+_BATCH = 250
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrainingSetting:
     """One setting of the random search."""
 
     learning_rate: float
@@ -36,35 +44,31 @@ class Trial:
     epochs: int
 
 
-@dataclass(frozen=True)
-class Searched:
-    """The outcome of a search.
+@dataclass(frozen=True, repr=False)
+class SearchResult(Result):
+    """The outcome of a random search.
 
     Attributes:
-        judged: on the test images, of the setting that was best on the validation images.
+        evaluation: on the test images, of the setting that was best on the validation images.
         best: that setting.
         validation: its accuracy on the validation images (what the paper reports).
         trials: every setting with its accuracy on the validation images.
     """
 
-    judged: Judged
-    best: Trial
+    evaluation: EvaluationResult
+    best: TrainingSetting
     validation: float
-    trials: tuple[tuple[Trial, float], ...]
+    trials: tuple[tuple[TrainingSetting, float], ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """The search, ready for JSON."""
-        return {
-            "best": asdict(self.best),
-            "validation": self.validation,
-            "trials": [{**asdict(trial), "validation": found} for trial, found in self.trials],
-        }
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each setting."""
+        return [{**asdict(setting), "validation": reached} for setting, reached in self.trials]
 
 
-def settings_of(number: int, seed: int) -> Trial:
-    """The setting of trial `number`: rates and decay uniform in their logarithm."""
+def random_setting(number: int, seed: int) -> TrainingSetting:
+    """The setting of trial `number`; rates and decay are uniform in their logarithm."""
     random = np.random.default_rng((seed, number))
-    return Trial(
+    return TrainingSetting(
         learning_rate=float(10 ** random.uniform(-4, -2)),
         beta1=float(random.choice([0.5, 0.9])),
         weight_decay=float(10 ** random.uniform(-6, -2)),
@@ -78,7 +82,7 @@ def train_classifier(
     like: Discriminator,
     images: LabelledSource,
     rows: Labels,
-    trial: Trial,
+    setting: TrainingSetting,
     *,
     seed: int,
     device: torch.device,
@@ -86,10 +90,10 @@ def train_classifier(
     """A network of `like`'s architecture that ends in classes, trained on the images at `rows`.
 
     Args:
-        like: whose widths and kernels are taken; its weights are not.
+        like: the network whose widths and kernels are used; its weights are not.
         images: the training images.
         rows: which of them have labels.
-        trial: how it is trained: Adam, cross entropy, dropout before the last layer.
+        setting: how it is trained: Adam, cross entropy, dropout before the last layer.
         seed: of the weights, the order and the dropout.
         device: where it is trained.
     """
@@ -97,25 +101,23 @@ def train_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = Discriminator(**like.config)
-        linear = body.score[1]
-        assert isinstance(linear, nn.Linear)
-        last = nn.Linear(linear.in_features, n_classes)
+        last = nn.Linear(cast(nn.Linear, body.score[1]).in_features, n_classes)
         nn.init.normal_(last.weight, 0.0, 0.02)
         nn.init.zeros_(last.bias)
         layers = [layer for name, layer in body.named_children() if name != "score"]
-        model = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(trial.dropout), last).to(device)
+        model = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(setting.dropout), last).to(device)
         optimizer = torch.optim.Adam(
             model.parameters(),
-            lr=trial.learning_rate,
-            betas=(trial.beta1, 0.999),
-            weight_decay=trial.weight_decay,
+            lr=setting.learning_rate,
+            betas=(setting.beta1, 0.999),
+            weight_decay=setting.weight_decay,
         )
         x = to_tensor(images.images(rows), device)
         y = torch.from_numpy(images.labels[rows]).to(device)
         model.train()
-        size = min(trial.batch_size, len(rows))
-        for _ in range(trial.epochs):
-            # What does not fill a batch would be normalised by statistics of a few.
+        size = min(setting.batch_size, len(rows))
+        for _ in range(setting.epochs):
+            # An incomplete batch is left out: its batch-norm statistics would be those of a few.
             order = torch.randperm(len(rows))[: len(rows) // size * size]
             for part in order.split(size):
                 loss = cross_entropy(model(x[part]), y[part])
@@ -125,63 +127,62 @@ def train_classifier(
     return model.eval()
 
 
-def search(
+def search_classifier(
     like: Discriminator,
     train: LabelledSource,
     test: LabelledSource,
-    protocol: FewLabels,
+    protocol: LowDataProtocol,
     *,
     trials: int = 64,
     seed: int = 0,
-    watch: Callable[[str], None] | None = None,
-) -> Searched:
-    """The best of `trials` random settings by validation accuracy, and how it does on `test`.
+    report: Callable[[str], None] | None = None,
+) -> SearchResult:
+    """The best of `trials` random settings by validation accuracy, evaluated on `test`.
 
-    Every trial sees the same labelled images, the first draw of `protocol`; the validation images
+    Every trial uses the same labelled images, the first draw of `protocol`. The validation images
     are those of the features.
 
     Args:
-        like: the discriminator whose architecture is taken.
+        like: the discriminator whose architecture is used.
         train: the training images.
-        test: the test images, looked at once.
-        protocol: how many labels, and how many images for validation.
-        trials: how many settings (64 in the paper).
+        test: the test images, used once.
+        protocol: number of labels and of validation images.
+        trials: number of settings (64 in the paper).
         seed: of the settings and of the weights.
-        watch: told about each trial.
+        report: called with a line of text for each trial.
 
     Raises:
-        DissectError: too few images, no trial, or no setting whose network gives numbers.
+        DissectError: too few images, or no trial.
     """
     if trials < 1:
         raise DissectError(f"at least 1 trial is needed; got {trials}")
     device = next(like.parameters()).device
     n_classes = len(train.classes)
-    validation, pool = protocol.split(train.labels, n_classes)
+    held_out, pool = protocol.split(train.labels, n_classes)
     rows = protocol.draw(train.labels, pool, n_classes, 0)
-    found: list[tuple[Trial, float]] = []
-    best: nn.Module | None = None
+    tried: list[tuple[TrainingSetting, float]] = []
+    best: nn.Module = like
     for number in range(trials):
-        trial = settings_of(number, seed)
-        model = train_classifier(like, train, rows, trial, seed=seed + number, device=device)
-        reached = float((_predicted(model, train, validation) == train.labels[validation]).mean())
-        if best is None or reached > max(other for _, other in found):
+        setting = random_setting(number, seed)
+        model = train_classifier(like, train, rows, setting, seed=seed + number, device=device)
+        accuracy = float((_predicted(model, train, held_out) == train.labels[held_out]).mean())
+        if all(accuracy > other for _, other in tried):
             best = copy.deepcopy(model)
-        found.append((trial, reached))
-        if watch is not None:
-            watch(f"trial {number + 1} of {trials}: {reached:.4f} of validation images")
-    assert best is not None
-    places = np.arange(len(test))
-    right = int((_predicted(best, test, places) == test.labels).sum())
-    judged = Judged(right / len(test), wilson(right, len(test)), None, {}, 0, "adam", True)
-    setting, reached = max(found, key=lambda pair: pair[1])
-    return Searched(judged, setting, reached, tuple(found))
+        tried.append((setting, accuracy))
+        if report is not None:
+            report(f"trial {number + 1} of {trials}: {accuracy:.4f} of validation images")
+    correct = int((_predicted(best, test, np.arange(len(test))) == test.labels).sum())
+    interval = wilson_interval(correct, len(test))
+    evaluation = EvaluationResult(correct / len(test), interval, None, {}, 0, "adam", True)
+    setting, accuracy = max(tried, key=lambda pair: pair[1])
+    return SearchResult(evaluation, setting, accuracy, tuple(tried))
 
 
 def _predicted(model: nn.Module, images: LabelledSource, rows: Labels) -> Labels:
     device = next(model.parameters()).device
-    found: list[Tensor] = []
+    classes: list[Tensor] = []
     with torch.inference_mode():
-        for start in range(0, len(rows), _AT_ONCE):
-            part = images.images(rows[start : start + _AT_ONCE])
-            found.append(model(to_tensor(part, device)).argmax(1).cpu())
-    return torch.cat(found).numpy()
+        for start in range(0, len(rows), _BATCH):
+            batch = images.images(rows[start : start + _BATCH])
+            classes.append(model(to_tensor(batch, device)).argmax(1).cpu())
+    return torch.cat(classes).numpy()

@@ -4,8 +4,8 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_tensor
+from dissect._utils.result import Result
 from dissect.data import LabelledSource
 from dissect.models import Discriminator
 from dissect.representation.features import (
@@ -25,19 +26,19 @@ from dissect.representation.features import (
 from dissect.representation.kmeans import fit_patches, kmeans_features
 from dissect.representation.protocols import (
     ALL_LABELS_C,
-    AUTHORS_C,
-    FewLabels,
-    Judged,
-    all_labels,
-    few_labels,
+    PAPER_C,
+    EvaluationResult,
+    LowDataProtocol,
+    evaluate_all_labels,
+    evaluate_few_labels,
 )
-from dissect.representation.supervised import search
+from dissect.representation.supervised import SearchResult, search_classifier
 from dissect.representation.svm import Solver
 
-__all__ = ["ROWS", "Row", "Study", "TableRow", "peak_memory_gb"]
+__all__ = ["ROWS", "FeatureStudy", "Row", "TableRow", "peak_memory_gb"]
 
 ROWS = ("pixels", "random", "kmeans", "discriminator", "supervised")
-"""The rows there are, in the order in which they are made."""
+"""The known rows, in the order of the table."""
 
 Row = str
 
@@ -57,52 +58,51 @@ PAPER = {
 """Accuracies of the paper's Tables 1 and 2."""
 
 
-@dataclass(frozen=True)
-class TableRow:
-    """One row: which features, how well they do, and how long it took."""
-
-    row: Row
-    judged: Judged
-    seconds: float
-    more: dict[str, Any]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The row, ready for JSON; intervals are 95%."""
-        found = asdict(self.judged)
-        return {
-            "row": self.row,
-            "name": NAMES[self.row],
-            "accuracy": found["accuracy"],
-            "accuracy_ci": list(found["interval"]),
-            "C": found["c"],
-            "tried": {f"{c:g}": value for c, value in found["tried"].items()},
-            "n_features": found["n_features"],
-            "solver": found["solver"],
-            "converged": found["converged"],
-            "seconds": round(self.seconds, 1),
-            **self.more,
-        }
-
-
-@dataclass(frozen=True)
-class Study:
-    """Everything that the rows share.
+@dataclass(frozen=True, repr=False)
+class TableRow(Result):
+    """One row of the table: the features, their accuracy and the time that it took.
 
     Attributes:
-        train: the images that classifiers learn from.
-        test: those on which they are judged.
+        row: which features, of `ROWS`.
+        evaluation: their accuracy.
+        seconds: that the row took.
+        standardized: whether features were brought to mean 0 and std 1.
+        mirrored: whether they are means over an image and its mirror image.
+        feature_seconds: of `seconds`, those for computing the features.
+        search: how the supervised network was chosen; None for rows of features.
+    """
+
+    row: Row
+    evaluation: EvaluationResult
+    seconds: float
+    standardized: bool = False
+    mirrored: bool = False
+    feature_seconds: float = 0.0
+    search: SearchResult | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """The row's name, its accuracy with the interval, and C."""
+        return {"row": self.row, **self.evaluation.summary(), "seconds": round(self.seconds, 1)}
+
+
+@dataclass(frozen=True)
+class FeatureStudy:
+    """What the rows of the table share.
+
+    Attributes:
+        train: the images that classifiers are fitted to.
+        test: the images on which they are evaluated.
         model: the discriminator; None where no row needs it.
         layers: its feature layers; () is all.
-        few: the protocol with few labels; None is all labels.
-        standardize: bring the discriminators' features to mean 0 and deviation 1. The paper does
-            not; K-means features always are, as their authors have it.
-        mirror: take features of every kind as means over an image and its mirror image. The paper
-            does not.
+        low_data: the protocol with few labels; None is all labels.
+        standardize: bring the discriminators' features to mean 0 and std 1. The paper does not.
+            K-means features are always standardised, as their authors do.
+        mirror: average all features over an image and its mirror image. The paper does not.
         solver: as in `fit_svm`.
-        cs: values of C to try; None: those of the protocol.
-        kmeans: how many centroids.
+        cs: values of C to try; None takes those of the protocol.
+        kmeans: number of centroids.
         trials: settings of the supervised search.
-        seed: of the random network, the patches, the draws and the search.
+        seed: of the random network, the patches and the search.
         progress: whether to show progress bars.
     """
 
@@ -110,7 +110,7 @@ class Study:
     test: LabelledSource
     model: nn.Module | None = None
     layers: Sequence[str] = ()
-    few: FewLabels | None = None
+    low_data: LowDataProtocol | None = None
     standardize: bool = False
     mirror: bool = False
     solver: Solver = "auto"
@@ -121,10 +121,10 @@ class Study:
     progress: bool | None = None
 
     def check(self, rows: Sequence[Row]) -> None:
-        """Refuse, before anything is computed, rows that cannot be made.
+        """Raise, before anything is computed, if one of the rows cannot be computed.
 
         Raises:
-            DissectError: an unknown row, or one that lacks what it needs.
+            DissectError: an unknown row, or one that needs what the study does not have.
         """
         for row in rows:
             if row not in ROWS:
@@ -151,63 +151,62 @@ class Study:
                 f"the model takes images of {size} pixels, and these have {self.train.size}: train "
                 f"one with dissect train {self.train.name} --image-size {self.train.size}"
             )
-        if "supervised" in rows and (self.few is None or not isinstance(self.model, Discriminator)):
+        if "supervised" in rows and (
+            self.low_data is None or not isinstance(self.model, Discriminator)
+        ):
             raise DissectError(
-                "the row supervised is made for svhn: with few labels, and for a discriminator "
-                "of dissect"
+                "the row supervised needs few labels, as of svhn, and a discriminator of dissect"
             )
 
-    def make(self, row: Row, watch: Callable[[str], None] | None = None) -> TableRow:
+    def run(self, row: Row, report: Callable[[str], None] | None = None) -> TableRow:
         """One row of the table.
 
+        Args:
+            row: which features, of `ROWS`.
+            report: called with a line of text for each C or trial.
+
         Raises:
-            DissectError: as `check`, or what its parts raise.
+            DissectError: as `check`, `fit_svm` or `discriminator_features`.
         """
         self.check([row])
-        began = time.perf_counter()
+        start = time.perf_counter()
         if row == "supervised":
-            assert self.few is not None
-            assert isinstance(self.model, Discriminator)
-            found = search(
-                self.model,
+            search = search_classifier(
+                cast(Discriminator, self.model),
                 self.train,
                 self.test,
-                self.few,
+                cast(LowDataProtocol, self.low_data),
                 trials=self.trials,
                 seed=self.seed,
-                watch=watch,
+                report=report,
             )
-            return TableRow(row, found.judged, time.perf_counter() - began, found.as_dict())
+            return TableRow(row, search.evaluation, time.perf_counter() - start, search=search)
         train, test = self._features(row)
-        computed = time.perf_counter() - began
-        common = (train, self.train.labels, test, self.test.labels, len(self.train.classes))
+        feature_seconds = time.perf_counter() - start
+        data = (train, self.train.labels, test, self.test.labels, len(self.train.classes))
         standardize = row == "kmeans" or (self.standardize and row != "pixels")
-        if self.few is None:
-            judged = all_labels(
-                *common,
+        if self.low_data is None:
+            evaluation = evaluate_all_labels(
+                *data,
                 cs=self.cs or ALL_LABELS_C,
                 standardize=standardize,
                 solver=self.solver,
-                watch=watch,
+                report=report,
             )
         else:
-            judged = few_labels(
-                *common,
-                self.few,
-                cs=self.cs or AUTHORS_C,
+            evaluation = evaluate_few_labels(
+                *data,
+                self.low_data,
+                cs=self.cs or PAPER_C,
                 standardize=standardize,
                 solver=self.solver,
-                watch=watch,
+                report=report,
             )
-        more = {
-            "standardized": standardize,
-            "mirrored": self.mirror,
-            "feature_seconds": round(computed, 1),
-        }
-        return TableRow(row, judged, time.perf_counter() - began, more)
+        seconds = time.perf_counter() - start
+        return TableRow(row, evaluation, seconds, standardize, self.mirror, feature_seconds)
 
     def _features(self, row: Row) -> tuple[Features, Features]:
-        """Of the training and of the test images."""
+        """The features of the training and of the test images."""
         sets = (self.train, self.test)
         if row == "pixels":
             train, test = (
@@ -222,13 +221,13 @@ class Study:
                 for one in sets
             )
             return train, test
-        assert self.model is not None
+        model = cast(nn.Module, self.model)
         if row == "random":
             from dissect.attribution import random_twin
 
-            network = random_twin(self.model, self.train, self.seed)
+            network = random_twin(model, self.train, self.seed)
         else:
-            network = calibrated(self.model, self.train)
+            network = calibrated(model, self.train)
         train, test = (
             discriminator_features(
                 network,
@@ -236,7 +235,7 @@ class Study:
                 layers=self.layers,
                 mirror=self.mirror,
                 progress=self.progress,
-                called=f"{row} features",
+                description=f"{row} features",
             )
             for one in sets
         )
@@ -248,6 +247,6 @@ def _pixels(part: NDArray[np.uint8]) -> Tensor:
 
 
 def peak_memory_gb() -> float:
-    """The most memory that this process has held, in GB, mapped files counted."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(most * (1 if sys.platform == "darwin" else 1024) / 1e9, 2)
+    """The largest resident size of this process so far, in GB, including mapped files."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e9, 2)

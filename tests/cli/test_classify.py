@@ -37,11 +37,13 @@ def test_cifar10_in_one_run(capsys, tmp_path, model):
     found = json.loads(out)
     assert [row["row"] for row in found["rows"]] == ["pixels", "random", "kmeans", "discriminator"]
     assert (found["n_labels"], found["n_test"]) == (200, 50)
-    main_row = found["rows"][3]
-    assert (found["accuracy"], found["C"]) == (main_row["accuracy"], main_row["C"])
+    main_row = found["rows"][3]["evaluation"]
+    assert (found["accuracy"], found["c"]) == (main_row["accuracy"], main_row["c"])
     assert main_row["n_features"] == 16 * 28
-    assert found["rows"][2]["n_features"] == 32
-    assert found["rows"][0]["accuracy"] > 0.4, "colours tell these classes; chance is 0.1"
+    assert found["rows"][2]["evaluation"]["n_features"] == 32
+    assert found["rows"][0]["evaluation"]["accuracy"] > 0.4, (
+        "colours tell these classes; chance is 0.1"
+    )
     assert json.loads((tmp_path / "out" / "classify.json").read_text())["rows"] == found["rows"]
     assert 0 < found["peak_memory_gb"] < 16
     status, text, _ = run(capsys, *words, "--out", str(tmp_path / "out"))
@@ -68,7 +70,8 @@ def test_svhn_in_one_run(capsys, tmp_path, model):
     write_svhn(tmp_path / "s", *pictures(300), *pictures(50, seed=1))
     words = [
         *("classify", f"svhn:{tmp_path / 's'}", "--model", model, "--kmeans", "6"),
-        *("--labels", "50", "--validation", "60", "--choosing", "2", "--reporting", "3"),
+        *("--n-labels", "50", "--n-validation", "60"),
+        *("--validation-draws", "2", "--test-draws", "3", "--eval-seed", "4"),
         *("--trials", "2", "--c", "1e-4,1e-2", "--out", str(tmp_path / "out")),
     ]
     status, out, _ = run(capsys, *words, "--json")
@@ -76,8 +79,8 @@ def test_svhn_in_one_run(capsys, tmp_path, model):
     found = json.loads(out)
     assert [row["row"] for row in found["rows"]][-1] == "supervised"
     assert found["n_labels"] == 50
-    assert len(found["rows"][-1]["trials"]) == 2
-    assert list(found["rows"][0]["tried"]) == ["0.0001", "0.01"]
+    assert len(found["rows"][-1]["search"]["trials"]) == 2
+    assert list(found["rows"][0]["evaluation"]["validation"]) == ["0.0001", "0.01"]
     status, text, _ = run(capsys, *words)
     assert status == 0
     assert "mean of 3 draws" in text
@@ -99,11 +102,11 @@ def test_mistakes_are_one_line(capsys, tmp_path, model):
     assert "no row 'nothing'" in mistake(
         capsys, "classify", cifar, *with_model, "--rows", "nothing"
     )
-    assert "made for svhn" in mistake(
+    assert "needs few labels" in mistake(
         capsys, "classify", cifar, *with_model, "--rows", "supervised"
     )
     assert "fewer than the 101 asked for" in mistake(
-        capsys, "classify", cifar, *with_model, "--labels", "101"
+        capsys, "classify", cifar, *with_model, "--n-labels", "101"
     )
     assert "no layer 'layer9x9'" in mistake(
         capsys, "classify", cifar, *with_model, "--layers", "layer9x9"
@@ -112,8 +115,8 @@ def test_mistakes_are_one_line(capsys, tmp_path, model):
     for c in ("much", "0", "1e-3,-1", "nan", ""):
         assert "numbers above 0" in mistake(capsys, "classify", cifar, "--rows", "pixels", "--c", c)
     assert "too few" in mistake(capsys, "classify", svhn, "--rows", "pixels")
-    assert "give a multiple" in mistake(
-        capsys, "classify", svhn, "--rows", "pixels", "--labels", "55"
+    assert "no multiple of the 10 classes" in mistake(
+        capsys, "classify", svhn, "--rows", "pixels", "--n-labels", "55"
     )
 
 
@@ -133,4 +136,4 @@ def test_the_papers_imagenet_preparation_trains_a_discriminator_that_classifies(
     words += ["--model", str(tmp_path / "t" / "discriminator.safetensors")]
     status, out, _ = run(capsys, *words, "--out", str(tmp_path / "out"))
     assert status == 0
-    assert json.loads(out)["rows"][0]["n_features"] == 16 * 28
+    assert json.loads(out)["rows"][0]["evaluation"]["n_features"] == 16 * 28
