@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from dissect.figures.latent_space import Column
-    from dissect.latent_space import Condition, Shown, Term, TrialScore
+    from dissect.latent_space import ArithmeticResult, Condition, Term, TrialResult
     from dissect.segmentation import AttributeReader, Realism
 
 __all__ = ["arithmetic"]
@@ -82,15 +82,15 @@ def arithmetic(
     from dissect._utils.io import write_image, write_json
     from dissect.figures.latent_space import arithmetic_figure
     from dissect.latent_space import (
-        Shown,
-        TrialScore,
-        combined,
+        ArithmeticResult,
+        TrialResult,
+        attribute_reader_for,
         neighbours,
         parse_conditions,
         parse_expression,
         pixel_sum,
         random_sum,
-        reader_for,
+        vector_sum,
     )
     from dissect.models import generate, latents_for, load
     from dissect.segmentation import Realism
@@ -99,7 +99,7 @@ def arithmetic(
     terms = parse_expression(expression)
     place = resolve_device(device)
     generator = load(model, device=place)
-    eyes = reader_for(reader, model, place)
+    eyes = attribute_reader_for(reader, model, place)
     if (want or find or trials) and eyes is None:
         raise DissectError(f"--find, --want and --trials need a reader of {model}; see --reader")
     wanted = parse_conditions(want, eyes.names) if want and eyes is not None else ()
@@ -114,7 +114,7 @@ def arithmetic(
                 "through more, or loosen its conditions"
             )
     latent_means = {concept: z.mean(0) for concept, z in chosen.items()}
-    result = combined(terms, latent_means)
+    result = vector_sum(terms, latent_means)
     around = neighbours(result, 8, scale=scale, seed=seed)
     block = generate(generator, torch.cat([around[:4], result[None], around[4:]]))
     columns, images = [], {}
@@ -142,11 +142,11 @@ def arithmetic(
         realism = Realism.from_samples(
             eyes, generate(generator, latents_for(generator, _ORDINARY, seed + 1))
         )
-        last = combined(terms[-1:], latent_means)
+        last = vector_sum(terms[-1:], latent_means)
         random = random_sum(result.repeat(_RANDOM, 1), last.repeat(_RANDOM, 1), seed=seed)
         compared = (block, summed[None], generate(generator, random))
-        found = [Shown.of(each, eyes, wanted, realism) for each in compared]
-        scores = [TrialScore(means, 1, *found)]
+        found = [ArithmeticResult.from_images(each, eyes, wanted, realism) for each in compared]
+        scores = [TrialResult(means, 1, *found)]
         values["shown"] = asdict(scores[0])
         if trials:
             scores += _trials(generator, eyes, terms, pools, wanted, realism, trials, seed)
@@ -168,7 +168,13 @@ def _pools(
     reader: "AttributeReader | None",
 ) -> tuple[dict[str, "Tensor"], dict[str, list[int]]]:
     """For each concept the latents that stand for it, and their indices."""
-    from dissect.latent_space import Exemplars, clearest, meeting, parse_conditions, read
+    from dissect.latent_space import (
+        Exemplars,
+        matching,
+        most_confident,
+        parse_conditions,
+        read_attributes,
+    )
     from dissect.models import fingerprint, latents_for
 
     listed = None if file is None else Exemplars.load(file)
@@ -198,14 +204,14 @@ def _pools(
     indices: dict[str, list[int]] = {}
     if parsed and reader is not None:
         candidates = latents_for(generator, among, seed)
-        values = read(generator, reader, candidates)
+        values = read_attributes(generator, reader, candidates)
         for concept, limits in parsed.items():
-            if not bool(meeting(values, limits, reader).any()):
+            if not bool(matching(values, limits, reader).any()):
                 raise DissectError(
                     f"none of {among} samples of {model} is {found[concept]}: loosen it, or look "
                     "among more"
                 )
-            rows = clearest(candidates, values, limits, reader, share=share)
+            rows = most_confident(candidates, values, limits, reader, fraction=share)
             pools[concept], indices[concept] = candidates[rows], rows.tolist()
     for term in terms:
         if listed is not None and term.concept not in pools:
@@ -248,19 +254,21 @@ def _trials(
     realism: "Realism",
     n: int,
     seed: int,
-) -> list["TrialScore"]:
-    from dissect.latent_space import measured
+) -> list["TrialResult"]:
+    from dissect.latent_space import evaluate_arithmetic
 
     smallest = min(map(len, pools.values()))
     return [
-        measured(generator, reader, terms, pools, wanted, realism, exemplars=k, n=n, seed=seed)
+        evaluate_arithmetic(
+            generator, reader, terms, pools, wanted, realism, exemplars=k, n=n, seed=seed
+        )
         for k in (1, 3, 5, 10)
         if k <= smallest
     ]
 
 
-def _table(scores: list["TrialScore"], last: str) -> list[str]:
-    def shares(shown: "Shown") -> str:
+def _table(scores: list["TrialResult"], last: str) -> list[str]:
+    def shares(shown: "ArithmeticResult") -> str:
         return f"{shown.wanted:.1%} / {shown.ordinary:.1%} / {shown.both:.1%}"
 
     head = (

@@ -44,13 +44,13 @@ def attributes(
     from dissect._utils.io import write_image, write_json
     from dissect.data.synthetic.faces import ATTRIBUTES
     from dissect.figures.latent_space import contact_sheet
-    from dissect.latent_space import reader_for
+    from dissect.latent_space import attribute_reader_for
     from dissect.models import fingerprint, generate, latents_for, load
     from dissect.segmentation import evaluate_attributes
 
     output = Output(as_json=as_json)
     place = resolve_device(device)
-    eyes = reader_for(reader, model, place, network)
+    eyes = attribute_reader_for(reader, model, place, network)
     if eyes is None:
         raise DissectError(f"nothing reads {model}: give --reader faces or bedrooms")
     if held_out:

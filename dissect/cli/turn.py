@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor, nn
 
-    from dissect.latent_space import Direction, TurnScore
+    from dissect.latent_space import Direction, DirectionResult
     from dissect.segmentation import AttributeReader
 
 __all__ = ["turn"]
@@ -63,10 +63,10 @@ def turn(
             "found where there is no such length."
         ),
     ] = None,
-    centred: Annotated[
+    symmetric: Annotated[
         bool,
         typer.Option(
-            "--centred", help="Take what a sample has of the direction away before it is moved."
+            "--symmetric", help="Take what a sample has of the direction away before it is moved."
         ),
     ] = False,
     judge: Annotated[
@@ -91,13 +91,13 @@ def turn(
     from dissect._utils.io import write_image, write_json
     from dissect.latent_space import (
         METHODS,
-        Samples,
-        calibrated,
+        AttributedSamples,
+        attribute_reader_for,
+        evaluate_direction,
         find_directions,
-        judged,
         parse_conditions,
-        read,
-        reader_for,
+        read_attributes,
+        scale_to_effect,
     )
     from dissect.models import load
 
@@ -115,7 +115,7 @@ def turn(
         )
     place = resolve_device(device)
     generator = load(model, device=place)
-    eyes = reader_for(reader, model, place)
+    eyes = attribute_reader_for(reader, model, place)
     if eyes is not None:
         eyes.column(attribute)
     elif finding:
@@ -124,9 +124,9 @@ def turn(
         )
     elif only is not None or judge is not None:
         raise DissectError(f"--only and --judge need a reader of {model}; see --reader")
-    judging = eyes if judge is None else reader_for(reader, model, place, judge)
+    judging = eyes if judge is None else attribute_reader_for(reader, model, place, judge)
     conditions = parse_conditions(only, eyes.names) if only and eyes is not None else ()
-    samples = Samples(generator, seed, eyes, conditions)
+    samples = AttributedSamples(generator, seed, eyes, conditions)
     directions = _given(generator, attribute, direction, exemplars)
     if finding and eyes is not None and method != _STEERED:
         found_from = samples.latents(among)
@@ -140,23 +140,25 @@ def turn(
         directions = [found.of_length(length) for found in directions]
     elif eyes is not None and direction is None:
         directions = [
-            calibrated(generator, eyes, fresh[-_CALIBRATION:], found, centred=centred)
+            scale_to_effect(generator, eyes, fresh[-_CALIBRATION:], found, symmetric=symmetric)
             for found in directions
         ]
     positions = torch.linspace(-1, 1, _POSITIONS)
-    turns = [(found, found.applied(z, positions, centred=centred)) for found in directions]
+    turns = [(found, found.applied(z, positions, symmetric=symmetric)) for found in directions]
     ordinary = samples.latents(_ORDINARY)
     if method == _STEERED and eyes is not None:
         turns.append(_steered(generator, eyes, attribute, z, ordinary))
     scores = []
-    spread = None if judging is None else read(generator, judging, ordinary).std(0)
+    spread = None if judging is None else read_attributes(generator, judging, ordinary).std(0)
     for found, paths in turns:
         if judging is not None and spread is not None:
-            read_out = read(generator, judging, paths[:measured].flatten(0, 1))
+            read_out = read_attributes(generator, judging, paths[:measured].flatten(0, 1))
             along = read_out.unflatten(0, (measured, _POSITIONS))
             start = z[:measured]
             scores.append(
-                judged(generator, judging, along, found, start, spread, centred=centred, seed=seed)
+                evaluate_direction(
+                    generator, judging, along, found, start, spread, symmetric=symmetric, seed=seed
+                )
             )
         named = out / f"turn-{attribute}-{found.method}"
         picture = _picture(generator, found, paths[:rows], ordinary)
@@ -172,7 +174,7 @@ def turn(
         "attribute": attribute,
         "only": only,
         "seed": seed,
-        "centred": centred,
+        "symmetric": symmetric,
         "directions": table or [{"method": d.method, "length": d.length} for d in directions],
     }
     output.wrote(write_json(out / f"turn-{attribute}.json", values))
@@ -183,7 +185,7 @@ def _given(
     generator: "nn.Module", attribute: str, direction: Path | None, exemplars: Path | None
 ) -> list["Direction"]:
     """The direction that a file holds, or that leads between the two ends that one lists."""
-    from dissect.latent_space import Direction, Exemplars, listed_direction
+    from dissect.latent_space import Direction, Exemplars, direction_from_list
     from dissect.models import fingerprint
 
     if direction is not None:
@@ -195,7 +197,7 @@ def _given(
             )
         return [found]
     if exemplars is not None:
-        return [listed_direction(Exemplars.load(exemplars), generator, attribute)]
+        return [direction_from_list(Exemplars.load(exemplars), generator, attribute)]
     return []
 
 
@@ -212,13 +214,13 @@ def _steered(
     """
     import torch
 
-    from dissect.latent_space import Direction, read, steered
+    from dissect.latent_space import Direction, optimize_latents, read_attributes
 
     column = reader.column(attribute)
-    values = read(generator, reader, ordinary)
+    values = read_attributes(generator, reader, ordinary)
     low, high = (float(values[:, column].quantile(share)) for share in (0.1, 0.9))
     targets = torch.linspace(low, high, _POSITIONS)
-    paths = steered(generator, reader, z, column, targets, values.std(0))
+    paths = optimize_latents(generator, reader, z, column, targets, values.std(0))
     half = (paths[:, -1] - paths[:, 0]) / 2
     like = Direction(half.mean(0), attribute, _STEERED)
     return like.of_length(float(half.norm(dim=1).mean())), paths
@@ -233,7 +235,7 @@ def _picture(
     from dissect.models import generate
 
     first, last = to_images(generate(generator, found.ends(ordinary)))
-    names = found.picked_ends or (f"less {found.attribute}", f"more {found.attribute}")
+    names = found.chosen_extremes or (f"less {found.attribute}", f"more {found.attribute}")
     images = to_images(generate(generator, paths.flatten(0, 1)))
     return turn_figure(
         first,
@@ -244,7 +246,9 @@ def _picture(
     )
 
 
-def _lines(attribute: str, scores: list["TurnScore"], directions: list["Direction"]) -> list[str]:
+def _lines(
+    attribute: str, scores: list["DirectionResult"], directions: list["Direction"]
+) -> list[str]:
     if not scores:
         return [f"{found.method}: length {found.length:.2f}" for found in directions]
     lines = [f"{attribute} along each direction: R squared (median row), monotone rows, reach:"]

@@ -61,15 +61,15 @@ def walk(
     from dissect._utils.images import to_images
     from dissect._utils.io import write_image, write_json
     from dissect.figures.latent_space import walk_figure
-    from dissect.latent_space import reader_for, walk_rows
+    from dissect.latent_space import attribute_reader_for, interpolation_rows
     from dissect.models import generate, latents_for, load
 
     output = Output(as_json=as_json)
     place = resolve_device(device)
     generator = load(model, device=place)
-    eyes = reader_for(reader, model, place)
+    eyes = attribute_reader_for(reader, model, place)
     fine = (columns - 1) * between + 1
-    z = walk_rows(latents_for(generator, rows + 1, seed), fine, path)  # type: ignore[arg-type]
+    z = interpolation_rows(latents_for(generator, rows + 1, seed), fine, path)  # type: ignore[arg-type]
     images = generate(generator, z.flatten(0, 1)).cpu()
     by_row = images.unflatten(0, (rows, fine))
     pictures = to_images(images).reshape(rows, fine, *images.shape[2:], 3)
@@ -136,16 +136,15 @@ def _controls(
 ) -> dict[str, dict[str, "StepSizes"]]:
     """The same rows as a memorising generator would show them, and faded in pixel space."""
     from dissect.data import source
-    from dissect.latent_space import source_of
-    from dissect.latent_space.memory import crossfades, nearest
+    from dissect.latent_space import crossfade_rows, image_source_for, nearest_images
 
-    name = source_of(model)
+    name = image_source_for(model)
     if name not in ("faces", "bedrooms"):
         output.note("no control: the model's card names no rendered source")
         return {}
     opened = source(name, size=by_row.shape[-1], count=n)
-    copies = nearest(by_row.flatten(0, 1), opened, n).reshape(by_row.shape)
-    faded = crossfades(copies[:, [0, -1]], by_row.shape[1])
+    copies = nearest_images(by_row.flatten(0, 1), opened, n).reshape(by_row.shape)
+    faded = crossfade_rows(copies[:, [0, -1]], by_row.shape[1])
     return {
         "each image replaced by the nearest training image": _sizes(copies, reader),
         "fade between the ends' nearest training images": _sizes(faded, reader),

@@ -1,13 +1,13 @@
 """Walks, vector arithmetic and directions in the latent space of a generator."""
 
 from dissect.latent_space.arithmetic import (
-    Shown,
-    TrialScore,
-    combined,
-    measured,
+    ArithmeticResult,
+    TrialResult,
+    evaluate_arithmetic,
     neighbours,
     pixel_sum,
     random_sum,
+    vector_sum,
 )
 from dissect.latent_space.directions import (
     Direction,
@@ -16,64 +16,79 @@ from dissect.latent_space.directions import (
     from_regression,
 )
 from dissect.latent_space.evaluate_direction import (
-    TurnScore,
-    calibrated,
-    judged,
-    random_like,
-    read_rows,
-    scored,
+    DirectionResult,
+    evaluate_direction,
+    random_direction_like,
+    readout_rows,
+    scale_to_effect,
+    score_direction,
 )
 from dissect.latent_space.exemplars import (
     Condition,
     Exemplars,
-    clearest,
-    ends,
-    meeting,
+    extremes,
+    matching,
+    most_confident,
     parse_conditions,
 )
 from dissect.latent_space.expression import Term, parse_expression
-from dissect.latent_space.find_directions import METHODS, find_directions, listed_direction
-from dissect.latent_space.optimize_latents import steered
-from dissect.latent_space.paths import Path, StepSizes, between, step_sizes, walk_rows
-from dissect.latent_space.readout import Samples, read, reader_for, source_of
+from dissect.latent_space.find_directions import METHODS, direction_from_list, find_directions
+from dissect.latent_space.optimize_latents import optimize_latents
+from dissect.latent_space.paths import (
+    Path,
+    StepSizes,
+    crossfade_rows,
+    interpolate,
+    interpolation_rows,
+    nearest_images,
+    step_sizes,
+)
+from dissect.latent_space.readout import (
+    AttributedSamples,
+    attribute_reader_for,
+    image_source_for,
+    read_attributes,
+)
 
 __all__ = [
     "METHODS",
+    "ArithmeticResult",
+    "AttributedSamples",
     "Condition",
     "Direction",
+    "DirectionResult",
     "Exemplars",
     "Path",
-    "Samples",
-    "Shown",
     "StepSizes",
     "Term",
-    "TrialScore",
-    "TurnScore",
-    "between",
-    "calibrated",
-    "clearest",
-    "combined",
-    "ends",
+    "TrialResult",
+    "attribute_reader_for",
+    "crossfade_rows",
+    "direction_from_list",
+    "evaluate_arithmetic",
+    "evaluate_direction",
+    "extremes",
     "find_directions",
     "from_components",
     "from_exemplars",
     "from_regression",
-    "judged",
-    "listed_direction",
-    "measured",
-    "meeting",
+    "image_source_for",
+    "interpolate",
+    "interpolation_rows",
+    "matching",
+    "most_confident",
+    "nearest_images",
     "neighbours",
+    "optimize_latents",
     "parse_conditions",
     "parse_expression",
     "pixel_sum",
-    "random_like",
+    "random_direction_like",
     "random_sum",
-    "read",
-    "read_rows",
-    "reader_for",
-    "scored",
-    "source_of",
-    "steered",
+    "read_attributes",
+    "readout_rows",
+    "scale_to_effect",
+    "score_direction",
     "step_sizes",
-    "walk_rows",
+    "vector_sum",
 ]

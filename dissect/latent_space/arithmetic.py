@@ -2,44 +2,50 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
-from dissect.latent_space.exemplars import Condition, meeting
+from dissect._utils.result import Result
+from dissect.latent_space.exemplars import Condition, matching
 from dissect.latent_space.expression import Term
 from dissect.models import generate
 from dissect.segmentation import AttributeReader, Realism
 
 __all__ = [
-    "Shown",
-    "TrialScore",
-    "combined",
-    "measured",
+    "ArithmeticResult",
+    "TrialResult",
+    "vector_sum",
+    "evaluate_arithmetic",
     "neighbours",
     "pixel_sum",
     "random_sum",
 ]
 
 
-def combined(terms: Sequence[Term], means: Mapping[str, Tensor]) -> Tensor:
+def vector_sum(terms: Sequence[Term], means: Mapping[str, Tensor]) -> Tensor:
     """The sum of the concepts' means, each times its factor.
 
     Section 6.3.2 of Radford et al. (2015): vec("smiling woman") - vec("neutral woman") +
     vec("neutral man"), each vector the mean of the latents of three exemplars.
+
+    >>> means = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0, 0.0])}
+    >>> vector_sum((Term("a", 1.0), Term("b", -0.5)), means).tolist()
+    [-0.5, 2.0]
     """
     parts = [term.factor * means[term.concept] for term in terms]
     return torch.stack(parts).sum(0)
 
 
 def pixel_sum(terms: Sequence[Term], means: Mapping[str, Tensor]) -> Tensor:
-    """The same sum over mean images, brought back into [-1, 1]: the paper's baseline.
+    """The same sum over mean images, clamped to [-1, 1]: the paper's baseline.
 
-    Black is what adds nothing, so that images are summed as amounts of light.
+    Images are summed as amounts of light, so that black adds nothing.
     """
     light = {concept: (image + 1) / 2 for concept, image in means.items()}
-    return combined(terms, light).clamp(0, 1) * 2 - 1
+    return vector_sum(terms, light).clamp(0, 1) * 2 - 1
 
 
 def neighbours(z: Tensor, n: int = 8, *, scale: float = 0.25, seed: int = 0) -> Tensor:
@@ -50,28 +56,28 @@ def neighbours(z: Tensor, n: int = 8, *, scale: float = 0.25, seed: int = 0) -> 
 
 
 def random_sum(result: Tensor, last: Tensor, *, seed: int = 0) -> Tensor:
-    """Latents (N, D) as far from the last term's part of sums as the sums are, anywhere: a control.
+    """Latents (N, D) in random directions from the last terms, as far as the sums: a control.
 
     Args:
         result: sums (N, D).
-        last: what their last terms contribute, (N, D).
+        last: the contributions of their last terms, (N, D).
         seed: of the directions.
     """
     random = torch.Generator().manual_seed(seed)
     steps = torch.randn(result.shape, generator=random).to(result)
-    far = (result - last).norm(dim=1, keepdim=True)
-    away: Tensor = last + steps * (far / steps.norm(dim=1, keepdim=True))
-    return away
+    distance = (result - last).norm(dim=1, keepdim=True)
+    moved: Tensor = last + steps * (distance / steps.norm(dim=1, keepdim=True))
+    return moved
 
 
-@dataclass(frozen=True)
-class Shown:
-    """What some images show, as shares of them.
+@dataclass(frozen=True, repr=False)
+class ArithmeticResult(Result):
+    """What a set of images shows.
 
     Attributes:
-        wanted: has the wanted attributes.
-        ordinary: lies among the ordinary samples (see `Realism`).
-        both: does both.
+        wanted: fraction of the images with the wanted attributes.
+        ordinary: fraction within the range of ordinary samples (see `Realism`).
+        both: fraction with both.
         distance: median distance to ordinary samples.
     """
 
@@ -81,44 +87,54 @@ class Shown:
     distance: float
 
     @classmethod
-    def of(
+    def from_images(
         cls,
         images: Tensor,
         reader: AttributeReader,
         wanted: Sequence[Condition],
         realism: Realism,
-    ) -> "Shown":
-        """What `images` (N, C, H, W) show."""
-        met = meeting(reader.read(images), wanted, reader)
-        far = realism.distance(images)
-        near = realism.within(far)
+    ) -> "ArithmeticResult":
+        """The fractions of `images` (N, C, H, W)."""
+        matches = matching(reader.read(images), wanted, reader)
+        distance = realism.distance(images)
+        ordinary = realism.within(distance)
 
-        def share(rows: Tensor) -> float:
+        def fraction(rows: Tensor) -> float:
             return float(rows.float().mean())
 
-        return cls(share(met), share(near), share(met & near), float(far.median()))
+        return cls(
+            fraction(matches),
+            fraction(ordinary),
+            fraction(matches & ordinary),
+            float(distance.median()),
+        )
 
 
-@dataclass(frozen=True)
-class TrialScore:
-    """How often sums of other exemplars show what is wanted of them.
+@dataclass(frozen=True, repr=False)
+class TrialResult(Result):
+    """How often sums of other exemplars show the wanted attributes.
 
     Attributes:
-        exemplars: how many were averaged for each concept.
-        n: trials.
-        latent: sums of latents.
-        pixels: the same sums in pixel space.
-        random: random latents as far from the last concept as the sums (see `random_sum`).
+        exemplars: number of exemplars that are averaged for each concept.
+        n: number of trials.
+        latent: of sums of latents.
+        pixels: of the same sums in pixel space.
+        random: of random latents as far from the last concept as the sums (see `random_sum`).
     """
 
     exemplars: int
     n: int
-    latent: Shown
-    pixels: Shown
-    random: Shown
+    latent: ArithmeticResult
+    pixels: ArithmeticResult
+    random: ArithmeticResult
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row each for latents, pixels and random latents."""
+        kinds = {"latent": self.latent, "pixels": self.pixels, "random": self.random}
+        return [{"kind": kind, **result.summary()} for kind, result in kinds.items()]
 
 
-def measured(
+def evaluate_arithmetic(
     generator: nn.Module,
     reader: AttributeReader,
     terms: Sequence[Term],
@@ -129,18 +145,18 @@ def measured(
     exemplars: int,
     n: int = 200,
     seed: int = 0,
-) -> TrialScore:
-    """Sums of the means of other exemplars in each of `n` trials, and what they show.
+) -> TrialResult:
+    """Sums of the means of other exemplars in each of `n` trials, and what their images show.
 
     Args:
         generator: latents to images.
-        reader: what reads the images.
+        reader: of the attributes.
         terms: the sum.
         pools: for each concept, latents (M, D) from which exemplars are drawn.
-        wanted: what the result must show.
-        realism: what is ordinary among the generator's samples.
-        exemplars: how many are averaged for each concept.
-        n: trials.
+        wanted: the conditions on the result.
+        realism: the range of the generator's ordinary samples.
+        exemplars: number of exemplars that are averaged for each concept.
+        n: number of trials.
         seed: of the draws.
 
     Raises:
@@ -153,22 +169,22 @@ def measured(
         if len(pool) < exemplars:
             raise DissectError(
                 f"{term.concept!r} has {len(pool)} exemplars to draw from, fewer than {exemplars}: "
-                "look through more samples or loosen its conditions"
+                "search more samples or loosen its conditions"
             )
         rows = [torch.randperm(len(pool), generator=random)[:exemplars] for _ in range(n)]
         chosen[term.concept] = pool[torch.stack(rows).to(pool.device)]  # (n, exemplars, D)
     latent_means = {name: z.mean(1) for name, z in chosen.items()}
-    result, last = combined(terms, latent_means), combined(terms[-1:], latent_means)
+    result, last = vector_sum(terms, latent_means), vector_sum(terms[-1:], latent_means)
     means = {}
     for name, z in chosen.items():
         images = generate(generator, z.flatten(0, 1))
         means[name] = images.unflatten(0, (n, exemplars)).mean(1)
     latent, pixels, control = (
-        Shown.of(images, reader, wanted, realism)
+        ArithmeticResult.from_images(images, reader, wanted, realism)
         for images in (
             generate(generator, result),
             pixel_sum(terms, means),
             generate(generator, random_sum(result, last, seed=seed)),
         )
     )
-    return TrialScore(exemplars, n, latent, pixels, control)
+    return TrialResult(exemplars, n, latent, pixels, control)

@@ -7,34 +7,43 @@ import torch
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
+from dissect._utils.result import Result
 from dissect.latent_space.directions import Direction
-from dissect.latent_space.readout import read
+from dissect.latent_space.readout import read_attributes
 from dissect.segmentation import AttributeReader
 
-__all__ = ["TurnScore", "calibrated", "judged", "random_like", "read_rows", "scored"]
+__all__ = [
+    "DirectionResult",
+    "evaluate_direction",
+    "random_direction_like",
+    "readout_rows",
+    "scale_to_effect",
+    "score_direction",
+]
 
 _LENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
-_STEEPEST_DROP = 0.6  # of the slope in the middle that the ends must keep
-_RISING = 0.8  # of the rows
-_RANDOM = 3  # directions
+_MIN_SLOPE = 0.6  # at the ends, as a fraction of the slope in the middle
+_MIN_RISING = 0.8  # fraction of the rows
+_N_RANDOM = 3  # directions
 
 
-@dataclass(frozen=True)
-class TurnScore:
-    """An attribute along a direction, over many faces.
+@dataclass(frozen=True, repr=False)
+class DirectionResult(Result):
+    """An attribute along a direction, over many samples.
 
     Attributes:
-        attribute: what should change.
+        attribute: that should change.
         method: how the direction was found.
-        length: of the vector that leads from the middle to an end.
+        length: of the vector from the middle to an end.
         r_squared: median over rows of the squared correlation of the attribute with the position.
-        monotone: share of rows in which each step moves the attribute the same, right way.
-        reach: mean of the attribute at the last position less that at the first.
-        drift: for each other attribute, mean change from the middle to the ends, whatever its sign,
-            in deviations of that attribute among ordinary samples.
+        monotone: fraction of rows in which the attribute grows at every step.
+        reach: mean of the attribute at the last position minus that at the first.
+        drift: for each other attribute, mean absolute change from the middle to the ends, in stds
+            of that attribute among ordinary samples.
         random_r_squared, random_monotone, random_drift: the same under random directions of the
-            same length, and random_reach, the mean of their reaches, whatever the sign. R squared
-            alone proves little: what hardly moves moves evenly.
+            same length.
+        random_reach: the mean absolute reach under them. R squared alone proves little, since an
+            attribute that hardly changes may change evenly.
     """
 
     attribute: str
@@ -55,55 +64,55 @@ class TurnScore:
         return all(self.drift[name] <= self.random_drift[name] for name in self.drift)
 
 
-def read_rows(
+def readout_rows(
     generator: nn.Module,
     reader: AttributeReader,
     z: Tensor,
     direction: Direction,
     positions: Tensor,
     *,
-    centred: bool = False,
+    symmetric: bool = False,
 ) -> Tensor:
     """Attributes (N, P, A) of latents (N, D) moved to each position along a direction."""
-    moved = direction.applied(z, positions, centred=centred)
-    found = read(generator, reader, moved.flatten(0, 1))
+    moved = direction.applied(z, positions, symmetric=symmetric)
+    found = read_attributes(generator, reader, moved.flatten(0, 1))
     return found.reshape(len(z), len(positions), -1)
 
 
-def calibrated(
+def scale_to_effect(
     generator: nn.Module,
     reader: AttributeReader,
     z: Tensor,
     direction: Direction,
     *,
-    centred: bool = False,
+    symmetric: bool = False,
 ) -> Direction:
-    """The direction as long as it can be before its attribute saturates.
+    """The direction, scaled to the largest length at which its attribute does not saturate.
 
-    The attribute is read over `z` at eleven positions, for rising lengths. The longest is taken at
-    which the slope of its mean curve at both ends is still 0.6 of that in the middle, and at which
-    it rises at every step in 0.8 of the rows: a sample that is at an end already saturates sooner
-    than the mean does. Where the shortest length fails already, as with what moves by jumps, the
-    direction is left as it is.
+    The attribute is read for `z` at eleven positions, for rising lengths. The largest length is
+    chosen at which the slope of its mean curve at both ends is still 0.6 of that in the middle,
+    and at which it rises at every step in 0.8 of the rows, since a sample near one end saturates
+    sooner than the mean does. If the shortest length fails already, as for an attribute that
+    changes by jumps, the direction is not scaled.
     """
     column = reader.column(direction.attribute)
     positions = torch.linspace(-1, 1, 11)
     chosen = direction
     for length in _LENGTHS:
         tried = direction.of_length(length)
-        curve = read_rows(generator, reader, z, tried, positions, centred=centred)
+        curve = readout_rows(generator, reader, z, tried, positions, symmetric=symmetric)
         steps = curve[:, :, column].diff(dim=1)
         mean = steps.mean(0)
         ends, middle = (mean[:2].mean(), mean[-2:].mean()), mean[3:7].mean()
         rising = (steps > 0).all(1).double().mean()
-        if middle <= 0 or min(ends) < _STEEPEST_DROP * middle or rising < _RISING:
+        if middle <= 0 or min(ends) < _MIN_SLOPE * middle or rising < _MIN_RISING:
             break
         chosen = tried
     return chosen
 
 
-def random_like(direction: Direction, n: int, seed: int = 0) -> tuple[Direction, ...]:
-    """`n` random directions as long as this one: what any change of latents does."""
+def random_direction_like(direction: Direction, n: int, seed: int = 0) -> tuple[Direction, ...]:
+    """`n` random directions of the same length: the control."""
     random = torch.Generator().manual_seed(seed)
     vectors = torch.randn(n, len(direction.vector), generator=random)
     return tuple(
@@ -111,7 +120,7 @@ def random_like(direction: Direction, n: int, seed: int = 0) -> tuple[Direction,
     )
 
 
-def judged(
+def evaluate_direction(
     generator: nn.Module,
     reader: AttributeReader,
     values: Tensor,
@@ -119,48 +128,48 @@ def judged(
     z: Tensor,
     spread: Tensor,
     *,
-    centred: bool = False,
+    symmetric: bool = False,
     seed: int = 0,
-) -> TurnScore:
-    """The score of attributes (N, P, A) read along a direction, beside random directions.
+) -> DirectionResult:
+    """Attributes along a direction, compared with random directions.
 
-    Each of three random directions is followed from a third of the latents.
+    Each of three random directions is applied to a third of the latents.
 
     Args:
         generator: latents to images.
-        reader: what read them, and reads them again.
-        values: attributes at P positions from -1 to 1.
-        direction: what was followed.
-        z: (N, D), N at least 3.
-        spread: deviation (A,) of each attribute among ordinary samples.
-        centred: as it was followed.
+        reader: of the attributes.
+        values: attributes (N, P, A) at P positions from -1 to 1 along the direction.
+        direction: that was applied.
+        z: latents (N, D), N at least 3.
+        spread: std (A,) of each attribute among ordinary samples.
+        symmetric: as the direction was applied.
         seed: of the random directions.
     """
     positions = torch.linspace(-1, 1, values.shape[1])
     random = [
-        read_rows(generator, reader, z[place::_RANDOM], other, positions, centred=centred)
-        for place, other in enumerate(random_like(direction, _RANDOM, seed))
+        readout_rows(generator, reader, z[index::_N_RANDOM], other, positions, symmetric=symmetric)
+        for index, other in enumerate(random_direction_like(direction, _N_RANDOM, seed))
     ]
-    return scored(values, positions, direction, reader, spread, random)
+    return score_direction(values, positions, direction, reader, spread, random)
 
 
-def scored(
+def score_direction(
     values: Tensor,
     positions: Tensor,
     direction: Direction,
     reader: AttributeReader,
     spread: Tensor,
     random: Sequence[Tensor],
-) -> TurnScore:
-    """The score of attributes (N, P, A) read along a direction (see `read_rows`).
+) -> DirectionResult:
+    """The result for attributes (N, P, A) along a direction (see `readout_rows`).
 
     Args:
         values: attributes at each position.
         positions: (P,), rising, the middle one 0.
-        direction: what was followed.
-        reader: what read them.
-        spread: deviation (A,) of each attribute among ordinary samples.
-        random: readings under random directions, for each (M, P, A), at least one.
+        direction: that was applied.
+        reader: of the attributes.
+        spread: std (A,) of each attribute among ordinary samples.
+        random: attributes (M, P, A) along each of the random directions, at least one.
 
     Raises:
         DissectError: fewer than three positions, or an even number of them.
@@ -169,12 +178,12 @@ def scored(
         raise DissectError("a turn is measured at an odd number of positions, at least 3")
     column = reader.column(direction.attribute)
     others = {name: k for k, name in enumerate(reader.names) if k != column}
-    fit, monotone, reach = _followed(values[:, :, column], positions)
+    fit, monotone, reach = _fit_and_reach(values[:, :, column], positions)
     every = torch.cat(list(random))
-    random_fit, random_monotone, _ = _followed(every[:, :, column], positions)
-    reaches = [abs(_followed(each[:, :, column], positions)[2]) for each in random]
+    random_fit, random_monotone, _ = _fit_and_reach(every[:, :, column], positions)
+    reaches = [abs(_fit_and_reach(each[:, :, column], positions)[2]) for each in random]
     drift, random_drift = (_drift(read) / spread.clamp(min=1e-9) for read in (values, every))
-    return TurnScore(
+    return DirectionResult(
         attribute=direction.attribute,
         method=direction.method,
         length=direction.length,
@@ -189,8 +198,8 @@ def scored(
     )
 
 
-def _followed(along: Tensor, positions: Tensor) -> tuple[float, float, float]:
-    """R squared of the median row, share of rising rows and reach of an attribute (N, P)."""
+def _fit_and_reach(along: Tensor, positions: Tensor) -> tuple[float, float, float]:
+    """Median R squared, fraction of rising rows and reach of an attribute (N, P)."""
     along = along.double()
     x = positions.double() - positions.double().mean()
     y = along - along.mean(1, keepdim=True)
@@ -200,6 +209,6 @@ def _followed(along: Tensor, positions: Tensor) -> tuple[float, float, float]:
 
 
 def _drift(values: Tensor) -> Tensor:
-    """Mean change (A,) of attributes (N, P, A) from the middle to the ends, whatever its sign."""
+    """Mean absolute change (A,) of attributes (N, P, A) from the middle to the ends."""
     middle = values[:, values.shape[1] // 2]
     return ((values[:, 0] - middle).abs() + (values[:, -1] - middle).abs()).mean(0) / 2

@@ -1,28 +1,35 @@
-"""Which latents stand for a concept: picked by eye, or found by what their images show."""
+"""Latents that represent a concept: chosen by eye, or by attributes of their images."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
-from dissect._utils.records import read_record, write_record
-from dissect._utils.schema import near_names
+from dissect._utils.schema import FileModel, NonEmpty, near_names, parse, read_file, write_file
 from dissect.latent_space.directions import from_regression
 from dissect.segmentation import AttributeReader
 
-__all__ = ["Condition", "Exemplars", "clearest", "ends", "meeting", "parse_conditions"]
+__all__ = [
+    "Condition",
+    "Exemplars",
+    "extremes",
+    "matching",
+    "most_confident",
+    "parse_conditions",
+]
 
-_KIND, _VERSION = "exemplars", 1
 _CONDITION = re.compile(r"\s*([A-Za-z]\w*)\s*(<|>)\s*([-+]?\d+(?:\.\d*)?|[-+]?\.\d+)\s*")
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What an attribute must be: above or below a value."""
+    """A limit on an attribute: above or below a value."""
 
     attribute: str
     above: bool
@@ -33,12 +40,15 @@ class Condition:
 
 
 def parse_conditions(text: str, names: Sequence[str]) -> tuple[Condition, ...]:
-    """The conditions of `smile>0.8,glasses<0.2`, on attributes of `names`.
+    """The conditions of a text such as `smile>0.8,glasses<0.2`, on attributes of `names`.
 
     Raises:
         DissectError: a malformed condition, or an unknown attribute.
+
+    >>> [str(condition) for condition in parse_conditions("yaw<-20, smile>.5", ("yaw", "smile"))]
+    ['yaw<-20', 'smile>0.5']
     """
-    found = []
+    conditions = []
     for part in text.split(","):
         match = _CONDITION.fullmatch(part)
         if match is None:
@@ -48,11 +58,11 @@ def parse_conditions(text: str, names: Sequence[str]) -> tuple[Condition, ...]:
         name, sign, value = match.groups()
         if name not in names:
             raise DissectError(f"unknown attribute {name!r}; known ones: {near_names(name, names)}")
-        found.append(Condition(name, sign == ">", float(value)))
-    return tuple(found)
+        conditions.append(Condition(name, sign == ">", float(value)))
+    return tuple(conditions)
 
 
-def meeting(values: Tensor, conditions: Sequence[Condition], reader: AttributeReader) -> Tensor:
+def matching(values: Tensor, conditions: Sequence[Condition], reader: AttributeReader) -> Tensor:
     """Which rows of the attributes (N, A) meet every condition: bool (N,)."""
     met = torch.ones(len(values), dtype=torch.bool, device=values.device)
     for condition in conditions:
@@ -61,36 +71,38 @@ def meeting(values: Tensor, conditions: Sequence[Condition], reader: AttributeRe
     return met
 
 
-def clearest(
+def most_confident(
     z: Tensor,
     values: Tensor,
     conditions: Sequence[Condition],
     reader: AttributeReader,
     *,
-    share: float = 0.25,
-    least: int = 20,
+    fraction: float = 0.25,
+    min_count: int = 20,
 ) -> Tensor:
-    """Rows that meet the conditions, those first whose latents lie deepest inside: (M,).
+    """Rows that meet the conditions, the most confident first: (M,).
 
-    An image may show a concept though its latent lies at the concept's edge, where the latents of
-    the others outvote it in a sum. How deep one lies is told by least-squares regression of each
-    attribute on latents: the least margin over the conditions, in deviations. An attribute that is
-    held between two values (yaw>-20,yaw<20) has no inside to be deep in and is left out.
+    An image may show a concept although its latent lies at the concept's edge, where the other
+    latents outweigh it in a sum. Confidence is the smallest margin over the conditions, in stds,
+    of least-squares regressions of the attributes on latents. An attribute with a lower and an
+    upper limit (yaw>-20,yaw<20) has no margin and is left out.
 
     Args:
         z: latents (N, D), N at least 2 D.
         values: attributes of their images (N, A).
         conditions: what the images must show.
-        reader: what read them.
-        share: of the rows that meet the conditions, how many are kept, 0 to 1.
-        least: how many are kept at least.
+        reader: of the attributes.
+        fraction: of the rows that meet the conditions, 0 to 1, that is kept.
+        min_count: number of rows that are kept at least.
 
     Raises:
-        DissectError: a share that is none, or too few latents for a regression.
+        DissectError: a fraction outside (0, 1], or too few latents for a regression.
     """
-    if not 0 < share <= 1:
-        raise DissectError(f"the share of exemplars kept must lie above 0, up to 1; got {share}")
-    met = meeting(values, conditions, reader).nonzero()[:, 0]
+    if not 0 < fraction <= 1:
+        raise DissectError(
+            f"the fraction of exemplars that is kept must lie above 0, up to 1; got {fraction}"
+        )
+    met = matching(values, conditions, reader).nonzero()[:, 0]
     margins = [torch.zeros(len(met), device=z.device)]
     sides = {condition.attribute: set[bool]() for condition in conditions}
     for condition in conditions:
@@ -101,34 +113,34 @@ def clearest(
         scaled = (along - along.mean()) / along.std()
         margins.append(scaled[met] if condition.above else -scaled[met])
     order = torch.stack(margins[1:] or margins).min(0).values.argsort(descending=True, stable=True)
-    return met[order][: max(least, round(share * len(met)))]
+    return met[order][: max(min_count, round(fraction * len(met)))]
 
 
-def ends(
+def extremes(
     values: Tensor,
     column: int,
     count: int,
     *,
     z: Tensor | None = None,
-    among: int = 200,
+    pool: int = 200,
     draws: int = 2_000,
     seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Rows that show little and much of an attribute, alike in all others: two of (count,).
+    """Rows with little and with much of an attribute, alike in all others: two of (count,).
 
-    What a person does who picks faces looking left and right: of the `among` most extreme rows at
-    each end, `draws` random choices of `count` are compared, and the one is taken whose means of
-    the other attributes differ least. It is then bettered, one row exchanged at a time, until no
-    exchange helps. Given their latents, the means of these are to differ little too: half of what
-    means of a few differ in has nothing to do with the attribute.
+    This imitates a person who chooses faces that look left and right. Among the `pool` most
+    extreme rows at each end, `draws` random choices of `count` are compared, and the one is taken
+    whose means of the other attributes differ least. It is then improved by exchanging one row at
+    a time until no exchange helps. If latents are given, their means are to differ little too:
+    half of the difference between means of a few has nothing to do with the attribute.
 
     Args:
         values: attributes (N, A).
-        column: the attribute whose ends are wanted.
-        count: rows at each end.
+        column: the attribute.
+        count: number of rows at each end.
         z: latents (N, D) of the rows.
-        among: the most extreme ones from which they are chosen, at most an eighth of all.
-        draws: how many choices are compared.
+        pool: number of most extreme rows to choose from, at most an eighth of all.
+        draws: number of random choices that are compared.
         seed: of the choices.
 
     Raises:
@@ -137,24 +149,24 @@ def ends(
     if count < 1 or len(values) < 2 * count:
         raise DissectError(f"{count} exemplars at each end need {2 * count} samples or more")
     order = values[:, column].argsort()
-    pool = min(max(count, min(among, len(values) // 8)), len(values) // 2)
+    size = min(max(count, min(pool, len(values) // 8)), len(values) // 2)
     others = [k for k in range(values.shape[1]) if k != column]
     about = (values / values.std(0).clamp(min=1e-9))[:, others]
     if z is not None:
         about = torch.cat([about, z / z.std(0).clamp(min=1e-9)], 1)
-    low, high = about[order[:pool]], about[order[-pool:]]
+    low, high = about[order[:size]], about[order[-size:]]
     random = torch.Generator().manual_seed(seed)
-    picks = torch.stack([torch.randperm(pool, generator=random)[:count] for _ in range(2 * draws)])
+    picks = torch.stack([torch.randperm(size, generator=random)[:count] for _ in range(2 * draws)])
     first, last = picks[:draws], picks[draws:]
     apart = (low[first].mean(1) - high[last].mean(1)).square().sum(1)
     best = int(apart.argmin())
     chosen = (first[best].clone(), last[best].clone())
     _exchange((low, high), chosen)
-    return order[:pool][chosen[0]], order[-pool:][chosen[1]]
+    return order[:size][chosen[0]], order[-size:][chosen[1]]
 
 
 def _exchange(pools: tuple[Tensor, Tensor], chosen: tuple[Tensor, Tensor]) -> None:
-    """Put other rows of the pools (M, K) in the place of chosen ones while means draw nearer."""
+    """Exchange chosen rows for others of the pools (M, K) while that brings the means nearer."""
     count = len(chosen[0])
     better = True
     while better:
@@ -171,16 +183,26 @@ def _exchange(pools: tuple[Tensor, Tensor], chosen: tuple[Tensor, Tensor]) -> No
                     better = True
 
 
+class _ExemplarFile(FileModel):
+    KIND: ClassVar[str] = "exemplars"
+    seed: Annotated[int, Field(ge=0)]
+    n: Annotated[int, Field(ge=1)]
+    fingerprint: str | None = None
+    how: str | None = None
+    concepts: dict[NonEmpty, tuple[int, ...]]
+
+
 @dataclass(frozen=True)
 class Exemplars:
-    """For each concept, the indices of latents of one series that stand for it.
+    """For each concept, the indices of latents that represent it.
 
     Attributes:
         concepts: indices by concept.
-        seed: the series.
-        n: how many latents were looked through; indices lie below it.
+        seed: of the latents.
+        n: number of latents that were inspected; indices lie below it.
         fingerprint: of the model; None fits any.
-        how: how they were picked, for a reader.
+        how: how they were chosen, for a human reader.
+        where: the file, for messages.
     """
 
     concepts: Mapping[str, tuple[int, ...]]
@@ -212,20 +234,10 @@ class Exemplars:
              "concepts": {"smiling woman": [3, 17, 40], "neutral woman": [8, 21, 90]}}
 
         Raises:
-            DissectError: the file is absent or malformed, with the place; or an index is out of
-                range.
+            DissectError: the file is absent or malformed, or an index is out of range.
         """
-        record = read_record(path, _KIND, _VERSION)
-        concepts = record.record("concepts")
-        named = {name: concepts.integers(name) for name in concepts.fields}
-        return cls(
-            concepts=named,
-            seed=record.integer("seed"),
-            n=record.integer("n", 1),
-            fingerprint=record.text_or_none("fingerprint"),
-            how=record.text_or_none("how"),
-            where=str(path),
-        )
+        content = read_file(path, _ExemplarFile)
+        return cls(**dict(content), where=str(path))
 
     def save(self, path: str | Path) -> Path:
         """`path`, now holding the exemplars as JSON."""
@@ -236,10 +248,10 @@ class Exemplars:
             "how": self.how,
             "concepts": {name: list(indices) for name, indices in self.concepts.items()},
         }
-        return write_record(path, _KIND, _VERSION, values)
+        return write_file(path, parse(_ExemplarFile, values, self.where))
 
     def check(self, fingerprint: str) -> None:
-        """Refuse another model than the one that the exemplars were picked from.
+        """Raise if the exemplars were chosen from another model.
 
         Raises:
             DissectError: the fingerprints differ.
@@ -247,7 +259,7 @@ class Exemplars:
         if self.fingerprint is not None and self.fingerprint != fingerprint:
             raise DissectError(
                 f"{self.where} lists latents of another model (fingerprint {self.fingerprint}, "
-                f"this one has {fingerprint}); pick them anew from this model's samples"
+                f"this one has {fingerprint}); choose them again from this model's samples"
             )
 
     def indices(self, concept: str) -> tuple[int, ...]:

@@ -7,125 +7,73 @@ from dissect._utils.errors import DissectError
 
 __all__ = ["Term", "parse_expression"]
 
-_TOKEN = re.compile(
-    r"\s*(?:(?P<number>\d+(?:\.\d+)?)(?=\s*\*)|(?P<sign>[-+])|(?P<mark>[*()])"
-    r"|(?P<name>[^\W\d_](?:[\w']|[ \t]+(?=[\w'])|(?<=\w)-(?=\w))*))"
+# A sign, a factor, and a concept or an opening parenthesis; each may be absent.
+_TERM = re.compile(
+    r"\s*(?P<sign>[-+]?)\s*(?:(?P<factor>\d+(?:\.\d+)?)\s*\*\s*)?"
+    r"(?P<concept>\(|[^\W\d_](?:[\w']|[ \t]+(?=[\w'])|(?<=\w)-(?=\w))*)?"
 )
-_DEEPEST = 50
+_CLOSING = re.compile(r"(?:\s*\))*\s*")
+_MAX_DEPTH = 50
 
 
 @dataclass(frozen=True)
 class Term:
-    """One concept of a sum and what it is multiplied by."""
+    """One concept of a sum, and its factor."""
 
     concept: str
     factor: float
 
 
 def parse_expression(text: str) -> tuple[Term, ...]:
-    """The terms of a sum, in the order in which their concepts are first named.
+    """The terms of a sum, in the order in which their concepts first appear.
 
-        parse_expression("glasses short - plain short + plain long")
-
-    A concept's name is words of letters, digits and hyphens ("red-haired man") and begins with a
-    letter; a minus stands apart from words. Concepts are joined by + and -, may be multiplied by a
-    number ("0.5 * smile"), and grouped in parentheses. A concept named twice is one term.
+    The name of a concept consists of letters, digits and hyphens, may have several words
+    ("red-haired man"), and begins with a letter. Concepts are joined by + and -, may have a
+    factor ("0.5 * smile"), and are grouped by parentheses. A concept that appears twice is one
+    term.
 
     Raises:
-        DissectError: a malformed sum, with `[here]` before the place, or one that cancels.
+        DissectError: a malformed sum, with `[here]` before the mistake, or one that cancels.
+
+    >>> parse_expression("smile - 0.5 * neutral face")
+    (Term(concept='smile', factor=1.0), Term(concept='neutral face', factor=-0.5))
     """
+
+    def mistake(place: int, expected: str) -> DissectError:
+        place += len(text[place:]) - len(text[place:].lstrip())
+        marked = f"{text[:place]}[here]{text[place:]}"
+        return DissectError(
+            f"cannot read the expression at character {place + 1}: {marked!r}; {expected}"
+        )
+
     factors: dict[str, float] = {}
-    for concept, factor in _Parser(text).whole():
+    outer = [1.0]  # the factor of each open parenthesis
+    place, begins = 0, True
+    while begins or place < len(text):
+        match = _TERM.match(text, place)
+        if match is None or not (begins or match["sign"]):
+            raise mistake(place, "expected + or -")
+        if match["concept"] is None:
+            raise mistake(match.end(), "expected a concept")
+        factor = outer[-1] * float(match["factor"] or 1) * (-1 if match["sign"] == "-" else 1)
+        place = match.end()
+        begins = match["concept"] == "("
+        if begins:
+            outer.append(factor)
+            if len(outer) > _MAX_DEPTH:
+                raise mistake(place, "too many parentheses inside one another")
+            continue
+        concept = " ".join(match["concept"].split())
         factors[concept] = factors.get(concept, 0.0) + factor
+        closing = _CLOSING.match(text, place)
+        depth = closing.group().count(")") if closing else 0
+        if depth >= len(outer):
+            raise mistake(text.index(")", place), "expected + or -")
+        outer = outer[: len(outer) - depth]
+        place = closing.end() if closing else place
+    if len(outer) > 1:
+        raise mistake(len(text), "expected )")
     terms = tuple(Term(concept, factor) for concept, factor in factors.items() if factor)
     if not terms:
         raise DissectError(f"the expression {text!r} cancels to nothing")
     return terms
-
-
-@dataclass(frozen=True)
-class _Token:
-    kind: str
-    text: str
-    place: int
-
-
-class _Parser:
-    """Recursive descent over the tokens."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.tokens = self._tokens()
-        self.at = 0
-        self.depth = 0
-
-    def whole(self) -> list[tuple[str, float]]:
-        found = self.sum()
-        if self.at < len(self.tokens):
-            raise self.error(self.tokens[self.at].place, "expected + or -")
-        return found
-
-    def sum(self) -> list[tuple[str, float]]:
-        found = self.product(-1.0 if self.take("-") else 1.0)
-        while self.next("+") or self.next("-"):
-            sign = -1.0 if self.tokens[self.at].text == "-" else 1.0
-            self.at += 1
-            found += self.product(sign)
-        return found
-
-    def product(self, factor: float) -> list[tuple[str, float]]:
-        token = self.current()
-        if token is not None and token.kind == "number":
-            self.at += 1
-            factor *= float(token.text)
-            self.take("*")
-        if self.take("("):
-            self.depth += 1
-            if self.depth > _DEEPEST:
-                raise self.error(self.place(), "too many parentheses inside one another")
-            inner = self.sum()
-            if not self.take(")"):
-                raise self.error(self.place(), "expected ) or + or -")
-            self.depth -= 1
-            return [(concept, factor * each) for concept, each in inner]
-        token = self.current()
-        if token is None or token.kind != "name":
-            raise self.error(self.place(), "expected a concept")
-        self.at += 1
-        return [(" ".join(token.text.split()), factor)]
-
-    def current(self) -> _Token | None:
-        return self.tokens[self.at] if self.at < len(self.tokens) else None
-
-    def next(self, text: str) -> bool:
-        token = self.current()
-        return token is not None and token.text == text and token.kind != "name"
-
-    def take(self, text: str) -> bool:
-        found = self.next(text)
-        self.at += found
-        return found
-
-    def place(self) -> int:
-        token = self.current()
-        return len(self.text) if token is None else token.place
-
-    def error(self, place: int, wanted: str) -> DissectError:
-        marked = f"{self.text[:place]}[here]{self.text[place:]}"
-        return DissectError(
-            f"cannot read the expression at character {place + 1}: {marked!r}; {wanted}"
-        )
-
-    def _tokens(self) -> list[_Token]:
-        found, place = [], 0
-        while self.text[place:].strip():
-            match = _TOKEN.match(self.text, place)
-            if match is None or match.lastgroup is None:
-                place += len(self.text[place:]) - len(self.text[place:].lstrip())
-                raise self.error(
-                    place, "expected a concept, a number and *, + or -, or parentheses"
-                )
-            kind = match.lastgroup
-            found.append(_Token(kind, match.group(kind), match.start(kind)))
-            place = match.end()
-        return found

@@ -1,4 +1,4 @@
-"""Directions of an attribute, found by each method that there is."""
+"""Directions of an attribute, found by several methods."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,12 @@ from dissect.latent_space.directions import (
     from_exemplars,
     from_regression,
 )
-from dissect.latent_space.exemplars import Exemplars, ends
-from dissect.latent_space.readout import read
+from dissect.latent_space.exemplars import Exemplars, extremes
+from dissect.latent_space.readout import read_attributes
 from dissect.models import fingerprint, latents_for
 from dissect.segmentation import AttributeReader
 
-__all__ = ["METHODS", "find_directions", "listed_direction"]
+__all__ = ["METHODS", "find_directions", "direction_from_list"]
 
 METHODS = ("exemplars", "regression", "held", "components")
 
@@ -36,27 +36,27 @@ def find_directions(
 
     Args:
         generator: latents to images.
-        reader: what reads them.
-        attribute: what should change.
-        z: where the directions are found from.
-        methods: of `METHODS`: the ends' exemplars (`from_exemplars`), regression with the others
-            left free or held (`from_regression`), components of the first layer's activations
-            (`from_components`).
-        count: exemplars at each end.
-        seed: of the choice among exemplars.
+        reader: of the attributes.
+        attribute: that changes along the direction.
+        z: latents from which the directions are found, (N, D).
+        methods: of `METHODS`: exemplars of both extremes (`from_exemplars`), regression with the
+            other attributes left free or held (`from_regression`), or components of the first
+            layer's activations (`from_components`).
+        count: number of exemplars at each end.
+        seed: of the choice of exemplars.
 
     Raises:
         DissectError: an attribute that is unknown, or the same everywhere; too few latents.
     """
     column = reader.column(attribute)
-    values = read(generator, reader, z)
+    values = read_attributes(generator, reader, z)
     if float(values[:, column].std()) < 1e-6:
         raise DissectError(f"{attribute} is the same in all {len(z)} samples: it has no direction")
     directions = []
     for method in methods:
         about: dict[str, object] = {"samples": len(z), "seed": seed}
         if method == "exemplars":
-            first, last = ends(values, column, count, z=z, seed=seed)
+            first, last = extremes(values, column, count, z=z, seed=seed)
             vector = from_exemplars(z[first], z[last])
             about["ends"] = {"low": first.tolist(), "high": last.tolist()}
         elif method == "components":
@@ -69,8 +69,8 @@ def find_directions(
     return directions
 
 
-def listed_direction(listed: Exemplars, generator: nn.Module, attribute: str) -> Direction:
-    """The direction from the first to the second of two concepts picked by eye.
+def direction_from_list(listed: Exemplars, generator: nn.Module, attribute: str) -> Direction:
+    """The direction from the first to the second of two concepts chosen by eye.
 
     Raises:
         DissectError: latents of another model, or another number of concepts.
@@ -88,7 +88,7 @@ def listed_direction(listed: Exemplars, generator: nn.Module, attribute: str) ->
 
 
 def _first_layer(generator: nn.Module) -> str:
-    """The name of the first module that makes maps of the latents."""
+    """The name of the first child module."""
     names = [name for name, _ in generator.named_children()]
     if not names:
         raise DissectError(f"{type(generator).__name__} has no layer of its own to look into")

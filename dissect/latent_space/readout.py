@@ -1,4 +1,4 @@
-"""Latents to images and to what these show."""
+"""Attributes of the images of latents, and latents with given attributes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
-from dissect.latent_space.exemplars import Condition, meeting
+from dissect.latent_space.exemplars import Condition, matching
 from dissect.models import (
     bundled,
     bundled_file,
@@ -18,26 +18,26 @@ from dissect.models import (
 )
 from dissect.segmentation import AttributeReader, load_attribute_network, load_segmenter
 
-__all__ = ["Samples", "read", "reader_for", "source_of"]
+__all__ = ["AttributedSamples", "attribute_reader_for", "image_source_for", "read_attributes"]
 
-_BLOCK = 100  # latents looked through at a time
-_LOOKED_THROUGH = 100  # latents for each that is wanted
+_BLOCK = 100  # latents searched at a time
+_MAX_SEARCHED = 100  # latents for each that is wanted
 
 
-def read(generator: nn.Module, reader: AttributeReader, z: Tensor) -> Tensor:
+def read_attributes(generator: nn.Module, reader: AttributeReader, z: Tensor) -> Tensor:
     """The attributes (N, A) of the images of latents (N, D), without keeping them."""
     return torch.cat([reader.read(images) for images in generate_batches(generator, z)])
 
 
 @dataclass(frozen=True)
-class Samples:
-    """A generator's latents, those alone whose images meet some conditions.
+class AttributedSamples:
+    """The latents of a generator whose images meet some conditions.
 
     Attributes:
         generator: latents to images.
-        seed: the series.
-        reader: what reads the images; None where there is no condition.
-        conditions: what they must show.
+        seed: of the latents.
+        reader: of the attributes; None where there is no condition.
+        conditions: that the images must meet.
     """
 
     generator: nn.Module
@@ -53,23 +53,22 @@ class Samples:
         """
         if self.reader is None or not self.conditions:
             return latents_for(self.generator, n, self.seed, start=start)
-        found: list[Tensor] = []
+        parts: list[Tensor] = []
         block = max(n, _BLOCK)
-        for first in range(start, start + _LOOKED_THROUGH * n + block, block):
+        for first in range(start, start + _MAX_SEARCHED * n + block, block):
             z = latents_for(self.generator, block, self.seed, start=first)
-            found.append(
-                z[meeting(read(self.generator, self.reader, z), self.conditions, self.reader)]
-            )
-            if sum(map(len, found)) >= n:
-                return torch.cat(found)[:n]
+            values = read_attributes(self.generator, self.reader, z)
+            parts.append(z[matching(values, self.conditions, self.reader)])
+            if sum(map(len, parts)) >= n:
+                return torch.cat(parts)[:n]
         wanted = ",".join(map(str, self.conditions))
         raise DissectError(
-            f"fewer than one sample in {_LOOKED_THROUGH} shows {wanted}: loosen the conditions"
+            f"fewer than one sample in {_MAX_SEARCHED} shows {wanted}: loosen the conditions"
         )
 
 
-def source_of(spec: str | Path) -> str | None:
-    """What the model `spec` was trained on, where its card tells."""
+def image_source_for(spec: str | Path) -> str | None:
+    """The source that the model `spec` was trained on, if its card names one."""
     name = str(spec)
     path = bundled_file(name, "generator.safetensors") if name in bundled() else Path(name)
     if path.suffix != ".safetensors" or not path.is_file():
@@ -78,26 +77,26 @@ def source_of(spec: str | Path) -> str | None:
     return source if isinstance(source, str) else None
 
 
-def reader_for(
+def attribute_reader_for(
     kind: str,
     spec: str | Path,
     device: str | torch.device = "cpu",
     network: str | Path | None = None,
 ) -> AttributeReader | None:
-    """The reader of the images of the model `spec`; None where nothing reads them.
+    """The attribute reader for the images of the model `spec`; None where there is none.
 
     Args:
         kind: faces (the bundled attribute network), bedrooms (areas and sides by the bundled
-            segmenter), none, or auto: by what the model was trained on.
+            segmenter), none, or auto: the source that the model was trained on.
         spec: the model, as `load` takes it.
-        device: where the reader goes.
+        device: where the reader computes.
         network: the file of an attribute network or a segmenter; None is the bundled one.
 
     Raises:
         DissectError: an unknown kind, or an absent or damaged file.
     """
     if kind == "auto":
-        kind = source_of(spec) or "none"
+        kind = image_source_for(spec) or "none"
         if kind not in ("faces", "bedrooms"):
             return None
     if kind == "none":

@@ -8,13 +8,13 @@ from torch import nn
 from dissect._utils.errors import DissectError
 from dissect.latent_space import (
     Term,
-    combined,
-    measured,
+    evaluate_arithmetic,
     neighbours,
     parse_conditions,
     parse_expression,
     pixel_sum,
     random_sum,
+    vector_sum,
 )
 from dissect.segmentation import AttributeReader, Realism
 
@@ -79,7 +79,7 @@ def test_a_thousand_parentheses_are_refused():
 def test_sums_by_hand():
     terms = parse_expression("a - b + 0.5 * c")
     means = {"a": torch.tensor([1.0, 2]), "b": torch.tensor([3.0, 0]), "c": torch.tensor([4.0, 4])}
-    assert combined(terms, means).tolist() == [0, 4]
+    assert vector_sum(terms, means).tolist() == [0, 4]
 
 
 def test_pixels_are_summed_as_light():
@@ -135,17 +135,17 @@ def test_trials_count_what_sums_show():
     realism = Realism.from_samples(COLOURS, Flat()(torch.rand(400, 3) * 2 - 1))
     terms = parse_expression("red - plain + blue")
     wanted = parse_conditions("red>0.5,blue>0.5", COLOURS.names)
-    score = measured(Flat(), COLOURS, terms, pools, wanted, realism, exemplars=3, n=20)
+    score = evaluate_arithmetic(Flat(), COLOURS, terms, pools, wanted, realism, exemplars=3, n=20)
     assert (score.n, score.exemplars, score.latent.wanted) == (20, 3, 1)
     assert score.latent.both == score.latent.ordinary
     # Blue and a step of that length in any direction is seldom red.
     assert score.random.wanted < 0.5
     opposite = parse_conditions("red<0.5", COLOURS.names)
-    score = measured(Flat(), COLOURS, terms, pools, opposite, realism, exemplars=3, n=20)
+    score = evaluate_arithmetic(Flat(), COLOURS, terms, pools, opposite, realism, exemplars=3, n=20)
     assert (score.latent.wanted, score.latent.both) == (0, 0)
     assert score.pixels.wanted == 0
     with pytest.raises(DissectError, match="6 exemplars to draw from, fewer than 7"):
-        measured(Flat(), COLOURS, terms, pools, wanted, realism, exemplars=7)
+        evaluate_arithmetic(Flat(), COLOURS, terms, pools, wanted, realism, exemplars=7)
 
 
 def test_realism_knows_what_is_ordinary():

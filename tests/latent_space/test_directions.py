@@ -7,17 +7,17 @@ from dissect.latent_space import (
     METHODS,
     Direction,
     Exemplars,
-    calibrated,
+    direction_from_list,
+    evaluate_direction,
     find_directions,
     from_components,
     from_exemplars,
     from_regression,
-    judged,
-    listed_direction,
-    random_like,
-    read_rows,
-    scored,
-    steered,
+    optimize_latents,
+    random_direction_like,
+    readout_rows,
+    scale_to_effect,
+    score_direction,
 )
 from dissect.models import fingerprint, latents_for
 from dissect.segmentation import AttributeReader
@@ -84,8 +84,8 @@ def test_a_direction_is_applied_by_hand():
     z = torch.tensor([[1.0, 3]])
     moved = direction.applied(z, torch.tensor([-1.0, 0, 1]))
     assert moved.tolist() == [[[1, 1], [1, 3], [1, 5]]]
-    centred = direction.applied(z, torch.tensor([-1.0, 0, 1]), centred=True)
-    assert centred.tolist() == [[[1, -2], [1, 0], [1, 2]]]
+    symmetric = direction.applied(z, torch.tensor([-1.0, 0, 1]), symmetric=True)
+    assert symmetric.tolist() == [[[1, -2], [1, 0], [1, 2]]]
     with pytest.raises(DissectError, match="another model"):
         direction.applied(torch.zeros(1, 3), torch.zeros(1))
 
@@ -113,11 +113,11 @@ def test_the_ends_of_a_direction_are_as_long_as_ordinary_latents():
     ordinary = torch.tensor([[3.0, -4], [0, 10]])
     # 7.5 long; what leaves the range of ordinary components, -4 to 10, is drawn back into it.
     assert torch.allclose(direction.ends(ordinary), torch.tensor([[-4.0, -4], [4.5, 6]]))
-    assert direction.picked_ends is None
+    assert direction.chosen_extremes is None
     named = Direction(direction.vector, "yaw", "x", about={"ends": {"left": [1], "right": [2]}})
-    assert named.picked_ends == ("left", "right")
+    assert named.chosen_extremes == ("left", "right")
     found = Direction(direction.vector, "yaw", "x", about={"ends": {"low": [1], "high": [2]}})
-    assert found.picked_ends is None
+    assert found.chosen_extremes is None
 
 
 def test_a_direction_of_no_length_is_refused():
@@ -129,11 +129,12 @@ def test_a_straight_turn_scores_one_and_its_companions_drift():
     z = torch.rand(50, 6) * 2 - 1
     positions = torch.linspace(-1, 1, 5)
     direction = Direction(unit(2), "turn", "regression")
-    values = read_rows(Turner(), READER, z, direction, positions)
+    values = readout_rows(Turner(), READER, z, direction, positions)
     random = [
-        read_rows(Turner(), READER, z, other, positions) for other in random_like(direction, 40)
+        readout_rows(Turner(), READER, z, other, positions)
+        for other in random_direction_like(direction, 40)
     ]
-    score = scored(values, positions, direction, READER, torch.ones(3), random)
+    score = score_direction(values, positions, direction, READER, torch.ones(3), random)
     assert (score.r_squared, score.monotone) == pytest.approx((1, 1))
     assert score.reach == pytest.approx(2)
     assert score.drift["smile"] == pytest.approx(0, abs=1e-6)
@@ -148,19 +149,21 @@ def test_a_turn_back_and_forth_is_not_monotone():
     there_and_back = torch.tensor([[0.0, 1, 2, 1, 0], [0, 1, 2, 3, 4]])[:, :, None].repeat(1, 1, 3)
     direction = Direction(unit(2), "turn", "x")
     still = [torch.zeros(3, 5, 3)]
-    score = scored(there_and_back, positions, direction, READER, torch.ones(3), still)
+    score = score_direction(there_and_back, positions, direction, READER, torch.ones(3), still)
     assert score.monotone == 0.5
     assert (score.random_monotone, score.random_reach, score.random_r_squared) == (0, 0, 0)
     with pytest.raises(DissectError, match="odd number"):
-        scored(there_and_back[:, :4], positions[:4], direction, READER, torch.ones(3), still)
+        score_direction(
+            there_and_back[:, :4], positions[:4], direction, READER, torch.ones(3), still
+        )
 
 
 def test_random_directions_move_evenly_too_but_nowhere():
     z = torch.rand(600, 6) * 2 - 1
     direction = Direction(2 * unit(2), "turn", "regression")
-    values = read_rows(Turner(), READER, z, direction, torch.linspace(-1, 1, 5))
-    score = judged(Turner(), READER, values, direction, z, torch.ones(3), seed=1)
-    ways = [float(other.vector[2]) for other in random_like(direction, 3, seed=1)]
+    values = readout_rows(Turner(), READER, z, direction, torch.linspace(-1, 1, 5))
+    score = evaluate_direction(Turner(), READER, values, direction, z, torch.ones(3), seed=1)
+    ways = [float(other.vector[2]) for other in random_direction_like(direction, 3, seed=1)]
     assert score.reach == pytest.approx(4)
     assert score.random_reach == pytest.approx(sum(2 * abs(way) for way in ways) / 3, abs=1e-4)
     assert score.random_r_squared == pytest.approx(1)
@@ -190,15 +193,15 @@ def test_directions_are_found_by_every_method():
 def test_a_direction_between_two_ends_picked_by_eye():
     model = Turner()
     picked = Exemplars({"left": (1, 2), "right": (5,)}, seed=3, n=9, fingerprint=fingerprint(model))
-    direction = listed_direction(picked, model, "turn")
+    direction = direction_from_list(picked, model, "turn")
     z = latents_for(model, 9, 3)
     assert torch.allclose(direction.vector, (z[5] - (z[1] + z[2]) / 2) / 2)
-    assert direction.picked_ends == ("left", "right")
+    assert direction.chosen_extremes == ("left", "right")
     direction.check(fingerprint(model))
     with pytest.raises(DissectError, match="must list two concepts"):
-        listed_direction(Exemplars({"left": (1,)}), model, "turn")
+        direction_from_list(Exemplars({"left": (1,)}), model, "turn")
     with pytest.raises(DissectError, match="another model"):
-        listed_direction(Exemplars({"a": (1,), "b": (2,)}, fingerprint="0"), model, "turn")
+        direction_from_list(Exemplars({"a": (1,), "b": (2,)}, fingerprint="0"), model, "turn")
 
 
 class Jumping(Turner):
@@ -210,7 +213,7 @@ class Jumping(Turner):
 
 def test_a_direction_of_what_jumps_is_left_as_long_as_it_is():
     direction = Direction(1.3 * unit(2), "turn", "x")
-    assert calibrated(Jumping(), READER, torch.rand(64, 6) - 0.5, direction) is direction
+    assert scale_to_effect(Jumping(), READER, torch.rand(64, 6) - 0.5, direction) is direction
 
 
 class Saturating(Turner):
@@ -222,8 +225,8 @@ class Saturating(Turner):
 
 def test_a_direction_is_as_long_as_it_can_be_before_it_saturates():
     z = torch.rand(64, 6) * 0.2
-    long = calibrated(Turner(), READER, z, Direction(unit(2), "turn", "x"))
-    short = calibrated(Saturating(), READER, z, Direction(unit(2), "turn", "x"))
+    long = scale_to_effect(Turner(), READER, z, Direction(unit(2), "turn", "x"))
+    short = scale_to_effect(Saturating(), READER, z, Direction(unit(2), "turn", "x"))
     assert long.length == pytest.approx(6)
     # The slope of tanh falls to 0.6 of its middle at 0.77; the ends are means over two steps.
     assert 0.6 <= short.length <= 1.25
@@ -244,7 +247,7 @@ def test_steering_brings_one_attribute_to_its_targets_and_holds_the_others():
     reader = AttributeReader(READER.names, through, differentiable=through)
     z = torch.rand(7, 5) - 0.5
     targets = torch.linspace(-0.6, 0.6, 5)
-    paths = steered(Bent(), reader, z, 0, targets, torch.ones(3))
+    paths = optimize_latents(Bent(), reader, z, 0, targets, torch.ones(3))
     assert paths.shape == (7, 5, 5)
     shown = through(Bent()(paths.flatten(0, 1))).reshape(7, 5, 3)
     assert torch.allclose(shown[:, :, 0], targets.expand(7, 5), atol=0.02)
@@ -252,6 +255,6 @@ def test_steering_brings_one_attribute_to_its_targets_and_holds_the_others():
     assert torch.allclose(shown[:, :, 1:], own, atol=0.03)
     assert torch.allclose(paths[:, :, 3:], z[:, None, 3:].expand(7, 5, 2))  # the shortest way
     with pytest.raises(DissectError, match="differentiated"):
-        steered(Bent(), READER, z, 0, targets, torch.ones(3))
+        optimize_latents(Bent(), READER, z, 0, targets, torch.ones(3))
     with pytest.raises(DissectError, match="odd number"):
-        steered(Bent(), reader, z, 0, targets[:4], torch.ones(3))
+        optimize_latents(Bent(), reader, z, 0, targets[:4], torch.ones(3))

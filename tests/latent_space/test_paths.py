@@ -3,17 +3,22 @@ import pytest
 import torch
 
 from dissect._utils.errors import DissectError
-from dissect.latent_space import between, step_sizes, walk_rows
-from dissect.latent_space.memory import crossfades, nearest
+from dissect.latent_space import (
+    crossfade_rows,
+    interpolate,
+    interpolation_rows,
+    nearest_images,
+    step_sizes,
+)
 
 
 def test_a_linear_path_by_hand():
-    path = between(torch.tensor([0.0, 2.0]), torch.tensor([4.0, 0.0]), 5)
+    path = interpolate(torch.tensor([0.0, 2.0]), torch.tensor([4.0, 0.0]), 5)
     assert path.tolist() == [[0, 2], [1, 1.5], [2, 1], [3, 0.5], [4, 0]]
 
 
 def test_a_spherical_path_keeps_its_length_and_turns_evenly():
-    path = between(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 5.0]), 5, "spherical")
+    path = interpolate(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 5.0]), 5, "spherical")
     lengths = path.norm(dim=1)
     assert torch.allclose(lengths, torch.tensor([3.0, 3.5, 4.0, 4.5, 5.0]))
     angles = torch.rad2deg(torch.atan2(path[:, 1], path[:, 0]))
@@ -21,13 +26,13 @@ def test_a_spherical_path_keeps_its_length_and_turns_evenly():
 
 
 def test_a_spherical_path_between_opposite_ends_is_straight():
-    path = between(torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 0.0]), 3, "spherical")
+    path = interpolate(torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 0.0]), 3, "spherical")
     assert torch.allclose(path, torch.tensor([[1.0, 0], [0, 0], [-1, 0]]))
 
 
 def test_each_row_of_a_walk_begins_where_the_last_ended():
     points = torch.randn(5, 7)
-    rows = walk_rows(points, 4)
+    rows = interpolation_rows(points, 4)
     assert rows.shape == (4, 4, 7)
     assert torch.equal(rows[1:, 0], rows[:-1, -1])
     assert torch.equal(rows[:, 0], points[:-1])
@@ -35,11 +40,11 @@ def test_each_row_of_a_walk_begins_where_the_last_ended():
 
 def test_impossible_walks_are_refused():
     with pytest.raises(DissectError, match="at least 2"):
-        walk_rows(torch.zeros(1, 3), 4)
+        interpolation_rows(torch.zeros(1, 3), 4)
     with pytest.raises(DissectError, match="at least 2"):
-        between(torch.zeros(3), torch.ones(3), 1)
+        interpolate(torch.zeros(3), torch.ones(3), 1)
     with pytest.raises(DissectError, match="linear or spherical"):
-        between(torch.zeros(3), torch.ones(3), 4, "round")
+        interpolate(torch.zeros(3), torch.ones(3), 4, "round")
 
 
 def test_step_sizes_by_hand():
@@ -64,10 +69,10 @@ class Two:
 
 def test_a_generator_that_copies_is_told_from_one_that_does_not():
     grey = torch.linspace(-1, 1, 9)[:, None, None, None].expand(9, 3, 4, 4)
-    copies = nearest(grey, Two(), 2)
+    copies = nearest_images(grey, Two(), 2)
     assert copies[:, 0, 0, 0].tolist()[:4] == [-1] * 4
     assert copies[:, 0, 0, 0].tolist()[5:] == [1] * 4
     assert step_sizes(copies[None]).ratio == pytest.approx(8)
     assert step_sizes(grey[None]).ratio == pytest.approx(1)
-    faded = crossfades(copies[None][:, [0, -1]], 9)
+    faded = crossfade_rows(copies[None][:, [0, -1]], 9)
     assert torch.allclose(faded[0], grey)

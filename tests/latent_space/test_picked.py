@@ -8,14 +8,14 @@ from helpers.command_line import run
 from PIL import Image
 
 from dissect.latent_space import (
+    AttributedSamples,
     Exemplars,
-    Samples,
-    combined,
-    listed_direction,
+    attribute_reader_for,
+    direction_from_list,
     parse_conditions,
     parse_expression,
-    read_rows,
-    reader_for,
+    readout_rows,
+    vector_sum,
 )
 from dissect.models import fingerprint, generate, latents_for, load
 
@@ -36,24 +36,24 @@ def test_what_was_picked_has_enough_exemplars_and_says_how(folder):
 
 
 def test_a_sum_of_bedrooms_puts_a_window_where_there_was_none():
-    generator, reader = load("bedrooms64"), reader_for("bedrooms", "bedrooms64")
+    generator, reader = load("bedrooms64"), attribute_reader_for("bedrooms", "bedrooms64")
     picked = Exemplars.load(ROOMS / "concepts.json")
     picked.check(fingerprint(generator))
     z = latents_for(generator, picked.n, picked.seed)
     means = {name: z[list(rows)].mean(0) for name, rows in picked.concepts.items()}
     terms = parse_expression("bedroom with window - bedroom without + red bed")
-    images = generate(generator, torch.stack([combined(terms, means), means["red bed"]]))
+    images = generate(generator, torch.stack([vector_sum(terms, means), means["red bed"]]))
     window = reader.read(images)[:, reader.column("window")]
     assert float(window[0]) > 0.03
     assert float(window[1]) < 0.01
 
 
 def test_the_turn_between_picked_bedrooms_moves_windows_to_the_right():
-    generator, reader = load("bedrooms64"), reader_for("bedrooms", "bedrooms64")
-    direction = listed_direction(Exemplars.load(ROOMS / "turn.json"), generator, "window_side")
+    generator, reader = load("bedrooms64"), attribute_reader_for("bedrooms", "bedrooms64")
+    direction = direction_from_list(Exemplars.load(ROOMS / "turn.json"), generator, "window_side")
     conditions = parse_conditions("window>0.03", reader.names)
-    z = Samples(generator, 0, reader, conditions).latents(24, 10_000)
-    values = read_rows(generator, reader, z, direction, torch.tensor([-1.0, 0, 1]))
+    z = AttributedSamples(generator, 0, reader, conditions).latents(24, 10_000)
+    values = readout_rows(generator, reader, z, direction, torch.tensor([-1.0, 0, 1]))
     sides = values[:, :, reader.column("window_side")].mean(0)
     assert float(sides[2] - sides[0]) > 0.2
     assert float(sides[0]) < float(sides[1]) < float(sides[2])

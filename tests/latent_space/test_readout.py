@@ -5,9 +5,9 @@ from torch.nn.functional import one_hot
 
 from dissect._utils.errors import DissectError
 from dissect.latent_space import (
-    Samples,
+    AttributedSamples,
+    attribute_reader_for,
     parse_conditions,
-    reader_for,
 )
 from dissect.models import latents_for
 from dissect.segmentation import AttributeReader, Segmenter, evaluate_attributes
@@ -67,7 +67,9 @@ def test_slopes_are_those_of_the_same_sums_over_probabilities():
 
 
 def test_the_bundled_reader_agrees_with_masks_that_it_has_not_seen():
-    found = evaluate_attributes(reader_for("auto", "bedrooms64"), "bedrooms", n=100, seed=3)
+    found = evaluate_attributes(
+        attribute_reader_for("auto", "bedrooms64"), "bedrooms", n=100, seed=3
+    )
     assert (found.n, found.seed) == (100, 3)
     shares = dict(zip(found.names, found.r_squared, strict=True))
     for name in ("window", "window_side", "bed", "bed_side"):
@@ -87,15 +89,17 @@ READER = AttributeReader(("turn", "smile", "hat"), lambda images: images[:, :3, 
 
 
 def test_samples_are_those_that_meet_the_conditions_in_their_order():
-    samples = Samples(Plain(), 4, READER, parse_conditions("turn>0.2,hat<0.5", READER.names))
+    samples = AttributedSamples(
+        Plain(), 4, READER, parse_conditions("turn>0.2,hat<0.5", READER.names)
+    )
     z = latents_for(Plain(), 400, 4, start=7)
     meant = z[(z[:, 0] > 0.2) & (z[:, 2] < 0.5)]
     assert torch.equal(samples.latents(30, start=7), meant[:30])
     assert torch.equal(samples.latents(50, start=7), meant[:50])
-    assert torch.equal(Samples(Plain(), 4).latents(9, start=7), z[:9])
+    assert torch.equal(AttributedSamples(Plain(), 4).latents(9, start=7), z[:9])
 
 
 def test_what_no_sample_shows_is_not_looked_for_for_ever():
-    samples = Samples(Plain(), 0, READER, parse_conditions("turn>1.5", READER.names))
+    samples = AttributedSamples(Plain(), 0, READER, parse_conditions("turn>1.5", READER.names))
     with pytest.raises(DissectError, match=r"fewer than one sample in 100 shows turn>1\.5"):
         samples.latents(3)

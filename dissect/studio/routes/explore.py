@@ -112,7 +112,7 @@ def explore_routes(explore_sessions: Mapping[str, ExploreSession]) -> list[Route
                 {
                     "name": name,
                     "attribute": one.attribute,
-                    "ends": list(one.picked_ends or ("less", "more")),
+                    "ends": list(one.chosen_extremes or ("less", "more")),
                 }
                 for name, one in session.directions.items()
             ],
