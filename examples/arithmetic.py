@@ -13,7 +13,7 @@ import torch
 import dissect
 from dissect._utils.io import write_image
 from dissect.figures import labelled_rows
-from dissect.latent_space import Exemplars, combined, neighbours, parse_expression, pixel_sum
+from dissect.latent_space import Exemplars, neighbours, parse_expression, pixel_sum, vector_sum
 
 EXEMPLARS = Path(__file__).parents[1] / "annotations/bedrooms64/exemplars/concepts.json"
 SUM = "bedroom with window - bedroom without + red bed"
@@ -28,7 +28,7 @@ def main() -> None:
     terms = parse_expression(SUM)
     z = {term.concept: candidates[list(listed.indices(term.concept))] for term in terms}
     means = {concept: exemplars.mean(0) for concept, exemplars in z.items()}
-    result = combined(terms, means)
+    result = vector_sum(terms, means)
     rows = {
         concept: torch.cat([exemplars, means[concept][None]]) for concept, exemplars in z.items()
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 import dissect
 from dissect._utils.io import write_image
 from dissect.figures.latent_space import walk_figure
-from dissect.latent_space import step_sizes, walk_rows
+from dissect.latent_space import interpolation_rows, step_sizes
 
 ROWS, COLUMNS = 6, 9
 
@@ -19,7 +19,7 @@ ROWS, COLUMNS = 6, 9
 def main() -> None:
     """Walk between seven random faces."""
     generator = dissect.load("faces64")
-    z = walk_rows(dissect.latents_for(generator, ROWS + 1, seed=0), COLUMNS)
+    z = interpolation_rows(dissect.latents_for(generator, ROWS + 1, seed=0), COLUMNS)
     images = dissect.generate(generator, z.flatten(0, 1)).unflatten(0, (ROWS, COLUMNS))
     print(f"largest step over mean step, median of rows: {step_sizes(images).ratio:.2f}")
     pictures = dissect.to_images(images.flatten(0, 1))
