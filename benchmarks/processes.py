@@ -74,7 +74,9 @@ def effect(group: ProcessGroup, n: int) -> Callable[[], None]:
 
     def work() -> None:
         edits = {"everywhere": edit}
-        study_effect(model, edits, z, segmenter, "window", controls=8, few=n, group=group)
+        study_effect(
+            model, edits, z, segmenter, "window", controls=8, n_control_samples=n, group=group
+        )
 
     return work
 

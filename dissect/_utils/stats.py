@@ -1,9 +1,76 @@
-"""Statistics that several rooms need."""
+"""Statistics that several rooms need: bootstrap and Wilson intervals, and the Fréchet distance."""
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["frechet_distance", "wilson_interval"]
+from dissect._utils.result import Result
+
+__all__ = ["Estimate", "frechet_distance", "ratio", "resampling_counts", "wilson_interval"]
+
+_Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, repr=False)
+class Estimate(Result):
+    """A figure and its 95% interval.
+
+    Attributes:
+        value: on all samples.
+        low, high: ends of the interval; NaN where no resample defines the figure.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def from_resamples(cls, values: _Floats) -> "Estimate":
+        """The percentile bootstrap interval (Efron 1979) of a figure.
+
+        Args:
+            values: (1 + resamples,), the figure on all samples first. Resamples on which it is not
+                defined, NaN, are left out.
+
+        >>> counts = resampling_counts(100, resamples=200)
+        >>> Estimate.from_resamples(counts @ np.arange(100) / 100).value
+        49.5
+        """
+        resampled = values[1:][~np.isnan(values[1:])]
+        low, high = np.percentile(resampled, (2.5, 97.5)) if len(resampled) else (np.nan, np.nan)
+        return cls(float(values[0]), float(low), float(high))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Both ends."""
+        return self.low, self.high
+
+
+def resampling_counts(
+    n: int, resamples: int = 1_000, seed: int | np.random.Generator = 0
+) -> _Floats:
+    """How often each of `n` samples is drawn, (1 + resamples, n); in row 0 every one once.
+
+    A figure that is a ratio of sums over samples is the ratio of two products with these rows, so
+    that figures of several edits are resampled together.
+    """
+    random = np.random.default_rng(seed)
+    drawn = random.multinomial(n, np.full(n, 1 / n), size=resamples)
+    return np.vstack([np.ones(n), drawn])
+
+
+def ratio(part: NDArray[Any], whole: NDArray[Any]) -> _Floats:
+    """`part / whole`, and NaN where there is no whole: nothing is measured on nothing.
+
+    >>> ratio(np.array([1, 2]), np.array([4, 0]))
+    array([0.25,  nan])
+    """
+    part, whole = np.broadcast_arrays(part, whole)
+    quotient = np.full(part.shape, np.nan)
+    np.divide(part, whole, out=quotient, where=whole > 0)
+    return quotient
 
 
 def wilson_interval(count: int, total: int) -> tuple[float, float]:
@@ -21,7 +88,7 @@ def wilson_interval(count: int, total: int) -> tuple[float, float]:
     return (float(interval.low), float(interval.high))
 
 
-def frechet_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+def frechet_distance(first: _Floats, second: _Floats) -> float:
     """Fréchet distance between two sets of features (n, F), each taken for normal.
 
     |m1 - m2|^2 + trace(S1 + S2 - 2 (S1 S2)^(1/2)) (Heusel et al. 2017, section 3). In the

@@ -152,7 +152,7 @@ def effect(
     every = Units(layer, tuple(range(units.total)), units.total)
     filled = Intervention(every, probe, threshold, replacement=elsewhere)
     beside = {"filled": filled} if "probe" in edits else {}
-    size = study_size(edits, n, beside=beside, controls=random_sets, few=random_n)
+    size = study_size(edits, n, beside=beside, controls=random_sets, n_control_samples=random_n)
     with group.connect(), progress_bar("measuring", size) as progress:
         study = study_effect(
             generator,
@@ -162,7 +162,7 @@ def effect(
             concept,
             beside=beside,
             controls=random_sets,
-            few=random_n,
+            n_control_samples=random_n,
             seed=seed,
             group=group,
             progress=progress,
@@ -196,8 +196,8 @@ def effect(
         "n_selected": len(main.units),
         "units": list(main.units.indices),
         "seed": seed,
-        **found.edits["probe" if "probe" in edits else "everywhere"].values(),
-        **found.values(),
+        **found.edits["probe" if "probe" in edits else "everywhere"].to_dict(),
+        **found.to_dict(),
     }
     output.result(values, effect_text(found, edits))
 

@@ -32,7 +32,7 @@ def effect_text(found: "EffectReport", made: Mapping[str, "Intervention"]) -> st
             continue
         distance = _random_distance(found.control_distances.get(name))
         lines.append(_row("  random units", random[name], distance))
-        spread = [one.removed() for one in found.study.random[name]]
+        spread = [one.removal() for one in found.study.random[name]]
         lines.append(
             f"  each set: {min(spread):.1%} to {max(spread):.1%} removed; {found.as_much(name)} of "
             f"{len(spread)} remove as much as the edit"

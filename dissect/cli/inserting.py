@@ -1,6 +1,6 @@
 """`dissect ablate --insert` and `--swap`: a concept put in, at a place or in another's place."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +138,7 @@ def insert(job: Job, region: "Tensor | None") -> None:
         region, z = _best(everywhere, job.grid), job.fresh(1)
     edit = place(job.generator, job.segmenter, z, what, region)
     control = place(job.generator, job.segmenter, z, what.random(job.seed), region)
-    free = edit.free[:, 0].nonzero()[0][: job.n]
+    free = edit.eligible[:, 0].nonzero()[0][: job.n]
     if not len(free):
         raise DissectError(
             f"all {len(z)} samples have a {concept} in the region already: choose another region"
@@ -156,6 +156,7 @@ def insert(job: Job, region: "Tensor | None") -> None:
     )
     sheet = labelled_rows(rows, columns=job.columns, caption=caption)
     job.output.wrote(write_image(job.out / "insert.png", sheet))
+    put, by_chance = edit.estimate(), control.estimate()
     saved = job.saved(what, region, 0.5, z[free])
     values |= {
         "concept": concept,
@@ -165,22 +166,22 @@ def insert(job: Job, region: "Tensor | None") -> None:
         "level": job.level,
         "cells": region.nonzero().tolist(),
         "n_samples": len(z),
-        "n_free": int(edit.free.sum()),
-        "inserted": edit.share(),
-        "inserted_ci": list(edit.interval()),
-        "random": control.share(),
-        "random_ci": list(control.interval()),
+        "n_free": int(edit.eligible.sum()),
+        "inserted": put.value,
+        "inserted_ci": put.interval,
+        "random": by_chance.value,
+        "random_ci": by_chance.interval,
         "outside_change": float(edit.change[0]),
         "random_outside_change": float(control.change[0]),
         "seed": job.seed,
         "saved": saved,
     }
-    low, high = edit.interval()
     lines.append(
         f"{len(what.units)} units of {job.layer} set in {int(region.sum())} cells: a {concept} is "
-        f"seen there on {edit.share():.0%} ({low:.0%} to {high:.0%}) of {int(edit.free.sum())} "
-        f"samples without one; with as many random units on {control.share():.0%}; the rest of "
-        f"the image changes by {edit.change[0]:.3f} (random: {control.change[0]:.3f})"
+        f"seen there on {put.value:.0%} ({put.low:.0%} to {put.high:.0%}) of "
+        f"{int(edit.eligible.sum())} samples without one; with as many random units on "
+        f"{by_chance.value:.0%}; the rest of the image changes by "
+        f"{edit.change[0]:.3f} (random: {control.change[0]:.3f})"
     )
     if saved is not None:
         lines.append(saved_text(saved))
@@ -195,7 +196,7 @@ def swap_in(
 
     from dissect._utils.io import write_image
     from dissect.effect.compare import most_of_concept
-    from dissect.effect.measure import measure, observe
+    from dissect.effect.measure import measure_effect, observe
     from dissect.figures import became_figure, labelled_rows, rasterized
     from dissect.surgery import Insertion, inserted, swap
 
@@ -223,7 +224,7 @@ def swap_in(
     shown = most_of_concept(job.generator, probe, z, job.n)
     rows, values, became = {"before": _drawn(job, z[shown])}, {}, {}
     for key, one in edits.items():
-        effect = measure(
+        effect = measure_effect(
             job.generator,
             job.segmenter,
             z,
@@ -232,14 +233,14 @@ def swap_in(
             before=seen,
             with_features=False,
         )
-        replaced = effect.replaced_by().tolist()
+        replaced = effect.replacement().tolist()
         shares = dict(zip(effect.classes, replaced, strict=True))
         became[named[key].replace("\n", " ")] = shares
         values[key] = {
             "became": shares,
-            "removed": effect.removed(),
-            "removed_ci": list(effect.interval(type(effect).removed)),
-            "images_with": list(effect.shown()),
+            "removed": effect.removal(),
+            "removed_ci": effect.estimate("removal").interval,
+            "images_with": list(effect.prevalence_before_after()),
             "outside_change": effect.change(),
         }
         with edit(one)():
@@ -324,17 +325,17 @@ def _map_values(placement: "Placement") -> dict[str, Any]:
         for row in placement.probability()
     ]
     surroundings = {
-        name: {"n": count, "inserted": share, "inserted_ci": list(ends)}
-        for name, (count, share, ends) in placement.by_surroundings().items()
+        name: {"n": count, "inserted": found.value, "inserted_ci": found.interval}
+        for name, (count, found) in placement.by_surroundings().items()
     }
     return {"map": grid, "patch": list(_PATCH), "surroundings": surroundings}
 
 
 def _map_lines(placement: "Placement") -> list[str]:
-    found: Mapping[str, tuple[int, float, tuple[float, float]]] = placement.by_surroundings()
     lines = [f"a {placement.concept} put in at every place, by what was there before:"]
-    for name, (count, share, (low, high)) in found.items():
+    for name, (count, found) in placement.by_surroundings().items():
         lines.append(
-            f"  {name}: seen on {share:.0%} ({low:.0%} to {high:.0%}) of {count:,} patches"
+            f"  {name}: seen on {found.value:.0%} ({found.low:.0%} to {found.high:.0%}) of "
+            f"{count:,} patches"
         )
     return lines

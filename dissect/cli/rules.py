@@ -135,11 +135,11 @@ def rules(
         "n_samples": n,
         "seed": seed,
         "rules": {
-            where: {one.rule: one.values() for one in curves if one.where == where}
+            where: {one.rule: one.rows() for one in curves if one.where == where}
             for where in ("everywhere", "probe")
         },
         "auto": {name: choice_values(choice) for name, choice in choices.items()},
-        "advantages": [one.values() for one in found],
+        "advantages": [one.to_dict() for one in found],
     }
     output.result(values, rules_text(curves, found, choices))
 

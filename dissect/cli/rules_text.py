@@ -21,7 +21,7 @@ def rules_text(
 ) -> str:
     """Every rule where it first removes 98%, or removes most; and what auto spares."""
     concept = curves[0].effects[0].concept
-    shown = curves[0].effects[0].shown()[0]
+    shown = curves[0].effects[0].prevalence_before_after()[0]
     lines = [
         f"{len(curves[0].effects[0])} fresh latents; {shown:.1%} of their images show a {concept}",
         "auto:",
@@ -54,7 +54,7 @@ def _row(curve: "RuleCurve", place: int | None, mark: str) -> str:
     from dissect.effect.summary import summarize
 
     if place is None:
-        place = max(range(len(curve.sizes)), key=lambda k: curve.effects[k].removed())
+        place = max(range(len(curve.sizes)), key=lambda k: curve.effects[k].removal())
     one = summarize([curve.effects[place]], resamples=400)
     low, high = one.removed.interval
     removed = f"{one.removed.value:.1%} ({low:.1%} to {high:.1%})"

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress
+from dissect._utils.result import Result
+from dissect._utils.stats import Estimate, resampling_counts
 from dissect.effect.measure import Effect
 from dissect.effect.study import Trial, measure_each
-from dissect.effect.summary import Estimate, summarize
+from dissect.effect.summary import summarize
 from dissect.segmentation import Segmenter
 from dissect.surgery.intervention import Intervention
 
@@ -38,8 +40,8 @@ _Key = tuple[str, str, float]
 LEVELS = (0.25, 0.5, 0.75, 0.9, 0.95, 0.98)
 
 
-@dataclass(frozen=True)
-class RuleCurve:
+@dataclass(frozen=True, repr=False)
+class RuleCurve(Result):
     """One rule under one gate, as the number of units grows.
 
     Attributes:
@@ -59,14 +61,14 @@ class RuleCurve:
     def enough(self, removed: float = 0.98) -> int | None:
         """The place of the first size that removes so much; None where none does."""
         for place, effect in enumerate(self.effects):
-            if effect.removed() >= removed:
+            if effect.removal() >= removed:
                 return place
         return None
 
-    def values(self) -> list[dict[str, Any]]:
-        """Ready for JSON: the figures of every size, with their intervals."""
+    def rows(self) -> list[dict[str, Any]]:
+        """The figures of every size, with their intervals, as JSON has them."""
         return [
-            {"n_units": size, **summarize([effect], resamples=400).values()}
+            {"n_units": size, **summarize([effect], resamples=400).to_dict()}
             for size, effect in zip(self.sizes, self.effects, strict=True)
         ]
 
@@ -131,8 +133,8 @@ def at_sizes(
     return {k: edit.strongest(k) for k in curve_sizes(total, [total if own is None else own])}
 
 
-@dataclass(frozen=True)
-class Advantage:
+@dataclass(frozen=True, repr=False)
+class Advantage(Result):
     """How much less another rule changes elsewhere than this one, at equal removal.
 
     Attributes:
@@ -152,7 +154,7 @@ class Advantage:
     kept: float | None
     kept_less: Estimate | None
 
-    def values(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         result: dict[str, Any] = {
             "rule": self.rule,
@@ -186,9 +188,7 @@ def advantages(
     images = len(best.effects[0])
     if any(len(curve.effects[0]) != images for curve in others):
         raise DissectError("rules are compared on the same images")
-    random = np.random.default_rng(seed)
-    drawn = random.multinomial(images, np.full(images, 1 / images), size=resamples)
-    weights = np.vstack([np.ones(images), drawn])
+    weights = resampling_counts(images, resamples, seed)
     mine = _read(best, weights, levels)
     found = []
     for curve in others:
@@ -203,42 +203,25 @@ def advantages(
                     curve.where,
                     level,
                     None if np.isnan(cost[0]) else float(cost[0]),
-                    _estimate(cost - my_cost) if known else None,
+                    Estimate.from_resamples(cost - my_cost) if known else None,
                     None if np.isnan(kept[0]) else float(kept[0]),
-                    _estimate(my_kept - kept) if known else None,
+                    Estimate.from_resamples(my_kept - kept) if known else None,
                 )
             )
     return found
 
 
-def _estimate(values: _Floats) -> Estimate:
-    """An interval over the resamples in which both rules reach the level."""
-    return Estimate.of(np.concatenate([values[:1], values[1:][~np.isnan(values[1:])]]))
-
-
 def _read(curve: RuleCurve, weights: _Floats, levels: Sequence[float]) -> tuple[_Floats, _Floats]:
     """Cost and kept, (1 + resamples, levels) each, at the first units that remove the level."""
-    effects = curve.effects
-    before = weights @ np.stack([e.before for e in effects], 1)
-    removed = 1 - (weights @ np.stack([e.after for e in effects], 1)) / np.maximum(before, 1)
-    pixels = np.stack([e.outside_pixels for e in effects], 1)
-    change = np.stack([np.nan_to_num(e.outside) for e in effects], 1) * pixels
-    cost = (weights @ change) / np.maximum(weights @ pixels, 1)
-    kept = np.stack([_kept_mean(e, weights) for e in effects], 1)
+    figures = [effect.figures(weights) for effect in curve.effects]
+    removed = np.stack([one.removal for one in figures], 1)
+    cost = np.stack([one.outside_change for one in figures], 1)
+    kept = np.stack([one.mean_iou_kept for one in figures], 1)
     # Nothing removed costs nothing: every curve begins there.
     zero = np.zeros((len(weights), 1))
     removed, cost = np.hstack([zero, removed]), np.hstack([zero, cost])
     kept = np.hstack([zero + 1, kept])
     return _crossed(removed, cost, levels), _crossed(removed, kept, levels)
-
-
-def _kept_mean(effect: Effect, weights: _Floats) -> _Floats:
-    others = [k for k, name in enumerate(effect.classes) if name != effect.concept]
-    both, either = weights @ effect.both[:, others], weights @ effect.either[:, others]
-    share = np.ones(both.shape)
-    np.divide(both, either, out=share, where=either > 0)
-    mean: _Floats = share.mean(1)
-    return mean
 
 
 def _crossed(removed: _Floats, figure: _Floats, levels: Sequence[float]) -> _Floats:

@@ -7,7 +7,7 @@ over images, and edits are compared on the same latents.
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,17 +17,29 @@ from torch.nn.functional import max_pool2d
 
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress
+from dissect._utils.result import Result
+from dissect._utils.stats import Estimate, ratio, resampling_counts
 from dissect.models import generate_batches
 from dissect.segmentation import Segmenter
 
-__all__ = ["Effect", "Interval", "Observed", "joined", "measure", "observe"]
+__all__ = [
+    "Effect",
+    "Figures",
+    "Observed",
+    "grown",
+    "is_shown",
+    "joined",
+    "measure_effect",
+    "observe",
+]
 
-Interval = tuple[float, float]
 Edit = Callable[[], AbstractContextManager[None]]
-# An image shows a concept from so many pixels of it on; fewer are specks of the segmenter.
-PRESENT = 20
-# The concept's region is its mask and this many pixels around it: edges are part of a window.
-MARGIN = 2
+# An image shows a concept from this fraction of its area on (20 pixels of a 64-pixel image); less
+# would often be an error of the segmenter.
+PRESENT = 20 / 64**2
+# The concept's region is its mask and a margin of this fraction of the image's side (2 of 64
+# pixels): the edges belong to a window.
+MARGIN = 2 / 64
 
 
 @dataclass(frozen=True)
@@ -50,8 +62,8 @@ class Observed:
         return Observed(self.images[:n], self.labels[:n], features)
 
 
-@dataclass(frozen=True)
-class Effect:
+@dataclass(frozen=True, repr=False)
+class Effect(Result):
     """One edit against no edit, image by image; N images, K classes.
 
     Attributes:
@@ -82,75 +94,134 @@ class Effect:
     def __len__(self) -> int:
         return len(self.before)
 
+    def summary(self) -> dict[str, Any]:
+        """The concept, the number of images, and the main figures."""
+        return {
+            "concept": self.concept,
+            "n": len(self),
+            "removal": self.removal(),
+            "shown_after": self.prevalence_before_after()[1],
+            "mean_iou_kept": self.mean_iou_kept(),
+            "outside_change": self.change(),
+        }
+
     def first(self, n: int) -> "Effect":
         """The effect on the first `n` images alone."""
-        cut = {name: value[:n] for name, value in self.rows().items()}
+        cut = {name: value[:n] for name, value in self.arrays().items()}
         return replace(self, **cut)  # type: ignore[arg-type]
 
-    def rows(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """The fields that have a row an image, by name."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
 
     @classmethod
-    def of_rows(
+    def from_arrays(
         cls, concept: str, classes: tuple[str, ...], rows: Mapping[str, NDArray[Any]]
     ) -> "Effect":
-        """The effect whose `rows` these are."""
+        """The effect whose `arrays` these are."""
         values: dict[str, Any] = {"features": None, **rows}
         return cls(concept=concept, classes=classes, **values)
 
-    def removed(self, rows: NDArray[np.int64] | None = None) -> float:
-        """Share of the concept's pixels that are gone; below 0 where there are more after.
+    def figures(self, weights: NDArray[np.float64] | None = None) -> "Figures":
+        """Every figure of the effect, on all images or on resamples of them.
 
-        0 where there was none to remove.
+        Args:
+            weights: (R, N), how often each image counts (`resampling_counts`); None is once.
         """
-        before, after = _picked(self.before, rows), _picked(self.after, rows)
-        return float(1 - after.sum() / before.sum()) if before.sum() else 0.0
-
-    def shown(self, rows: NDArray[np.int64] | None = None) -> tuple[float, float]:
-        """Share of images that show the concept, before and after."""
-        before, after = _picked(self.before, rows), _picked(self.after, rows)
-        return float((before >= PRESENT).mean()), float((after >= PRESENT).mean())
-
-    def kept(self, name: str, rows: NDArray[np.int64] | None = None) -> float:
-        """IoU of the class `name` before and after, over all images together."""
-        k = self.classes.index(name)
-        both, either = _picked(self.both[:, k], rows), _picked(self.either[:, k], rows)
-        return float(both.sum() / either.sum()) if either.sum() else 1.0
-
-    def kept_mean(self, rows: NDArray[np.int64] | None = None) -> float:
-        """Mean of `kept` over every other class."""
-        return float(np.mean([self.kept(c, rows) for c in self.classes if c != self.concept]))
-
-    def replaced_by(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
-        """(K,) what the concept's pixels became, in shares; of the concept itself what is left."""
-        counts = _picked(self.replaced, rows).sum(0)
-        shares: NDArray[np.float64] = counts / max(int(counts.sum()), 1)
-        return shares
-
-    def change(self, *, outside: bool = True, rows: NDArray[np.int64] | None = None) -> float:
-        """Mean absolute change of a value outside the concept's region, or inside it."""
-        mean, pixels = (
-            (self.outside, self.outside_pixels) if outside else (self.inside, self.inside_pixels)
+        if weights is None:
+            weights = np.ones((1, len(self)))
+        before, after = weights @ self.before, weights @ self.after
+        ious = ratio(weights @ self.both, weights @ self.either)
+        others = [k for k, name in enumerate(self.classes) if name != self.concept]
+        defined = ~np.isnan(ious[:, others])
+        replaced = weights @ self.replaced
+        shown = PRESENT * (self.outside_pixels + self.inside_pixels)
+        images = weights.sum(1)
+        return Figures(
+            removal=1 - ratio(after, before),
+            shown_before=ratio(weights @ (self.before >= shown), images),
+            shown_after=ratio(weights @ (self.after >= shown), images),
+            ious=ious,
+            mean_iou_kept=ratio(np.nan_to_num(ious[:, others]).sum(1), defined.sum(1)),
+            outside_change=self._change(weights, self.outside, self.outside_pixels),
+            inside_change=self._change(weights, self.inside, self.inside_pixels),
+            replacement=ratio(replaced, replaced.sum(1, keepdims=True)),
         )
-        mean, pixels = _picked(mean, rows), _picked(pixels, rows)
-        total = pixels.sum()
-        return float((np.nan_to_num(mean) * pixels).sum() / total) if total else 0.0
 
-    def interval(
-        self,
-        figure: Callable[["Effect", NDArray[np.int64]], float],
-        *,
-        resamples: int = 200,
-        seed: int = 0,
-    ) -> Interval:
-        """The 95% bootstrap interval of a figure, from resampled images."""
-        random = np.random.default_rng(seed)
-        n = len(self.before)
-        values = [figure(self, random.integers(0, n, n)) for _ in range(resamples)]
-        low, high = np.quantile(values, (0.025, 0.975))
-        return float(low), float(high)
+    def _change(
+        self, weights: NDArray[np.float64], mean: NDArray[np.float64], pixels: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        return ratio(weights @ (np.nan_to_num(mean) * pixels), weights @ pixels)
+
+    def removal(self) -> float:
+        """Fraction of the concept's pixels that are gone; below 0 where there are more after.
+
+        NaN where there was none to remove.
+        """
+        return float(self.figures().removal[0])
+
+    def prevalence_before_after(self) -> tuple[float, float]:
+        """Fraction of images that show the concept, before and after."""
+        figures = self.figures()
+        return float(figures.shown_before[0]), float(figures.shown_after[0])
+
+    def iou_kept(self, name: str) -> float:
+        """IoU of the class `name` before and after, over all images; NaN where it is in none."""
+        return float(self.figures().ious[0, self.classes.index(name)])
+
+    def mean_iou_kept(self) -> float:
+        """Mean of `iou_kept` over the other classes that are in any image."""
+        return float(self.figures().mean_iou_kept[0])
+
+    def replacement(self) -> NDArray[np.float64]:
+        """(K,) what the concept's pixels became, as fractions; of the concept, what is left."""
+        row: NDArray[np.float64] = self.figures().replacement[0]
+        return row
+
+    def change(self, *, outside: bool = True) -> float:
+        """Mean absolute change of a value outside the concept's region, or inside it."""
+        figures = self.figures()
+        return float((figures.outside_change if outside else figures.inside_change)[0])
+
+    def estimate(self, figure: str, *, resamples: int = 1_000, seed: int = 0) -> Estimate:
+        """A figure of `Figures` with one value a row, and its 95% bootstrap interval over images.
+
+        Args:
+            figure: its name, such as `removal`.
+            resamples: for the interval.
+            seed: of the resamples.
+        """
+        weights = resampling_counts(len(self), resamples, seed)
+        return Estimate.from_resamples(getattr(self.figures(weights), figure))
+
+
+class Figures(NamedTuple):
+    """The figures of an effect on R resamples of its images; NaN where nothing was to measure.
+
+    Attributes:
+        removal: (R,) fraction of the concept's pixels that are gone.
+        shown_before, shown_after: (R,) fraction of the images that show the concept.
+        ious: (R, K) IoU of each class before and after.
+        mean_iou_kept: (R,) mean of those over the classes but the concept.
+        outside_change, inside_change: (R,) mean absolute change outside the concept's region and
+            inside it, on the [-1, 1] scale.
+        replacement: (R, K) what the concept's pixels became, as fractions.
+    """
+
+    removal: NDArray[np.float64]
+    shown_before: NDArray[np.float64]
+    shown_after: NDArray[np.float64]
+    ious: NDArray[np.float64]
+    mean_iou_kept: NDArray[np.float64]
+    outside_change: NDArray[np.float64]
+    inside_change: NDArray[np.float64]
+    replacement: NDArray[np.float64]
+
+
+def is_shown(mask: Tensor) -> Tensor:
+    """(N,) whether images with this mask (N, H, W) show its concept: by `PRESENT` of the area."""
+    return mask.flatten(1).sum(1) >= PRESENT * mask[0].numel()
 
 
 def observe(
@@ -178,7 +249,7 @@ def observe(
     )
 
 
-def measure(
+def measure_effect(
     model: nn.Module,
     segmenter: Segmenter,
     z: Tensor,
@@ -238,11 +309,13 @@ def joined(parts: Sequence[Effect]) -> Effect:
     if not parts:
         raise DissectError("there is no effect to join")
     one = parts[0]
-    names = set(one.rows())
+    names = set(one.arrays())
     for part in parts:
-        if (part.concept, part.classes) != (one.concept, one.classes) or set(part.rows()) != names:
+        if (part.concept, part.classes) != (one.concept, one.classes) or set(
+            part.arrays()
+        ) != names:
             raise DissectError("these effects are not of the same concept and segmenter")
-    rows = {name: np.concatenate([part.rows()[name] for part in parts]) for name in names}
+    rows = {name: np.concatenate([part.arrays()[name] for part in parts]) for name in names}
     return replace(one, **rows)  # type: ignore[arg-type]
 
 
@@ -263,7 +336,7 @@ def _difference(segmenter: Segmenter, concept: str, seen: Observed, drawn: Tenso
     table = torch.bincount(pairs.flatten(), minlength=len(old) * classes**2)
     table = table.reshape(len(old), classes, classes)
     both = table.diagonal(dim1=1, dim2=2)
-    region = _grown(old == number)
+    region = grown(old == number)
     change = (images - seen.images).abs().mean(1)
     return Effect(
         concept=concept,
@@ -295,10 +368,7 @@ def _mean_in(values: Tensor, where: Tensor) -> NDArray[np.float64]:
     return mean
 
 
-def _grown(mask: Tensor) -> Tensor:
-    side = 2 * MARGIN + 1
-    return max_pool2d(mask.float().unsqueeze(1), side, 1, MARGIN).squeeze(1) > 0
-
-
-def _picked(values: NDArray, rows: NDArray[np.int64] | None) -> NDArray:  # type: ignore[type-arg]
-    return values if rows is None else values[rows]
+def grown(mask: Tensor) -> Tensor:
+    """(N, H, W) bool, the concept's region: the mask (N, H, W) and `MARGIN` around it."""
+    margin = max(1, round(MARGIN * min(mask.shape[1:])))
+    return max_pool2d(mask.float().unsqueeze(1), 2 * margin + 1, 1, margin).squeeze(1) > 0

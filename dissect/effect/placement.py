@@ -5,6 +5,7 @@ that the network draws them only where they make sense.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,29 +14,29 @@ from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress
+from dissect._utils.result import Result
+from dissect._utils.stats import Estimate, ratio, resampling_counts
 from dissect.models import generate
 from dissect.segmentation import Segmenter
 from dissect.surgery import Insertion, inserted
 from dissect.surgery.split import begun_at
 
-__all__ = ["FREE", "SEEN", "Placement", "place", "place_everywhere"]
+__all__ = ["FREE", "PRESENT", "Placement", "place", "place_everywhere"]
 
-# A region shows the concept from this share of its pixels on, and is free of it up to that one.
-SEEN, FREE = 0.25, 0.05
-# Of fewer free samples no probability is told.
+# A region shows the concept from this fraction of its pixels on, and is free of it up to that one.
+PRESENT, FREE = 0.25, 0.05
+# On fewer eligible samples no probability is reported.
 _FEWEST = 5
 
-Interval = tuple[float, float]
 
-
-@dataclass(frozen=True)
-class Placement:
+@dataclass(frozen=True, repr=False)
+class Placement(Result):
     """A concept put in at some places of the grid, on N samples; the axes P are of places.
 
     Attributes:
         concept: what was put in.
         classes: the segmenter's.
-        before, after: (N, *P), the share of the region's pixels that are the concept.
+        before, after: (N, *P), the fraction of the region's pixels that are the concept.
         surroundings: (N, *P), the class of most of the region's pixels before.
         change: (*P,), the mean absolute change of all pixels outside the region, on the [-1, 1]
             scale.
@@ -49,50 +50,58 @@ class Placement:
     change: NDArray[np.float64]
 
     @property
-    def free(self) -> NDArray[np.bool_]:
-        """(N, *P), whether the region was free of the concept: only those count."""
+    def eligible(self) -> NDArray[np.bool_]:
+        """(N, *P), whether the region was free of the concept before: only those count."""
         return self.before <= FREE
 
     @property
-    def seen(self) -> NDArray[np.bool_]:
-        """(N, *P), whether the segmenter sees the concept in the region after."""
-        return self.after >= SEEN
+    def present_after(self) -> NDArray[np.bool_]:
+        """(N, *P), whether the segmenter finds the concept in the region after."""
+        return self.after >= PRESENT
 
     def probability(self) -> NDArray[np.float64]:
-        """(*P,), the share of free samples on which the concept is seen after.
+        """(*P,), the fraction of eligible samples on which the concept is present after.
 
-        NaN where fewer than 5 samples are free.
+        NaN where fewer than 5 samples are eligible.
         """
-        free = self.free.sum(0)
-        share = (self.free & self.seen).sum(0) / np.maximum(free, 1)
-        return np.where(free >= _FEWEST, share, np.nan)
+        count = self.eligible.sum(0)
+        hits = (self.eligible & self.present_after).sum(0)
+        return np.where(count >= _FEWEST, ratio(hits, count), np.nan)
 
-    def interval(self, *, resamples: int = 200, seed: int = 0) -> Interval:
-        """The 95% bootstrap interval of the share over all places, from resampled images."""
-        axes = tuple(range(1, self.free.ndim))
-        return _interval((self.free & self.seen).sum(axes), self.free.sum(axes), resamples, seed)
+    def estimate(self, *, resamples: int = 1_000, seed: int = 0) -> Estimate:
+        """The fraction of eligible samples and places on which the concept is present after.
 
-    def share(self) -> float:
-        """The share of free samples and places on which the concept is seen after."""
-        return float((self.free & self.seen).sum() / max(int(self.free.sum()), 1))
+        With its interval over images; NaN where no sample is eligible.
+        """
+        return self._estimate(self.eligible, resamples, seed)
 
     def by_surroundings(
-        self, *, fewest: int = 20, resamples: int = 200, seed: int = 0
-    ) -> dict[str, tuple[int, float, Interval]]:
-        """For what was there before: how many free regions, the share seen after, its interval.
+        self, *, fewest: int = 20, resamples: int = 1_000, seed: int = 0
+    ) -> dict[str, tuple[int, Estimate]]:
+        """For what was there before: how many eligible regions, and `estimate` on those alone.
 
         Surroundings with fewer than `fewest` regions are left out; the most frequent come first.
         """
-        axes = tuple(range(1, self.free.ndim))
-        found = {}
+        estimates = {}
         for number, name in enumerate(self.classes):
-            here = self.free & (self.surroundings == number)
-            count, hits = here.sum(axes), (here & self.seen).sum(axes)
-            total = int(count.sum())
-            if total >= fewest:
-                around = _interval(hits, count, resamples, seed)
-                found[name] = (total, float(hits.sum() / total), around)
-        return dict(sorted(found.items(), key=lambda item: -item[1][0]))
+            here = self.eligible & (self.surroundings == number)
+            if here.sum() >= fewest:
+                estimates[name] = (int(here.sum()), self._estimate(here, resamples, seed))
+        return dict(sorted(estimates.items(), key=lambda item: -item[1][0]))
+
+    def _estimate(self, regions: NDArray[np.bool_], resamples: int, seed: int) -> Estimate:
+        axes = tuple(range(1, regions.ndim))
+        hits, count = (regions & self.present_after).sum(axes), regions.sum(axes)
+        weights = resampling_counts(len(count), resamples, seed)
+        return Estimate.from_resamples(ratio(weights @ hits, weights @ count))
+
+    def summary(self) -> dict[str, Any]:
+        """The concept, the samples, and the fraction on which it is present after."""
+        return {
+            "concept": self.concept,
+            "n": len(self.before),
+            "present_after": self.estimate().value,
+        }
 
 
 def place(
@@ -194,13 +203,3 @@ def _pixels(cells: Tensor, size: torch.Size) -> Tensor:
     """The pixels of the cells, (H, W) bool."""
     large = torch.nn.functional.interpolate(cells[None, None].float(), tuple(size), mode="nearest")
     return large[0, 0] > 0.5
-
-
-def _interval(
-    hits: NDArray[np.int64], counts: NDArray[np.int64], resamples: int, seed: int
-) -> Interval:
-    random = np.random.default_rng(seed)
-    rows = random.integers(0, len(hits), (resamples, len(hits)))
-    values = hits[rows].sum(1) / np.maximum(counts[rows].sum(1), 1)
-    low, high = np.quantile(values, (0.025, 0.975))
-    return float(low), float(high)

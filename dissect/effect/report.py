@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dissect._utils.result import Result, to_plain
 from dissect._utils.stats import frechet_distance
 from dissect.effect.measure import Effect
 from dissect.effect.study import EffectStudy
@@ -15,8 +16,8 @@ from dissect.effect.summary import Distance, Summary, distance, summarize
 __all__ = ["ControlDistance", "EffectReport", "report"]
 
 
-@dataclass(frozen=True)
-class ControlDistance:
+@dataclass(frozen=True, repr=False)
+class ControlDistance(Result):
     """Fréchet distances of the controls, on fewer images than the edit's own.
 
     Such distances fall as images are added, so that only those on as many compare.
@@ -35,14 +36,14 @@ class ControlDistance:
         """The mean over the random sets."""
         return float(np.mean(self.sets))
 
-    def values(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         sets = list(self.sets)
         return {"before": self.before, "edit": self.edit, "mean": self.mean, "by_set": sets}
 
 
-@dataclass(frozen=True)
-class EffectReport:
+@dataclass(frozen=True, repr=False)
+class EffectReport(Result):
     """The figures of a study, by the name of the edit.
 
     Attributes:
@@ -60,32 +61,42 @@ class EffectReport:
 
     def as_much(self, name: str) -> int:
         """How many random sets removed at least as much as the edit, on the same images."""
-        edit = self.study.edits[name].first(self.study.few).removed()
-        return sum(one.removed() >= edit for one in self.study.random[name])
+        edit = self.study.edits[name].first(self.study.n_control_samples).removal()
+        return sum(one.removal() >= edit for one in self.study.random[name])
 
-    def values(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Ready for JSON: `edits`, `random`, `by_units` and `by_strength`, each by edit."""
         study = self.study
-        return {
+        values = {
             "edits": {
-                name: {**one.values(), "frechet": _values(self.distances.get(name))}
+                name: {**one.to_dict(), "frechet": _values(self.distances.get(name))}
                 for name, one in self.edits.items()
             },
             "random": {name: self._controls(name) for name in self.random},
             "by_units": {name: _curve(curve) for name, curve in study.by_units.items()},
             "by_strength": {name: _curve(curve) for name, curve in study.by_strength.items()},
         }
+        return {name: to_plain(value) for name, value in values.items()}
+
+    def summary(self) -> dict[str, Any]:
+        """The edits that were measured."""
+        return self.study.summary()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The main figures of each edit, and of its controls on average."""
+        rows = [{"edit": name, **one.summary()} for name, one in self.edits.items()]
+        return rows + [{"edit": f"random, {k}", **one.summary()} for k, one in self.random.items()]
 
     def _controls(self, name: str) -> dict[str, Any]:
         sets = self.study.random[name]
         return {
             "n_sets": len(sets),
-            **self.random[name].values(),
+            **self.random[name].to_dict(),
             "as_much": self.as_much(name),
             "by_set": {
-                "removed": [one.removed() for one in sets],
-                "shown_after": [one.shown()[1] for one in sets],
-                "kept_mean": [one.kept_mean() for one in sets],
+                "removed": [one.removal() for one in sets],
+                "shown_after": [one.prevalence_before_after()[1] for one in sets],
+                "kept_mean": [one.mean_iou_kept() for one in sets],
                 "outside_change": [one.change() for one in sets],
             },
             "frechet": _values(self.control_distances.get(name)),
@@ -104,7 +115,7 @@ def report(
     """
     distances: dict[str, Distance] = {}
     control_distances: dict[str, ControlDistance] = {}
-    before, few = study.features, study.few
+    before, n_control = study.features, study.n_control_samples
     for name, edit in study.edits.items():
         if real is None or before is None or edit.features is None:
             continue
@@ -112,8 +123,8 @@ def report(
         if name not in study.random:
             continue
         control_distances[name] = ControlDistance(
-            before=frechet_distance(real, before[:few]),
-            edit=frechet_distance(real, edit.features[:few]),
+            before=frechet_distance(real, before[:n_control]),
+            edit=frechet_distance(real, edit.features[:n_control]),
             sets=tuple(
                 frechet_distance(real, one.features)
                 for one in study.random[name]
@@ -130,7 +141,7 @@ def report(
 
 
 def _values(found: Distance | ControlDistance | None) -> dict[str, Any] | None:
-    return None if found is None else found.values()
+    return None if found is None else found.to_dict()
 
 
 def _curve(curve: Mapping[int, Effect] | Mapping[float, Effect]) -> Sequence[Mapping[str, Any]]:
@@ -138,10 +149,10 @@ def _curve(curve: Mapping[int, Effect] | Mapping[float, Effect]) -> Sequence[Map
         {
             "dose": dose,
             "n_samples": len(found),
-            "removed": found.removed(),
-            "removed_ci": list(found.interval(lambda e, rows: e.removed(rows))),
-            "shown_after": found.shown()[1],
-            "kept_mean": found.kept_mean(),
+            "removed": found.removal(),
+            "removed_ci": found.estimate("removal").interval,
+            "shown_after": found.prevalence_before_after()[1],
+            "kept_mean": found.mean_iou_kept(),
             "outside_change": found.change(),
         }
         for dose, found in curve.items()

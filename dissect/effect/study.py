@@ -21,7 +21,8 @@ from dissect._utils.distributed import ProcessGroup
 from dissect._utils.errors import DissectError
 from dissect._utils.parallel import parallel_map
 from dissect._utils.progress import ProgressCallback, no_progress
-from dissect.effect.measure import Effect, joined, measure, observe
+from dissect._utils.result import Result
+from dissect.effect.measure import Effect, joined, measure_effect, observe
 from dissect.segmentation import Segmenter
 from dissect.surgery.intervention import Intervention
 from dissect.surgery.split import begun_at, rest_of
@@ -54,17 +55,17 @@ class Trial:
     with_features: bool = True
 
 
-@dataclass(frozen=True)
-class EffectStudy:
+@dataclass(frozen=True, repr=False)
+class EffectStudy(Result):
     """What was measured, by the name of the edit, such as `everywhere` (the paper's) or `probe`.
 
     Attributes:
         edits: each edit itself, on all latents; also those beside, which have no controls or
             doses.
-        random: an edit's controls: as many random units, edited alike, on the first `few` latents.
-        by_units: the strongest so many of its units, by their number, on the first `few` latents.
-        by_strength: all its units at each strength from 0.25 to 2, on the first `few` latents.
-        few: how many latents those are.
+        random: an edit's controls: as many random units, edited alike.
+        by_units: the strongest so many of its units, by their number.
+        by_strength: all its units at each strength from 0.25 to 2.
+        n_control_samples: how many latents, the first ones, these three are measured on.
         features: (N, F) of the images before, or None where the segmenter has no features.
     """
 
@@ -72,8 +73,22 @@ class EffectStudy:
     random: Mapping[str, Sequence[Effect]]
     by_units: Mapping[str, Mapping[int, Effect]]
     by_strength: Mapping[str, Mapping[float, Effect]]
-    few: int
+    n_control_samples: int
     features: NDArray[np.float64] | None
+
+    def summary(self) -> dict[str, Any]:
+        """The edits, and how many latents they and their controls were measured on."""
+        return {
+            "edits": ", ".join(self.edits),
+            "n": len(next(iter(self.edits.values()))),
+            "n_control_samples": self.n_control_samples,
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The main figures of each edit and of each of its controls."""
+        effects = [(name, effect) for name, effect in self.edits.items()]
+        effects += [(f"random, {name}", one) for name, sets in self.random.items() for one in sets]
+        return [{"edit": name, **effect.summary()} for name, effect in effects]
 
 
 def doses(count: int) -> list[int]:
@@ -92,7 +107,7 @@ def study_effect(
     *,
     beside: Mapping[str, Intervention] | None = None,
     controls: int = 20,
-    few: int = 300,
+    n_control_samples: int = 300,
     seed: int = 0,
     group: ProcessGroup | None = None,
     progress: ProgressCallback = no_progress,
@@ -107,8 +122,8 @@ def study_effect(
         concept: what was to be removed.
         beside: further edits, to be measured without controls and other doses.
         controls: how many random sets are measured for each edit.
-        few: on how many of the latents, the first ones, the controls and the other doses are
-            measured; on all of them where there are fewer.
+        n_control_samples: on how many of the latents, the first ones, the controls and the other
+            doses are measured; on all of them where there are fewer.
         seed: of the random sets.
         group: the processes that share out the work, all of which call this and get the result.
         progress: called with the number of images after each batch, and of those that other
@@ -116,10 +131,10 @@ def study_effect(
 
     Raises:
         DissectError: no units, edits of different layers, no pixel of the concept in any image,
-            or what `measure` and `ablated` raise.
+            or what `measure_effect` and `ablated` raise.
     """
-    few = min(few, len(z))
-    trials = _trials(edits, beside or {}, len(z), few, controls, seed)
+    n_control_samples = min(n_control_samples, len(z))
+    trials = _trials(edits, beside or {}, len(z), n_control_samples, controls, seed)
     effects, features = measure_each(
         model, trials, z, segmenter, concept, group=group, progress=progress
     )
@@ -133,13 +148,13 @@ def study_effect(
     by_units, by_strength = {}, {}
     for name, edit in edits.items():
         # The edit itself is one of the doses.
-        whole = main[name].first(few)
+        whole = main[name].first(n_control_samples)
         by_units[name] = {k: effects.get(("units", name, k), whole) for k in doses(len(edit.units))}
         by_strength[name] = {
             dose: effects.get(("strength", name, dose), whole) for dose in STRENGTHS
         }
     random = {name: [effects["random", name, k] for k in range(controls)] for name in edits}
-    return EffectStudy(main, random, by_units, by_strength, few, features)
+    return EffectStudy(main, random, by_units, by_strength, n_control_samples, features)
 
 
 def study_size(
@@ -148,10 +163,10 @@ def study_size(
     *,
     beside: Mapping[str, Intervention] | None = None,
     controls: int = 20,
-    few: int = 300,
+    n_control_samples: int = 300,
 ) -> int:
     """How many images `study_effect` draws of `n` latents, before and after, for a progress bar."""
-    trials = _trials(edits, beside or {}, n, min(few, n), controls, 0)
+    trials = _trials(edits, beside or {}, n, min(n_control_samples, n), controls, 0)
     return n + sum(trial.n for trial in trials.values())
 
 
@@ -172,7 +187,7 @@ def measure_each(
     where there are several processes, in all of them.
 
     Raises:
-        DissectError: edits of different layers, or what `measure` and `ablated` raise.
+        DissectError: edits of different layers, or what `measure_effect` and `ablated` raise.
     """
     layers = {trial.intervention.units.layer for trial in trials.values()}
     if len(layers) != 1:
@@ -203,7 +218,7 @@ def measure_each(
     effects = {
         key: joined(
             [
-                Effect.of_rows(concept, segmenter.classes, rows[f"{number}/{start}"])
+                Effect.from_arrays(concept, segmenter.classes, rows[f"{number}/{start}"])
                 for start in range(0, trial.n, _CHUNK)
             ]
         )
@@ -275,7 +290,7 @@ def _measure_piece(
     for number, (trial, n) in piece.trials.items():
         if stopped.is_set():
             break
-        effect = measure(
+        effect = measure_effect(
             rest,
             segmenter,
             inputs[:n],
@@ -285,7 +300,7 @@ def _measure_piece(
             with_features=trial.with_features,
             progress=progress,
         )
-        for name, values in effect.rows().items():
+        for name, values in effect.arrays().items():
             rows[f"{number}/{piece.start}/{name}"] = torch.from_numpy(values)
     return rows
 
@@ -302,20 +317,21 @@ def _trials(
     edits: Mapping[str, Intervention],
     beside: Mapping[str, Intervention],
     n: int,
-    few: int,
+    n_control_samples: int,
     controls: int,
     seed: int,
 ) -> dict[_Key, Trial]:
     trials = {("edit", name, 0.0): Trial(edit, n) for name, edit in beside.items()}
+    dosed = partial(Trial, n=n_control_samples, with_features=False)
     for name, edit in edits.items():
         if not len(edit.units):
             raise DissectError("there is no unit to remove: choose at least one")
         trials["edit", name, 0] = Trial(edit, n)
         for k in doses(len(edit.units))[:-1]:
-            trials["units", name, k] = Trial(edit.strongest(k), few, with_features=False)
+            trials["units", name, k] = dosed(edit.strongest(k))
         for dose in STRENGTHS:
             if dose != edit.strength:
-                trials["strength", name, dose] = Trial(edit.at(dose), few, with_features=False)
+                trials["strength", name, dose] = dosed(edit.at(dose))
         for k in range(controls):
-            trials["random", name, k] = Trial(edit.control(seed + k), few)
+            trials["random", name, k] = Trial(edit.control(seed + k), n_control_samples)
     return trials

@@ -115,14 +115,14 @@ def _doses(
     for gate, curve in curves.items():
         colour, marker = _LOOKS[gate]
         at = list(curve)
-        removed = [found.removed() for found in curve.values()]
-        ends = [found.interval(lambda e, rows: e.removed(rows)) for found in curve.values()]
+        removed = [found.removal() for found in curve.values()]
+        ends = [found.estimate("removal").interval for found in curve.values()]
         axes.fill_between(
             at, [low for low, _ in ends], [high for _, high in ends], color=colour, alpha=0.2
         )
         axes.plot(at, removed, marker=marker, color=colour)
     for gate, controls in random.items():
-        shares = [found.removed() for found in controls]
+        shares = [found.removal() for found in controls]
         axes.plot([own[gate]] * len(shares), shares, **_control_look(gate))
     axes.axhline(0, color="black", linewidth=0.6)
 
@@ -131,15 +131,15 @@ def _costs(axes: "Axes", study: "EffectStudy") -> None:
     """What is changed elsewhere against what is removed; the one panel that has everything."""
     for gate, curve in study.by_units.items():
         colour, marker = _LOOKS[gate]
-        removed, cost = zip(*((e.removed(), e.change()) for e in curve.values()), strict=True)
+        removed, cost = zip(*((e.removal(), e.change()) for e in curve.values()), strict=True)
         axes.plot(removed, cost, marker=marker, color=colour, label=f"the units, {_NAMES[gate]}")
     for name, found in study.edits.items():
         if name not in study.by_units:
             colour, marker = _LOOKS[name]
-            at = ([found.removed()], [found.change()])
+            at = ([found.removal()], [found.change()])
             axes.plot(*at, marker, color=colour, label=_NAMES[name])
     for gate, controls in study.random.items():
-        removed, cost = zip(*((e.removed(), e.change()) for e in controls), strict=True)
+        removed, cost = zip(*((e.removal(), e.change()) for e in controls), strict=True)
         axes.plot(removed, cost, label=f"random units, {_NAMES[gate]}", **_control_look(gate))
     axes.set_ylim(bottom=0)
 

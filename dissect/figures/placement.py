@@ -50,8 +50,8 @@ def placement_figure(
         bar.outline.set_visible(False)
         names = list(surroundings)
         places = np.arange(len(names))
-        shares = np.array([surroundings[name][1] for name in names])
-        ends = np.array([surroundings[name][2] for name in names]).reshape(-1, 2).T
+        shares = np.array([surroundings[name][1].value for name in names])
+        ends = np.array([surroundings[name][1].interval for name in names]).reshape(-1, 2).T
         right.barh(places, shares, color=BLUE, height=0.62)
         # A share outside its own interval by a rounding would be a bar of negative length.
         error = np.maximum([shares - ends[0], ends[1] - shares], 0)

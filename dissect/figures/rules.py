@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dissect.effect.summary import Estimate, summarize
+from dissect._utils.stats import Estimate
+from dissect.effect.summary import summarize
 from dissect.figures.style import BLUE, GREEN, GREY, INK, OCHRE, ORANGE, PURPLE, house_style
 
 if TYPE_CHECKING:

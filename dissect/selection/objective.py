@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 
 from dissect.effect.measure import Effect
 from dissect.surgery.intervention import Intervention
@@ -33,11 +34,13 @@ class Outcome:
     @classmethod
     def of(cls, effect: Effect, keep: Sequence[str] = ()) -> "Outcome":
         """The figures of a measured effect; `keep` are the classes that the goal names."""
+        # A class that is in no image, before or after, has lost nothing.
+        kept = [effect.iou_kept(name) for name in keep]
         return cls(
-            effect.removed(),
-            effect.shown()[1],
-            effect.kept_mean(),
-            min((effect.kept(name) for name in keep), default=1.0),
+            effect.removal(),
+            effect.prevalence_before_after()[1],
+            effect.mean_iou_kept(),
+            min((iou for iou in kept if not isnan(iou)), default=1.0),
             effect.change(),
             len(effect),
         )

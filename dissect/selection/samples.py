@@ -7,11 +7,11 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, max_pool2d
+from torch.nn.functional import adaptive_avg_pool2d
 
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress
-from dissect.effect.measure import MARGIN, Observed, observe
+from dissect.effect.measure import Observed, grown, observe
 from dissect.hooks import activations
 from dissect.models import latents_for
 from dissect.models.batch_norm import fold_batch_norm
@@ -69,8 +69,7 @@ class Samples:
     @property
     def region(self) -> Tensor:
         """(N, H, W) bool, the concept's pixels and those around it (see `dissect.effect`)."""
-        side = 2 * MARGIN + 1
-        return max_pool2d(self.mask.float().unsqueeze(1), side, 1, MARGIN).squeeze(1) > 0
+        return grown(self.mask)
 
     @cached_property
     def around(self) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.dissection.single_unit import unit_effects
-from dissect.effect.measure import PRESENT
+from dissect.effect.measure import is_shown
 from dissect.hooks import plain_copy
 from dissect.models import generate, latents_for
 from dissect.segmentation import Segmenter
@@ -154,8 +154,7 @@ def _latents_with(
     found: list[Tensor] = []
     for start in range(0, 50 * n, _BLOCK):
         z = latents_for(model, _BLOCK, seed, start=start)
-        labels = segmenter.labels(generate(model, z))
-        shows = (labels == number).flatten(1).sum(1) >= PRESENT
+        shows = is_shown(segmenter.labels(generate(model, z)) == number)
         found.append(z[shows.to(z.device)])
         if sum(map(len, found)) >= n:
             break

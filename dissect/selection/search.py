@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress, with_note
-from dissect.effect.measure import measure
+from dissect.effect.measure import measure_effect
 from dissect.models import fingerprint
 from dissect.probe import Probe
 from dissect.segmentation import Segmenter
@@ -217,7 +217,7 @@ def _tried(
     samples: Samples, where: str, edit: Intervention, goal: Goal, *, exact: bool = False
 ) -> Trial:
     with quickly(samples.inputs.device, exact=exact):
-        effect = measure(
+        effect = measure_effect(
             samples.rest,
             samples.segmenter,
             samples.inputs,

@@ -85,12 +85,12 @@ def curves():
 def test_a_rule_that_takes_the_right_unit_first_is_seen_to(curves):
     auto, positive = curves
     assert auto.sizes == (1, 4, 6)
-    assert [e.removed() for e in auto.effects] == [1.0, 1.0, 1.0]
+    assert [e.removal() for e in auto.effects] == [1.0, 1.0, 1.0]
     assert auto.effects[0].change() == 0.0
     assert positive.sizes == (4, 6)
-    assert [e.removed() for e in positive.effects] == [0.0, 1.0]
+    assert [e.removal() for e in positive.effects] == [0.0, 1.0]
     assert (auto.enough(), positive.enough()) == (0, 1)
-    assert positive.values()[0]["n_units"] == 4
+    assert positive.rows()[0]["n_units"] == 4
     for found in advantages(auto, [positive]):
         assert found.less.low > 0
 

@@ -42,9 +42,9 @@ def test_doses_are_powers_of_two_and_all():
 def test_a_gated_edit_takes_the_window_and_leaves_the_wall_that_one_everywhere_takes():
     edits = study(controls=1).edits
     # Without its three colours a window is 0, between dark and bright: a door.
-    assert edits["everywhere"].removed() == edits["probe"].removed() == 1
-    assert edits["probe"].kept("wall") == 1
-    assert edits["everywhere"].kept("wall") == 0
+    assert edits["everywhere"].removal() == edits["probe"].removal() == 1
+    assert edits["probe"].iou_kept("wall") == 1
+    assert edits["everywhere"].iou_kept("wall") == 0
     assert edits["probe"].change() == 0
     assert edits["everywhere"].change() == 1
 
@@ -53,8 +53,8 @@ def test_the_response_to_number_and_strength_is_that_of_the_colours_mean():
     found = study(controls=1)
     # Of two colours gone a third of the brightness is left, of half of each a half: no window,
     # which is above a half. A quarter gone leaves three quarters.
-    assert {k: e.removed() for k, e in found.by_units["probe"].items()} == {2: 1, 3: 1}
-    shares = {dose: e.removed() for dose, e in found.by_strength["probe"].items()}
+    assert {k: e.removal() for k, e in found.by_units["probe"].items()} == {2: 1, 3: 1}
+    shares = {dose: e.removal() for dose, e in found.by_strength["probe"].items()}
     assert shares[0.25] == 0
     assert all(shares[dose] == 1 for dose in (0.5, 1.0, 2.0))
 
@@ -64,7 +64,7 @@ def test_controls_are_as_many_random_units_at_the_same_gate_and_strength():
     # One colour of three gone leaves two thirds of the brightness: still a window.
     for gate, outside in (("everywhere", 1 / 3), ("probe", 0)):
         assert len(found.random[gate]) == 4
-        assert all(one.removed() == 0 for one in found.random[gate])
+        assert all(one.removal() == 0 for one in found.random[gate])
         assert all(one.change() == pytest.approx(outside) for one in found.random[gate])
     edit = Intervention(Units("grid", (0,), 3), Bright(), 0.3, 1.5, torch.arange(3.0))
     control = edit.control(7)
@@ -77,26 +77,26 @@ def test_a_replacement_is_that_of_each_unit_whichever_they_are():
     # A window's colours become -1, which is wall, where only they are replaced by it.
     edit = Intervention(COLOURS, Bright(), replacement=torch.full((3,), -1.0))
     found = study_effect(Picture(), {"probe": edit}, scene([0, 2]), EYES, "window", controls=1)
-    assert found.edits["probe"].replaced_by().tolist() == [1, 0, 0]
+    assert found.edits["probe"].replacement().tolist() == [1, 0, 0]
     with pytest.raises(DissectError, match=r"each of the 3 units of 'grid', not the shape \(1,\)"):
         Intervention(Units("grid", (0,), 3), replacement=torch.zeros(1))
 
 
 def test_a_few_latents_serve_the_controls_and_doses_and_all_of_them_the_edit():
-    found = study(controls=2, few=1)
-    assert found.few == 1
+    found = study(controls=2, n_control_samples=1)
+    assert found.n_control_samples == 1
     assert len(found.edits["probe"]) == 4
     others = [*found.random["probe"], *found.by_units["probe"].values()]
     assert {len(one) for one in [*others, *found.by_strength["probe"].values()]} == {1}
     # The edit itself is one of the doses.
-    assert found.by_units["probe"][3].removed() == 1
+    assert found.by_units["probe"][3].removal() == 1
 
 
 @pytest.mark.parametrize("chunk", [1, 3])
 def test_latents_worked_off_in_chunks_give_the_same(monkeypatch, chunk):
-    whole = study(controls=2, few=3)
+    whole = study(controls=2, n_control_samples=3)
     monkeypatch.setattr(dissect.effect.study, "_CHUNK", chunk)
-    parts = study(controls=2, few=3)
+    parts = study(controls=2, n_control_samples=3)
     for one, two in zip(
         [whole.edits["everywhere"], *whole.random["probe"]],
         [parts.edits["everywhere"], *parts.random["probe"]],
@@ -130,19 +130,19 @@ def test_edits_of_a_generator_begun_at_the_layer_are_those_of_the_whole(
     z = latents_for(generator, 70)
 
     def measured():
-        return study_effect(generator, edits, z, eyes, "bright", controls=2, few=10)
+        return study_effect(generator, edits, z, eyes, "bright", controls=2, n_control_samples=10)
 
     fast = measured()
     monkeypatch.setattr(dissect.effect.study, "rest_of", lambda model, layer: None)
     monkeypatch.setattr(dissect.effect.study, "begun_at", lambda model, layer, z: (model, z))
     plain = measured()
-    assert fast.edits["everywhere"].removed() != 0
+    assert fast.edits["everywhere"].removal() != 0
     for one, two in (
         (fast.edits["everywhere"], plain.edits["everywhere"]),
         (fast.random["everywhere"][1], plain.random["everywhere"][1]),
         (fast.by_units["everywhere"][2], plain.by_units["everywhere"][2]),
     ):
-        for name, value in one.rows().items():
+        for name, value in one.arrays().items():
             # Counts are equal; sums differ in the last digits where torch has several threads.
             assert np.allclose(value, getattr(two, name), 1e-5, 1e-7, equal_nan=True), name
 
@@ -154,7 +154,9 @@ def test_threads_change_nothing(generator_and_eyes):
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            found.append(study_effect(generator, edits, z, eyes, "bright", controls=3, few=90))
+            found.append(
+                study_effect(generator, edits, z, eyes, "bright", controls=3, n_control_samples=90)
+            )
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
@@ -163,7 +165,7 @@ def test_threads_change_nothing(generator_and_eyes):
         [found[1].edits["everywhere"], *found[1].random["everywhere"]],
         strict=True,
     ):
-        for name, value in one.rows().items():
+        for name, value in one.arrays().items():
             assert np.array_equal(value, getattr(two, name), equal_nan=True), name
     assert not generator.layer8x8._forward_hooks
 
@@ -171,7 +173,7 @@ def test_threads_change_nothing(generator_and_eyes):
 def test_an_edit_beside_has_no_controls_and_no_doses():
     filled = Intervention(COLOURS, Bright(), replacement=torch.full((3,), -1.0))
     found = study(controls=1, beside={"filled": filled})
-    assert found.edits["filled"].removed() == 1
+    assert found.edits["filled"].removal() == 1
     assert "filled" not in found.random
     assert "filled" not in found.by_units
 
@@ -194,15 +196,17 @@ def test_random_sets_that_remove_as_much_are_counted():
     found = report(study(controls=3))
     assert found.as_much("probe") == 3
     one = report(study(Units("grid", (0, 1), 3), controls=3))
-    assert one.values()["random"]["probe"]["as_much"] == one.as_much("probe")
+    assert one.to_dict()["random"]["probe"]["as_much"] == one.as_much("probe")
 
 
 @pytest.mark.parametrize("few", [2, 300])
 def test_every_image_that_is_drawn_moves_the_bar(few):
     steps = []
     filled = {"filled": Intervention(COLOURS, Bright())}
-    study(controls=2, few=few, beside=filled, progress=steps.append)
-    assert sum(steps) == study_size(gated_and_not(), 4, beside=filled, controls=2, few=few)
+    study(controls=2, n_control_samples=few, beside=filled, progress=steps.append)
+    assert sum(steps) == study_size(
+        gated_and_not(), 4, beside=filled, controls=2, n_control_samples=few
+    )
 
 
 def test_an_empty_set_is_refused():

@@ -10,10 +10,14 @@ from dissect.effect.summary import distance, summarize
 def test_the_figures_are_those_of_the_effect():
     found = effect_of(0.0, (4, 10), (4, 6), windows=(0, 1, 3))
     summary = summarize([found])
-    assert summary.removed.value == found.removed() == 0.5
-    assert (summary.shown_before.value, summary.shown_after.value) == found.shown() == (0.75, 0)
-    assert summary.kept["wall"].value == pytest.approx(found.kept("wall"))
-    assert summary.kept_mean.value == pytest.approx(found.kept_mean())
+    assert summary.removed.value == found.removal() == 0.5
+    assert (
+        (summary.shown_before.value, summary.shown_after.value)
+        == found.prevalence_before_after()
+        == (0.75, 0.75)
+    )
+    assert summary.kept["wall"].value == pytest.approx(found.iou_kept("wall"))
+    assert summary.kept_mean.value == pytest.approx(found.mean_iou_kept())
     assert summary.outside_change.value == pytest.approx(found.change())
     assert summary.inside_change.value == pytest.approx(found.change(outside=False))
     assert {name: one.value for name, one in summary.replaced_by.items()} == {
@@ -26,22 +30,22 @@ def test_the_figures_are_those_of_the_effect():
 
 def test_what_is_the_same_in_every_image_has_no_spread():
     summary = summarize([effect_of(0.0, (4, 10), (4, 6), windows=(0, 1, 2, 3))])
-    assert summary.removed.interval == pytest.approx([0.5, 0.5])
-    assert summary.shown_before.interval == [1, 1]
+    assert summary.removed.interval == pytest.approx((0.5, 0.5))
+    assert summary.shown_before.interval == (1, 1)
 
 
 def test_an_interval_over_images_is_that_of_a_share_of_them():
     # Half of 4 images: the share of a resample is binomial, of 4 draws at 1/2, and its 2.5% and
     # 97.5% quantiles are 0 and 1 (each end has probability 1/16).
     summary = summarize([effect_of(0.0, (0, 1), (0, 1), windows=(0, 1))])
-    assert summary.shown_before.interval == [0, 1]
+    assert summary.shown_before.interval == (0, 1)
 
 
 def test_intervals_are_near_those_of_the_effect_itself():
     found = effect_of(-1.0, (4, 10), (4, 6), windows=(0, 2))
     summary = summarize([found], resamples=4_000)
-    low, high = found.interval(lambda effect, rows: effect.change(rows=rows), resamples=4_000)
-    assert summary.outside_change.interval == pytest.approx([low, high], abs=1e-3)
+    low, high = found.estimate("outside_change", resamples=4_000, seed=1).interval
+    assert summary.outside_change.interval == pytest.approx((low, high), abs=1e-3)
 
 
 def test_of_several_sets_the_figure_is_the_mean_and_the_interval_holds_their_spread():
@@ -52,12 +56,12 @@ def test_of_several_sets_the_figure_is_the_mean_and_the_interval_holds_their_spr
     assert (summary.n, summary.sets) == (4, 4)
     assert summary.removed.value == 0.25
     # Every image gives the same: what is left is the draw of four sets, each 0 or a half.
-    assert summary.removed.interval == pytest.approx([0.0, 0.5])
+    assert summary.removed.interval == pytest.approx((0.0, 0.5))
 
 
 def test_the_same_seed_gives_the_same_intervals():
     found = effect_of(-1.0, (4, 10), (4, 6), windows=(0, 2))
-    assert summarize([found], seed=3) == summarize([found], seed=3)
+    assert summarize([found], seed=3).to_dict() == summarize([found], seed=3).to_dict()
 
 
 def test_sets_on_other_images_do_not_go_together():
@@ -70,7 +74,7 @@ def test_sets_on_other_images_do_not_go_together():
 
 
 def test_values_are_ready_for_json():
-    values = summarize([effect_of(0.0, (4, 10), (4, 6))]).values()
+    values = summarize([effect_of(0.0, (4, 10), (4, 6))]).to_dict()
     assert values["removed"] == 0.5
     assert values["removed_ci"][0] <= 0.5 <= values["removed_ci"][1]
     assert set(values["kept"]) == set(values["kept_ci"]) == {"wall", "door"}
@@ -93,5 +97,5 @@ def test_an_edit_that_does_nothing_does_not_change_the_distance():
     random = np.random.default_rng(0)
     real, samples = random.normal(size=(2, 50, 3))
     found = distance(real, samples, samples, resamples=20)
-    assert found.change.interval == [0, 0]
+    assert found.change.interval == (0, 0)
     assert found.before == found.after

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from dissect.effect.measure import measure
+from dissect.effect.measure import measure_effect
 from dissect.hooks import edit
 from dissect.segmentation import Segmenter
 
@@ -54,4 +54,4 @@ def painted(model, value, rows, columns):
 def effect_of(value, rows, columns, windows=(0, 1), batch_size=None):
     model = Picture().eval()
     change = lambda: painted(model, value, slice(*rows), slice(*columns))  # noqa: E731
-    return measure(model, EYES, scene(windows), "window", change, batch_size=batch_size)
+    return measure_effect(model, EYES, scene(windows), "window", change, batch_size=batch_size)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dissect._utils.errors import DissectError
+from dissect._utils.stats import Estimate
 from dissect.annotations import AnnotatedImage, Annotations, Box
 from dissect.cli.inserting import _outlined
 from dissect.effect.placement import Placement, place, place_everywhere
@@ -236,24 +237,24 @@ def test_a_place_counts_only_where_there_was_none(spots):
     left = torch.zeros(4, 4)
     left[0, 0] = 1
     found = place(spots, EYES, Z, spot_insertion(), left)
-    assert found.free[:, 0].tolist() == [True] * 5 + [False] * 3
+    assert found.eligible[:, 0].tolist() == [True] * 5 + [False] * 3
     assert found.before[:, 0].tolist() == [0.0] * 5 + [1.0] * 3
     assert found.probability().tolist() == [1.0]
-    assert (found.share(), found.interval()) == (1.0, (1.0, 1.0))
+    assert found.estimate().to_dict() == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert found.change.tolist() == [0.0]
-    assert found.by_surroundings(fewest=1) == {"black": (5, 1.0, (1.0, 1.0))}
+    assert found.by_surroundings(fewest=1) == {"black": (5, Estimate(1.0, 1.0, 1.0))}
     control = place(spots, EYES, Z, spot_insertion().random(0), left)
-    assert control.share() == 0.0
+    assert control.estimate().value == 0.0
 
 
 def test_the_map_tells_where_it_can_be_put_in_and_where_not(spots):
     found = place_everywhere(spots, EYES, Z, spot_insertion(), (4, 4), patch=(1, 1))
     # Where all eight are free, and where five are; never on the grey half.
     assert found.probability().tolist() == [[1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]
-    assert found.free.sum(0)[0].tolist() == [5, 8, 8, 8]
+    assert found.eligible.sum(0)[0].tolist() == [5, 8, 8, 8]
     around = found.by_surroundings()
-    assert around["black"][:2] == (61, 1.0)
-    assert around["grey"][:2] == (64, 0.0)
+    assert around["black"] == (61, Estimate(1.0, 1.0, 1.0))
+    assert around["grey"] == (64, Estimate(0.0, 0.0, 0.0))
     assert list(around) == ["grey", "black"]
     larger = place_everywhere(spots, EYES, Z, spot_insertion(), (4, 4), patch=(2, 2))
     assert larger.probability().shape == (3, 3)
@@ -271,11 +272,11 @@ def test_an_interval_is_as_wide_as_the_images_differ():
         zero = np.zeros((40, 1))
         return Placement("spot", CLASSES, zero, np.array(after)[:, None], zero.astype(int), zero[0])
 
-    low, high = placed([1.0] * 20 + [0.0] * 20).interval()
+    low, high = placed([1.0] * 20 + [0.0] * 20).estimate().interval
     # 1.96 standard deviations of a mean of 40 coins: 0.155.
     assert low == pytest.approx(0.5 - 0.155, abs=0.05)
     assert high == pytest.approx(0.5 + 0.155, abs=0.05)
-    assert placed([0.0] * 40).interval() == (0, 0)
+    assert placed([0.0] * 40).estimate().interval == (0, 0)
 
 
 def test_what_cannot_be_placed_is_one_line(spots):

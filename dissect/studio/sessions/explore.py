@@ -19,7 +19,7 @@ from dissect._utils.images import to_images
 from dissect._utils.schema import near_names
 from dissect.annotations import Annotations
 from dissect.effect.compare import fresh_latents
-from dissect.effect.measure import Effect, measure, observe
+from dissect.effect.measure import measure_effect, observe
 from dissect.hooks import activations
 from dissect.latent_space import Direction
 from dissect.probe import Probe
@@ -239,7 +239,7 @@ class ExploreSession:
         with self.generator.lock:
             before = observe(model, self.segmenter, z, batch_size=_BATCH, progress=self._check_open)
             effects = [
-                measure(
+                measure_effect(
                     model,
                     self.segmenter,
                     z,
@@ -254,10 +254,10 @@ class ExploreSession:
         of_edit, of_random = effects
         return Measured(
             n=len(z),
-            removed=of_edit.removed(),
-            removed_ci=of_edit.interval(Effect.removed),
-            random=of_random.removed(),
-            random_ci=of_random.interval(Effect.removed),
+            removed=of_edit.removal(),
+            removed_ci=of_edit.estimate("removal").interval,
+            random=of_random.removal(),
+            random_ci=of_random.estimate("removal").interval,
         )
 
     def _check_open(self, _n: int, _note: str = "", /) -> None:
