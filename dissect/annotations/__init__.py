@@ -1,4 +1,4 @@
-"""Boxes that people drew: COCO files in and out, and boxes as shares of a grid's cells."""
+"""Boxes that people drew: COCO files in and out, and boxes as fractions of a grid's cells."""
 
 from dissect.annotations.annotations import (
     Agreement,

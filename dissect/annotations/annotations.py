@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
+from dissect._utils.io import write_json
+from dissect._utils.result import Result
 from dissect._utils.schema import near_names
-from dissect.annotations.boxes import AnnotatedImage, Box, union_share
-from dissect.annotations.coco import Coco, read_coco, write_coco
+from dissect.annotations.boxes import AnnotatedImage, Box, union_fraction
+from dissect.annotations.coco import Coco, coco_dict, read_coco
 
 __all__ = [
     "Agreement",
@@ -31,8 +33,8 @@ __all__ = [
 _IMAGES_NAMED = 8
 
 
-@dataclass(frozen=True)
-class Annotations:
+@dataclass(frozen=True, repr=False)
+class Annotations(Result):
     """The boxes of one concept on a set of images.
 
     Attributes:
@@ -92,8 +94,8 @@ class Annotations:
     @property
     def digest(self) -> str:
         """The SHA-256 of concept, images and boxes: 64 hexadecimal digits."""
-        told = [self.concept, [asdict(image) for image in self.images]]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        content = [self.concept, [asdict(image) for image in self.images]]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -182,13 +184,27 @@ class Annotations:
 
     def save(self, path: str | Path) -> Path:
         """`path`, now holding the annotations as COCO; `load` gives the same ones back."""
-        return write_coco(path, Coco(self.concept, self.images, self.model, dict(self.info)))
+        return write_json(path, self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The annotations as an object of COCO JSON, which is what `save` writes."""
+        return coco_dict(Coco(self.concept, self.images, self.model, dict(self.info)))
+
+    def summary(self) -> dict[str, Any]:
+        """The concept, and how many images and boxes there are."""
+        return {"concept": self.concept, "images": len(self), "boxes": self.n_boxes}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a box: the image, and the box in pixels."""
+        return [
+            {"image": image.name, **asdict(box)} for image in self.images for box in image.boxes
+        ]
 
     def coverage(self, grid: int | tuple[int, int]) -> Tensor:
-        """The share of every cell's area that lies inside boxes, (N, h, w) float32 in [0, 1].
+        """The fraction of every cell's area that lies inside boxes, (N, h, w) float32 in [0, 1].
 
         The grid divides each image into h x w equal cells, whatever its size in pixels. The
-        share is of the union, so overlapping boxes count once, and it is exact: nothing is
+        fraction is of the union, so overlapping boxes count once, and it is exact: nothing is
         sampled.
 
         Args:
@@ -203,7 +219,7 @@ class Annotations:
         covered = np.zeros((len(self.images), rows, columns), dtype=np.float32)
         for number, image in enumerate(self.images):
             if image.boxes:
-                covered[number] = union_share(image, rows, columns)
+                covered[number] = union_fraction(image, rows, columns)
         return torch.from_numpy(covered)
 
     def differing(self, images: npt.NDArray[np.uint8] | Tensor) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Boxes in pixels, the images they were drawn on, and boxes as shares of a grid's cells."""
+"""Boxes in pixels, the images they were drawn on, and boxes as fractions of a grid's cells."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ import numpy.typing as npt
 from dissect._utils.errors import DissectError
 from dissect._utils.schema import finite
 
-__all__ = ["AnnotatedImage", "Box", "union_share"]
+__all__ = ["AnnotatedImage", "Box", "union_fraction"]
 
 # Drawing tools round, and a box drawn to the very edge may end a fraction of a pixel beyond it.
 _OVERHANG = 0.5
@@ -135,8 +135,8 @@ class AnnotatedImage:
         return "without a name" if self.seed is None else f"seed {self.seed} index {self.index}"
 
 
-def union_share(image: AnnotatedImage, rows: int, columns: int) -> npt.NDArray[np.float64]:
-    """The share of each cell of an image inside the union of its boxes, (rows, columns).
+def union_fraction(image: AnnotatedImage, rows: int, columns: int) -> npt.NDArray[np.float64]:
+    """The fraction of each cell of an image inside the union of its boxes, (rows, columns).
 
     All edges, of boxes and of cells, cut the image into small rectangles that lie wholly inside
     or outside every box; a cell is the sum of its rectangles. In units of cells, the edges of

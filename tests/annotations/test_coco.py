@@ -53,6 +53,18 @@ def test_what_is_saved_is_plain_coco(tmp_path: Path) -> None:
     }
 
 
+def test_annotations_show_what_they_hold_in_one_line_and_box_by_box(tmp_path: Path) -> None:
+    annotations = Annotations.load(written(tmp_path, plain_coco()), "window")
+    assert repr(annotations) == "Annotations(concept=window, images=2, boxes=2)"
+    assert annotations.rows() == [
+        {"image": "a.png", "x": 8.0, "y": 8.0, "width": 16.0, "height": 8.0},
+        {"image": "b.png", "x": 0.5, "y": 0.25, "width": 2.5, "height": 4.75},
+    ]
+    assert "<td>b.png</td>" in annotations._repr_html_()
+    path = annotations.save(tmp_path / "again.json")
+    assert json.loads(path.read_text()) == annotations.to_dict()
+
+
 def test_one_category_of_a_tools_export_is_read(tmp_path: Path) -> None:
     annotations = Annotations.load(written(tmp_path, plain_coco()), "window")
     assert annotations.concept == "window"
@@ -131,13 +143,13 @@ def edited(*keys: Any, to: Any) -> dict[str, Any]:
         (edited("images", 1, to="b.png"), "entry 2 of 'images' must be an object"),
         (edited("images", 1, "id", to=7), r"entry 2 of 'images' \(id 7\) has the id of an entry"),
         (edited("images", 1, "id", to=True), "'id' must be a whole number or a string, not True"),
-        (edited("images", 0, "width", to="64"), r"\(id 7\): 'width' must be a whole number"),
-        (edited("images", 1, "height", to=0), r"'height' must be a whole number, at least 1"),
+        (edited("images", 0, "width", to="64"), r"\(id 7\): 'width' must be .*, not '64'"),
+        (edited("images", 1, "height", to=0), r"\(id 9\): 'height' must be .* 1, not 0"),
         (edited("images", 1, "file_name", to=None), "neither a 'file_name' nor a 'latent'"),
         (edited("images", 1, "latent", to=3), "'latent' must be an object"),
         (edited("images", 1, "latent", to={"seed": 1}), "has no 'index'"),
         (edited("images", 1, "sha256", to="f00"), r"\(id 9\): 'sha256' must be 64"),
-        (edited("categories", 0, "name", to=1), "'name' must be a string"),
+        (edited("categories", 0, "name", to=1), r"\(id 1\): 'name' must be .* string, not 1"),
         (edited("categories", 1, "id", to=1), r"entry 2 of 'categories' \(id 1\) has the id"),
         (edited("annotations", 2, "image_id", to=8), r"\(id 3\) is of image 8, which is not"),
         (edited("annotations", 1, "category_id", to=5), r"\(id 2\) is of category 5, which"),
