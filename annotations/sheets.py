@@ -11,7 +11,7 @@ from pathlib import Path
 from dissect import load
 from dissect._utils.images import to_images
 from dissect._utils.io import write_image
-from dissect.figures import ruled_sheet
+from dissect.figures import annotation_sheet
 from dissect.models import generate, latents_for
 
 PER_SHEET = 12
@@ -32,7 +32,7 @@ def main() -> None:
         z = latents_for(generator, count, given.seed, start=first)
         images = to_images(generate(generator, z))
         names = [f"{index}" for index in range(first, first + count)]
-        print("wrote", write_image(given.out / f"{first:04d}.png", ruled_sheet(images, names)))
+        print("wrote", write_image(given.out / f"{first:04d}.png", annotation_sheet(images, names)))
 
 
 if __name__ == "__main__":

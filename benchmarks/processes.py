@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from dissect._utils.distributed import ProcessGroup
-from dissect.dissection import dissect_units
+from dissect.dissection import network_dissection
 from dissect.effect.study import study_effect
 from dissect.models import latents_for, load
 from dissect.segmentation import load_segmenter
@@ -61,7 +61,7 @@ def units(group: ProcessGroup, n: int) -> Callable[[], None]:
     model, segmenter = load("bedrooms64"), load_segmenter(None)
 
     def work() -> None:
-        dissect_units(model, [LAYER], segmenter, n=n, effect_n=8, group=group)
+        network_dissection(model, [LAYER], segmenter, n=n, effect_n=8, group=group)
 
     return work
 

@@ -3,7 +3,7 @@
     group = ProcessGroup.from_environment()
     with group.connect():
         for item in group.split(items):         # each item in one of the processes
-            running.add(work(item))
+            running.update(work(item))
         running = group.reduce(running)         # in all of them: the statistic of all items
 
 Everything that asks for nothing but the rank works before torch is imported.
@@ -36,11 +36,11 @@ _Item = TypeVar("_Item")
 class Statistic(Protocol):
     """A statistic that can be split over processes (see `dissect._utils.running_stats`)."""
 
-    def state(self) -> dict[str, "Tensor"]:
+    def state_dict(self) -> dict[str, "Tensor"]:
         """All that it holds."""
 
     @classmethod
-    def of(cls, state: dict[str, "Tensor"]) -> Self:
+    def from_state_dict(cls, state: dict[str, "Tensor"]) -> Self:
         """The statistic with this state."""
 
     def merge(self, other: Self) -> None:
@@ -161,13 +161,13 @@ class ProcessGroup:
         """What the statistics of all processes are together, in all of them."""
         if self.size == 1:
             return statistic
-        own = statistic.state()
+        own = statistic.state_dict()
         states = self.all_gather_object({name: value.cpu() for name, value in own.items()})
-        first, *others = map(type(statistic).of, states)
+        first, *others = map(type(statistic).from_state_dict, states)
         for other in others:
             first.merge(other)
-        return type(statistic).of(
-            {name: value.to(own[name].device) for name, value in first.state().items()}
+        return type(statistic).from_state_dict(
+            {name: value.to(own[name].device) for name, value in first.state_dict().items()}
         )
 
     def sum(self, values: "Tensor") -> "Tensor":

@@ -2,14 +2,14 @@
 
     running = RunningQuantile(columns=512)
     for values in stream:                                   # (512, n) each
-        running.add(values)
+        running.update(values)
     running.result(0.995)                                   # (512,)
 
-One contract for all of them: `add` takes values (columns, n); `result` is the statistic so far;
-`merge` takes in what another one saw, as if its values had been added here; `state` is a dict of
-tensors, of a size that depends on the number of columns alone, from which `of` makes the statistic
-anew, on another machine if need be. After Bau's `runningstats` (baukit); the quantile is DDSketch
-(Masson, Rim and Lee 2019) on the bits of float32.
+One contract for all of them: `update` takes values (columns, n); `result` is the statistic so far;
+`merge` takes in what another one saw, as if its values had been added here; `state_dict` is a dict
+of tensors, of a size that depends on the number of columns alone, from which `from_state_dict`
+makes the statistic anew, on another machine if need be. After Bau's `runningstats` (baukit); the
+quantile is DDSketch (Masson, Rim and Lee 2019) on the bits of float32.
 """
 
 from math import ceil
@@ -57,7 +57,7 @@ class RunningQuantile:
             columns, 2 * _BINS_PER_SIGN + 1, dtype=torch.int64, device=device
         )
 
-    def add(self, values: Tensor) -> None:
+    def update(self, values: Tensor) -> None:
         """Count values (columns, n).
 
         Raises:
@@ -118,12 +118,12 @@ class RunningQuantile:
         """How many values each column has seen."""
         return int(self._counts[0].sum())
 
-    def state(self) -> State:
+    def state_dict(self) -> State:
         """The counts."""
         return {"counts": self._counts.clone()}
 
     @classmethod
-    def of(cls, state: State) -> "RunningQuantile":
+    def from_state_dict(cls, state: State) -> "RunningQuantile":
         """The statistic whose state this is."""
         made = cls(0)
         made._counts = state["counts"].clone()
@@ -144,7 +144,7 @@ class RunningTopK:
         self._values = torch.zeros(columns, 0, device=device)
         self._keys = torch.zeros(columns, 0, dtype=torch.int64, device=device)
 
-    def add(self, values: Tensor, keys: Tensor) -> None:
+    def update(self, values: Tensor, keys: Tensor) -> None:
         """Look at values (columns, n) whose keys (n,) are the same in all columns.
 
         Raises:
@@ -177,12 +177,12 @@ class RunningTopK:
         """Values and keys, each (columns, k) or as many as were seen, the largest first."""
         return self._values.clone(), self._keys.clone()
 
-    def state(self) -> State:
+    def state_dict(self) -> State:
         """What is kept, and k."""
         return {"values": self._values, "keys": self._keys, "k": torch.tensor(self.k)}
 
     @classmethod
-    def of(cls, state: State) -> "RunningTopK":
+    def from_state_dict(cls, state: State) -> "RunningTopK":
         """The statistic whose state this is."""
         made = cls(0, int(state["k"]))
         made._values, made._keys = state["values"].clone(), state["keys"].clone()
@@ -192,7 +192,7 @@ class RunningTopK:
 class RunningMoments:
     """Mean and standard deviation of every column, from sums in float64.
 
-    What each `add` comes to is kept in whole multiples of 2 to the -96th: these add up without
+    What each `update` comes to is kept in whole multiples of 2 to the -96th: these add up without
     rounding, so that neither the order nor merging changes a result by a bit. The sizes of the
     parts change it by no more than the rounding of a sum.
 
@@ -206,7 +206,7 @@ class RunningMoments:
         # Of the values and of their squares, digits in the base 2 to the 32nd.
         self._sums = torch.zeros(len(_PLACES), 2, columns, dtype=torch.int64, device=device)
 
-    def add(self, values: Tensor) -> None:
+    def update(self, values: Tensor) -> None:
         """Sum values (columns, n).
 
         Raises:
@@ -248,12 +248,12 @@ class RunningMoments:
         mean, square = sums / self._count
         return mean, (square - mean.square()).clamp(min=0).sqrt()
 
-    def state(self) -> State:
+    def state_dict(self) -> State:
         """The sums, and how many values they are over."""
         return {"sums": self._sums.clone(), "count": torch.tensor(self._count)}
 
     @classmethod
-    def of(cls, state: State) -> "RunningMoments":
+    def from_state_dict(cls, state: State) -> "RunningMoments":
         """The statistic whose state this is."""
         made = cls(0)
         made._sums, made._count = state["sums"].clone(), int(state["count"])

@@ -197,7 +197,7 @@ def swap_in(
     from dissect._utils.io import write_image
     from dissect.effect.compare import most_of_concept
     from dissect.effect.measure import measure_effect, observe
-    from dissect.figures import became_figure, labelled_rows, rasterized
+    from dissect.figures import labelled_rows, rasterized, replacement_figure
     from dissect.surgery import Insertion, inserted, swap
 
     concept, new = job.labels.concept, other.concept
@@ -251,7 +251,7 @@ def swap_in(
     )
     sheet = labelled_rows(rows, columns=job.columns, caption=caption)
     job.output.wrote(write_image(job.out / "swap.png", sheet))
-    figure = rasterized(became_figure(concept, became))
+    figure = rasterized(replacement_figure(concept, became))
     job.output.wrote(write_image(job.out / "swap_became.png", figure))
     saved = job.saved(swapped, probe, threshold, z[shown])
     result = {

@@ -55,7 +55,7 @@ def units(
     from dissect._utils.distributed import ProcessGroup
     from dissect._utils.io import write_bytes
     from dissect._utils.progress import progress_bar
-    from dissect.dissection import DETECTOR, dissect_units, steps, strongest_samples
+    from dissect.dissection import DETECTOR, network_dissection, steps, top_images
     from dissect.figures import units_page
     from dissect.hooks import activations
     from dissect.models import latents_for, load
@@ -73,7 +73,7 @@ def units(
     measured = effect_n if effect else 0
     size = steps(n, total, measured)
     with group.connect(), progress_bar("dissecting", size) as progress:
-        found = dissect_units(
+        found = network_dissection(
             generator,
             layers,
             eyes,
@@ -90,7 +90,7 @@ def units(
         return
     output.wrote(found.save(out / "dissection.json"))
     title = f"{model}, {'all layers' if layer == 'all' else layer}"
-    page = units_page(found, strongest_samples(generator, found), title=title)
+    page = units_page(found, top_images(generator, found), title=title)
     output.wrote(write_bytes(out / "units.html", page.encode()))
     values = {
         "layer": layer,
@@ -103,7 +103,7 @@ def units(
         "detectors": found.detectors(),
         "detectors_shuffled": found.detectors(shuffled=True),
         "concepts": {
-            name: {"share": round(share, 6), "iou_ceiling": round(found.ceiling(name), 4)}
+            name: {"share": round(share, 6), "iou_ceiling": round(found.max_iou(name), 4)}
             for name, share in zip(found.concepts, found.shown.tolist(), strict=True)
         },
         "auc_error": max(one.auc_error for one in found.layers),
@@ -113,27 +113,14 @@ def units(
 
 
 def _rows(found: "Dissection") -> list[dict[str, Any]]:
-    """Each unit with its best concept, the largest IoU first."""
-    rows: list[dict[str, Any]] = []
-    for one in found.layers:
-        for unit, best in enumerate(one.best().tolist()):
-            k = max(best, 0)
-            auc = float(one.auc[unit, k])
-            removed = float("nan") if one.removed is None else float(one.removed[unit, k])
-            rows.append(
-                {
-                    "layer": one.layer,
-                    "unit": unit,
-                    "concept": found.concepts[best] if best >= 0 else None,
-                    "iou": round(float(one.iou[unit, k]), 5),
-                    "iou_shuffled": round(float(one.iou_shuffled[unit, k]), 5),
-                    "auc": round(auc, 5) if auc == auc else None,
-                    "removed": round(removed, 5) if removed == removed else None,
-                    "threshold": float(f"{one.threshold[unit]:.6g}"),
-                    "top": one.top[unit].tolist(),
-                }
-            )
-    return sorted(rows, key=lambda row: -row["iou"])
+    """Each unit with its best concept, the largest IoU first, rounded."""
+    rounded = ("iou", "iou_shuffled", "auc", "removed")
+    return [
+        row
+        | {name: round(row[name], 5) if row[name] == row[name] else None for name in rounded}
+        | {"threshold": float(f"{row['threshold']:.6g}")}
+        for row in found.rows()
+    ]
 
 
 def _text(found: "Dissection") -> str:
@@ -142,7 +129,7 @@ def _text(found: "Dissection") -> str:
     for name in sorted(found.concepts, key=lambda name: -own[name]):
         share = found.shown[found.number(name)]
         lines.append(
-            f"{name:<12}{share:>8.1%}{found.ceiling(name):>13.2f}{own[name]:>11}{chance[name]:>11}"
+            f"{name:<12}{share:>8.1%}{found.max_iou(name):>13.2f}{own[name]:>11}{chance[name]:>11}"
         )
     lines += ["", f"{'unit':<18}{'concept':<12}{'IoU':>7}{'chance':>8}{'AUC':>7}{'removed':>9}"]
     rows = _rows(found)

@@ -1,23 +1,23 @@
 """Network dissection: what every unit of a layer answers to, by streaming statistics."""
 
-from dissect.dissection.iou import ConceptCounts, Cuts
+from dissect.dissection.iou import ConceptCounts, Thresholds
 from dissect.dissection.result import DETECTOR, Dissection, LayerUnits
 from dissect.dissection.single_unit import UnitEffects, unit_effects
-from dissect.dissection.study import count_units, dissect_units, steps, unit_levels
-from dissect.dissection.top_images import StrongestSamples, strongest_samples
+from dissect.dissection.study import activation_stats, count_units, network_dissection, steps
+from dissect.dissection.top_images import TopImages, top_images
 
 __all__ = [
     "DETECTOR",
     "ConceptCounts",
-    "Cuts",
+    "Thresholds",
     "Dissection",
     "LayerUnits",
-    "StrongestSamples",
+    "TopImages",
     "UnitEffects",
     "count_units",
-    "dissect_units",
+    "network_dissection",
     "steps",
-    "strongest_samples",
+    "top_images",
     "unit_effects",
-    "unit_levels",
+    "activation_stats",
 ]

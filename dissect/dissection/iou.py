@@ -14,10 +14,10 @@ from dissect._utils.errors import DissectError
 from dissect._utils.running_stats import State
 from dissect.dissection.upsampling import Upsampling
 
-__all__ = ["OWN", "SHUFFLED", "ConceptCounts", "Cuts"]
+__all__ = ["OBSERVED", "PERMUTED", "ConceptCounts", "Thresholds"]
 
 # Which masks a count was made with.
-OWN, SHUFFLED = 0, 1
+OBSERVED, PERMUTED = 0, 1
 
 # A cell is the concept from this share of its area on, as in `fit_probe`; with less, but some, it
 # is neither the concept nor anything else.
@@ -27,7 +27,7 @@ INSIDE = 0.5
 _AROUND_ZERO = (-(2.0**-126), 0.0)
 
 
-class Cuts(NamedTuple):
+class Thresholds(NamedTuple):
     """Where the activation of each of C units is cut; chosen on latents that are not counted.
 
     Attributes:
@@ -39,31 +39,31 @@ class Cuts(NamedTuple):
     edges: Tensor
 
     @classmethod
-    def of(cls, threshold: Tensor, quantiles: Tensor) -> "Cuts":
-        """The cuts at a threshold (C,) and at quantiles (C, Q), and a bin for 0 alone."""
+    def from_quantiles(cls, threshold: Tensor, quantiles: Tensor) -> "Thresholds":
+        """The thresholds at a threshold (C,) and at quantiles (C, Q), and a bin for 0 alone."""
         zero = torch.tensor(_AROUND_ZERO, device=quantiles.device).expand(len(quantiles), 2)
         edges = torch.cat([quantiles, zero], 1).sort(1).values.contiguous()
         return cls(threshold, edges)
 
 
 class ConceptCounts:
-    """A running count of C units of one layer against K concepts (see `dissection.running`).
+    """A running count of C units of one layer against K concepts (see `_utils.running_stats`).
 
-    `add` takes activations and masks; `merge` is exact, for the counts are whole numbers; `state`
-    is of a size that depends on C and K alone.
+    `update` takes activations and masks; `merge` is exact, for the counts are whole numbers;
+    `state_dict` is of a size that depends on C and K alone.
 
     Args:
-        cuts: where the units' activations are cut.
+        thresholds: where the units' activations are cut.
         concepts: how many classes the masks have.
     """
 
-    def __init__(self, cuts: Cuts, concepts: int) -> None:
-        self.cuts = cuts
+    def __init__(self, thresholds: Thresholds, concepts: int) -> None:
+        self.thresholds = thresholds
         self.concepts = concepts
-        units, edges = cuts.edges.shape
+        units, edges = thresholds.edges.shape
 
         def zeros(*shape: int) -> Tensor:
-            return torch.zeros(shape, dtype=torch.int64, device=cuts.edges.device)
+            return torch.zeros(shape, dtype=torch.int64, device=thresholds.edges.device)
 
         # Pixels: above the threshold and of the concept; above it at all; of the concept; all.
         self._both = zeros(2, units, concepts)
@@ -75,7 +75,7 @@ class ConceptCounts:
         self._inside = zeros(2, concepts, units, edges + 1)
         self._partly = zeros(2, concepts, units, edges + 1)
 
-    def add(self, acts: Tensor, labels: Tensor, others: Tensor, upsampling: Upsampling) -> None:
+    def update(self, acts: Tensor, labels: Tensor, others: Tensor, upsampling: Upsampling) -> None:
         """Count samples.
 
         Args:
@@ -87,9 +87,9 @@ class ConceptCounts:
         Raises:
             DissectError: another number of units.
         """
-        if acts.ndim != 4 or acts.shape[1] != len(self.cuts.threshold):
+        if acts.ndim != 4 or acts.shape[1] != len(self.thresholds.threshold):
             raise DissectError(
-                f"activations are (N, {len(self.cuts.threshold)}, h, w) here, not "
+                f"activations are (N, {len(self.thresholds.threshold)}, h, w) here, not "
                 f"{tuple(acts.shape)}"
             )
         masks = (labels, others)
@@ -102,7 +102,7 @@ class ConceptCounts:
     def _count_pixels(
         self, acts: Tensor, masks: tuple[Tensor, Tensor], upsampling: Upsampling
     ) -> None:
-        threshold = self.cuts.threshold
+        threshold = self.thresholds.threshold
         one_hot = torch.nn.functional.one_hot(torch.stack(masks, 1).flatten(2), self.concepts)
         # A sample at a time: a unit whose largest cell is not above its threshold has no pixel
         # above it, and most have none; the rest fits the processor's cache.
@@ -120,7 +120,7 @@ class ConceptCounts:
         values = acts.transpose(0, 1).flatten(1).contiguous()
         # Counted together: the bins of unit u begin at u * bins.
         offset = torch.arange(units, device=acts.device)[:, None] * bins
-        places = (torch.searchsorted(self.cuts.edges, values) + offset).T
+        places = (torch.searchsorted(self.thresholds.edges, values) + offset).T
         self._cells += _counted(places, self._cells.numel()).view(units, bins)
         for kind, classes in enumerate(masks):
             one_hot = torch.nn.functional.one_hot(classes, self.concepts).permute(3, 0, 1, 2)
@@ -138,11 +138,11 @@ class ConceptCounts:
         """Take in what `other` counted; exact.
 
         Raises:
-            DissectError: other cuts, or another number of concepts.
+            DissectError: other thresholds, or another number of concepts.
         """
         same = all(
             torch.equal(mine, its.to(mine.device))
-            for mine, its in zip(self.cuts, other.cuts, strict=True)
+            for mine, its in zip(self.thresholds, other.thresholds, strict=True)
         )
         if not same or self.concepts != other.concepts:
             raise DissectError("counts at other thresholds, or of other concepts, do not add up")
@@ -150,7 +150,7 @@ class ConceptCounts:
             mine = self._counts()[name]
             mine += counts.to(mine.device)
 
-    def iou(self, masks: int = OWN) -> Tensor:
+    def iou(self, masks: int = OBSERVED) -> Tensor:
         """Intersection over union of where each unit is on with each concept: (C, K) float64.
 
         Over all pixels of all samples (Bau et al. 2019, equation 2); 0 where neither is anywhere.
@@ -159,15 +159,15 @@ class ConceptCounts:
         union = self._above[:, None] + self._shown[masks] - both
         return both.double() / union.clamp(min=1)
 
-    def ceiling(self) -> Tensor:
+    def max_iou(self) -> Tensor:
         """The largest IoU with each concept that a unit could have which is on as often: (C, K).
 
         Where the concept covers more than the unit does, the unit can at best lie inside it.
         """
-        above, shown = self._above[:, None].double(), self._shown[OWN][None].double()
+        above, shown = self._above[:, None].double(), self._shown[OBSERVED][None].double()
         return torch.minimum(above, shown) / torch.maximum(above, shown).clamp(min=1)
 
-    def auc(self, masks: int = OWN) -> Tensor:
+    def auc(self, masks: int = OBSERVED) -> Tensor:
         """How well each unit's activation ranks the concept's cells above the others: (C, K).
 
         The share of pairs of a cell that is the concept and one without any of it in which the
@@ -178,14 +178,16 @@ class ConceptCounts:
         won = (positive * (below + 0.5 * negative)).sum(2)
         return (won / (positive.sum(2) * negative.sum(2))).T.contiguous()
 
-    def auc_error(self, masks: int = OWN) -> Tensor:
+    def auc_error(self, masks: int = OBSERVED) -> Tensor:
         """By how much the bins can have moved each AUC, at most: (C, K).
 
         Half of the pairs that share a bin, the bin of 0 left out: there the tie is real.
         """
         positive, negative = self._classes(masks)
         pairs = positive * negative
-        zero = torch.searchsorted(self.cuts.edges, torch.zeros_like(self.cuts.edges[:, :1]))
+        zero = torch.searchsorted(
+            self.thresholds.edges, torch.zeros_like(self.thresholds.edges[:, :1])
+        )
         pairs.scatter_(2, zero[None].expand(self.concepts, -1, -1), 0.0)
         return (0.5 * pairs.sum(2) / (positive.sum(2) * negative.sum(2))).T.contiguous()
 
@@ -200,9 +202,9 @@ class ConceptCounts:
 
     def shown(self) -> Tensor:
         """The share of all pixels that are of each concept: (K,) float64."""
-        return self._shown[OWN].double() / self._pixels.clamp(min=1)
+        return self._shown[OBSERVED].double() / self._pixels.clamp(min=1)
 
-    def positives(self, masks: int = OWN) -> Tensor:
+    def positives(self, masks: int = OBSERVED) -> Tensor:
         """How many cells are of each concept: (K,) int64."""
         return self._inside[masks][:, 0].sum(1)
 
@@ -217,14 +219,14 @@ class ConceptCounts:
             "partly": self._partly,
         }
 
-    def state(self) -> State:
-        """The counts and the cuts."""
-        return {**{k: v.clone() for k, v in self._counts().items()}, **self.cuts._asdict()}
+    def state_dict(self) -> State:
+        """The counts and the thresholds."""
+        return {**{k: v.clone() for k, v in self._counts().items()}, **self.thresholds._asdict()}
 
     @classmethod
-    def of(cls, state: State) -> "ConceptCounts":
+    def from_state_dict(cls, state: State) -> "ConceptCounts":
         """The counts whose state this is."""
-        made = cls(Cuts(state["threshold"], state["edges"]), state["shown"].shape[1])
+        made = cls(Thresholds(state["threshold"], state["edges"]), state["shown"].shape[1])
         for name, counts in made._counts().items():
             counts += state[name]
         return made

@@ -1,20 +1,18 @@
 """What a dissection found: every unit against every concept, saved and loaded as JSON."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from dissect._utils.errors import DissectError
-from dissect._utils.records import Record, read_record, write_record
-from dissect._utils.schema import near_names
+from dissect._utils.result import Result
+from dissect._utils.schema import FileModel, NonEmpty, near_names, parse, read_file, write_file
 
 __all__ = ["DETECTOR", "Dissection", "LayerUnits"]
-
-_KIND, _VERSION = "dissection", 1
 
 # A unit is a detector of the concept that it matches best, from more than this IoU on (Bau et al.
 # 2017, section 3; 2019, section 4).
@@ -23,12 +21,9 @@ DETECTOR = 0.05
 _Floats = NDArray[np.float64]
 _Ints = NDArray[np.int64]
 
-_BY_UNIT = ("threshold", "above", "mean", "deviation")
-_BY_CONCEPT = ("iou", "iou_shuffled", "auc", "auc_shuffled")
 
-
-@dataclass(frozen=True)
-class LayerUnits:
+@dataclass(frozen=True, repr=False)
+class LayerUnits(Result):
     """The C units of one layer against K concepts.
 
     Attributes:
@@ -36,7 +31,7 @@ class LayerUnits:
         grid: (h, w).
         threshold: (C,) the quantile of the unit's upsampled activation, above which it is on.
         above: (C,) share of the pixels in which it is on.
-        mean, deviation: (C,) of its activation.
+        mean, std: (C,) of its activation.
         iou: (C, K) in [0, 1], of where the unit is on with the concept.
         iou_shuffled: (C, K) the same with masks of other samples: what lying in the usual place
             is worth.
@@ -58,7 +53,7 @@ class LayerUnits:
     threshold: _Floats
     above: _Floats
     mean: _Floats
-    deviation: _Floats
+    std: _Floats
     iou: _Floats
     iou_shuffled: _Floats
     auc: _Floats
@@ -72,6 +67,14 @@ class LayerUnits:
 
     def __len__(self) -> int:
         return len(self.threshold)
+
+    def summary(self) -> dict[str, Any]:
+        """The layer, its units, and how many of them are detectors."""
+        return {
+            "layer": self.layer,
+            "n_units": len(self),
+            "n_detectors": int(self.is_detector().sum()),
+        }
 
     def best(self, *, shuffled: bool = False) -> _Ints:
         """(C,) the concept of the largest IoU, by number; -1 for a unit that meets none."""
@@ -91,8 +94,8 @@ class LayerUnits:
         return np.bincount(best, minlength=self.iou.shape[1])
 
 
-@dataclass(frozen=True)
-class Dissection:
+@dataclass(frozen=True, repr=False)
+class Dissection(Result):
     """The units of some layers of a generator against the concepts of a segmenter.
 
     Attributes:
@@ -140,7 +143,7 @@ class Dissection:
         counts = sum(one.detectors(shuffled=shuffled, iou=iou) for one in self.layers)
         return dict(zip(self.concepts, np.asarray(counts).tolist(), strict=True))
 
-    def ceiling(self, concept: str) -> float:
+    def max_iou(self, concept: str) -> float:
         """The largest IoU with the concept that a unit on in 1 - quantile of all pixels can have.
 
         A unit that is on in 0.5% of the pixels cannot match a bed that covers 20% of them.
@@ -148,35 +151,43 @@ class Dissection:
         on, shown = 1 - self.quantile, float(self.shown[self.number(concept)])
         return min(on, shown) / max(on, shown)
 
-    def save(self, path: str | Path) -> Path:
-        """`path`, now holding everything as JSON; `Dissection.load` gives the same back."""
-        layers = []
-        for one in self.layers:
-            values = {name: _plain(getattr(one, name)) for name in (*_BY_UNIT, *_BY_CONCEPT)}
-            more = {name: _plain(getattr(one, name)) for name in ("removed", "change")}
-            layers.append(
-                {
-                    "layer": one.layer,
-                    "grid": list(one.grid),
-                    "cells": one.cells.tolist(),
-                    "auc_error": one.auc_error,
-                    **values,
-                    **more,
-                    "top": one.top.tolist(),
-                    "top_values": _plain(one.top_values),
-                }
-            )
-        fields = {
-            "concepts": list(self.concepts),
-            "shown": _plain(self.shown),
+    def summary(self) -> dict[str, Any]:
+        """The layers, and how much was counted."""
+        return {
+            "layers": ", ".join(one.layer for one in self.layers),
+            "n_units": len(self),
+            "n_concepts": len(self.concepts),
             "n": self.n,
-            "seed": self.seed,
-            "quantile": self.quantile,
-            "effect_n": self.effect_n,
-            "model": self.model,
-            "layers": layers,
         }
-        return write_record(path, _KIND, _VERSION, fields)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Each unit with its best concept, the largest IoU first."""
+        rows: list[dict[str, Any]] = []
+        for one in self.layers:
+            for unit, best in enumerate(one.best().tolist()):
+                k = max(best, 0)
+                rows.append(
+                    {
+                        "layer": one.layer,
+                        "unit": unit,
+                        "concept": self.concepts[best] if best >= 0 else None,
+                        "iou": float(one.iou[unit, k]),
+                        "iou_shuffled": float(one.iou_shuffled[unit, k]),
+                        "auc": float(one.auc[unit, k]),
+                        "removed": np.nan if one.removed is None else float(one.removed[unit, k]),
+                        "threshold": float(one.threshold[unit]),
+                        "top": one.top[unit].tolist(),
+                    }
+                )
+        return sorted(rows, key=lambda row: -row["iou"])
+
+    def save(self, path: str | Path) -> Path:
+        """`path`, now holding everything as JSON; `Dissection.load` gives the same back, exactly.
+
+        Raises:
+            DissectError: the file cannot be written.
+        """
+        return write_file(path, parse(_DissectionFile, self.to_dict(), str(path)))
 
     @classmethod
     def load(cls, path: str | Path) -> "Dissection":
@@ -185,66 +196,82 @@ class Dissection:
         Raises:
             DissectError: no such file, not a dissection, or a field of a wrong type or shape.
         """
-        record = read_record(path, _KIND, _VERSION)
-        concepts = record.items("concepts")
-        if not concepts or not all(isinstance(name, str) for name in concepts):
-            raise record.refuse("concepts", "a list of names")
-        layers = tuple(
-            _layer(Record.of(value, f"{path}: 'layers' [{place}]"), len(concepts))
-            for place, value in enumerate(record.items("layers"))
-        )
-        return cls(
-            tuple(concepts),
-            layers,
-            np.array(record.numbers("shown", len(concepts))),
-            record.integer("n", 1),
-            record.integer("seed"),
-            record.number("quantile"),
-            record.integer("effect_n"),
-            record.text_or_none("model"),
-        )
+        stored = read_file(path, _DissectionFile)
+        values = {name: getattr(stored, name) for name in type(stored).model_fields}
+        values["layers"] = tuple(map(_layer, stored.layers))
+        values["shown"] = np.array(stored.shown, np.float64)
+        return cls(**values)
 
 
-def _layer(record: Record, concepts: int) -> LayerUnits:
-    units = len(record.items("threshold"))
-    top = _array(record, "top", (units, None)).astype(np.int64)
-    grid = record.integers("grid")
-    if len(grid) != 2:
-        raise record.refuse("grid", "two whole numbers")
-    effect = record.has("removed")
-    return LayerUnits(
-        layer=record.text("layer"),
-        grid=(grid[0], grid[1]),
-        **{name: _array(record, name, (units,)) for name in _BY_UNIT},
-        **{name: _array(record, name, (units, concepts)) for name in _BY_CONCEPT},
-        cells=_array(record, "cells", (concepts,)).astype(np.int64),
-        auc_error=record.number("auc_error"),
-        removed=_array(record, "removed", (units, concepts)) if effect else None,
-        change=_array(record, "change", (units,)) if effect else None,
-        top=top,
-        top_values=_array(record, "top_values", top.shape),
-    )
+_Row = tuple[float | None, ...]
+_Table = tuple[_Row, ...]
 
 
-def _array(record: Record, key: str, shape: tuple[int | None, ...]) -> Any:
-    """A field as an array of this shape, null as NaN; None in the shape is any length."""
-    wanted = "numbers of shape " + " x ".join("any" if n is None else str(n) for n in shape)
-    try:
-        array = np.array(record.items(key), dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise record.refuse(key, wanted) from error
-    fits = len(array.shape) == len(shape) and all(
-        n in (None, m) for n, m in zip(shape, array.shape, strict=True)
-    )
-    if not fits:
-        raise record.refuse(key, wanted)
-    return array
+class _LayerFile(FileModel):
+    """The fields of `LayerUnits`; what is not a number is null."""
+
+    layer: NonEmpty
+    grid: tuple[int, int]
+    threshold: _Row
+    above: _Row
+    mean: _Row
+    std: _Row
+    iou: _Table
+    iou_shuffled: _Table
+    auc: _Table
+    auc_shuffled: _Table
+    cells: tuple[int, ...]
+    auc_error: float
+    removed: _Table | None
+    change: _Row | None
+    top: tuple[tuple[int, ...], ...]
+    top_values: _Table
 
 
-def _plain(values: _Floats | None) -> Any:
-    """Nested lists, rounded to the precision that they have; NaN is null."""
-    if values is None:
-        return None
-    if values.ndim > 1:
-        return [_plain(row) for row in values]
-    return [None if math.isnan(value) else float(f"{value:.7g}") for value in values]
+class _DissectionFile(FileModel):
+    KIND: ClassVar[str] = "dissection"
+    VERSION: ClassVar[int] = 2
+
+    concepts: Annotated[tuple[NonEmpty, ...], Field(min_length=1)]
+    layers: tuple[_LayerFile, ...]
+    shown: tuple[float, ...]
+    n: Annotated[int, Field(ge=1)]
+    seed: int
+    quantile: float
+    effect_n: int
+    model: str | None
+
+    @model_validator(mode="after")
+    def _check_shapes(self) -> Self:
+        concepts = len(self.concepts)
+        if len(self.shown) != concepts:
+            raise ValueError(f"'shown' must have {concepts} numbers")
+        for one in self.layers:
+            units, top = len(one.threshold), len(one.top[0]) if one.top else 0
+            shapes: dict[str, tuple[int, ...]] = {"cells": (concepts,)}
+            shapes |= dict.fromkeys(("above", "mean", "std", "change"), (units,))
+            shapes |= dict.fromkeys(("top", "top_values"), (units, top))
+            tables = ("iou", "iou_shuffled", "auc", "auc_shuffled", "removed")
+            shapes |= dict.fromkeys(tables, (units, concepts))
+            for name, shape in shapes.items():
+                value = getattr(one, name)
+                if value is not None and _shape(value) != shape:
+                    wanted = " x ".join(map(str, shape))
+                    raise ValueError(f"{name!r} of layer {one.layer!r} must have {wanted} numbers")
+        return self
+
+
+def _shape(values: Any) -> tuple[int, ...] | None:
+    """The shape of a row or a table; None where its rows differ."""
+    if not values or not isinstance(values[0], tuple):
+        return (len(values),)
+    lengths = {len(row) for row in values}
+    return (len(values), *lengths) if len(lengths) == 1 else None
+
+
+def _layer(stored: _LayerFile) -> LayerUnits:
+    values = {name: getattr(stored, name) for name in type(stored).model_fields}
+    for name, value in values.items():
+        if isinstance(value, tuple) and name != "grid":
+            values[name] = np.array(value, np.int64 if name in ("cells", "top") else np.float64)
+    return LayerUnits(**values)

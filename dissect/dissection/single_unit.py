@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from dissect._utils.distributed import ProcessGroup
 from dissect._utils.errors import DissectError
 from dissect._utils.parallel import parallel_map, single_threaded
 from dissect._utils.progress import ProgressCallback, no_progress
+from dissect._utils.result import Result
+from dissect._utils.stats import ratio
 from dissect.hooks import activations
 from dissect.models import generate, generate_batches
 from dissect.models.batch_norm import fold_batch_norm
@@ -37,8 +39,8 @@ _BATCH = 32  # what fits the caches of a processor
 _Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
-@dataclass(frozen=True)
-class UnitEffects:
+@dataclass(frozen=True, repr=False)
+class UnitEffects(Result):
     """What removing each unit alone does to the pixels of every class; C units, K classes.
 
     Attributes:
@@ -59,19 +61,25 @@ class UnitEffects:
     change: NDArray[np.float64]
     silent: NDArray[np.float64]
 
-    def removed(self, concept: str) -> NDArray[np.float64]:
-        """(C,) share of the concept's pixels that each unit alone takes away."""
+    def removal(self, concept: str) -> NDArray[np.float64]:
+        """(C,) fraction of the concept's pixels that each unit alone removes; NaN without any."""
         k = self.classes.index(concept)
-        share: NDArray[np.float64] = 1 - self.after[:, k] / max(int(self.before[k]), 1)
-        return share
+        return self.removals()[:, k]
 
-    def kept(self, concept: str) -> NDArray[np.float64]:
-        """(C,) mean over the other classes of their IoU before and after."""
-        either = self.before[None] + self.after - self.both
-        iou = np.where(either > 0, self.both / np.maximum(either, 1), 1.0)
+    def removals(self) -> NDArray[np.float64]:
+        """(C, K) the same of every class."""
+        return 1 - ratio(self.after, self.before)
+
+    def mean_iou_kept(self, concept: str) -> NDArray[np.float64]:
+        """(C,) mean of the IoU before and after over the other classes that are in any image."""
+        ious = ratio(self.both, self.before + self.after - self.both)
         others = [k for k, name in enumerate(self.classes) if name != concept]
-        mean: NDArray[np.float64] = iou[:, others].mean(1)
+        mean: NDArray[np.float64] = np.nanmean(ious[:, others], 1)
         return mean
+
+    def summary(self) -> dict[str, Any]:
+        """The layer, its number of units, and the number of classes."""
+        return {"layer": self.layer, "n_units": len(self.after), "n_classes": len(self.classes)}
 
 
 def unit_effects(

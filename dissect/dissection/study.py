@@ -1,6 +1,6 @@
 """Network dissection of a generator: every unit of its layers against every concept.
 
-    found = dissect_units(G, ["layer8x8"], segmenter)
+    found = network_dissection(G, ["layer8x8"], segmenter)
     found.detectors()                                       # {"window": 31, "bed": 0, ...}
     found["layer8x8"].iou                                   # (512, K)
 
@@ -21,7 +21,7 @@ from dissect._utils.distributed import ProcessGroup
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress
 from dissect._utils.running_stats import RunningMoments, RunningQuantile, RunningTopK
-from dissect.dissection.iou import OWN, SHUFFLED, ConceptCounts, Cuts
+from dissect.dissection.iou import OBSERVED, PERMUTED, ConceptCounts, Thresholds
 from dissect.dissection.result import Dissection, LayerUnits
 from dissect.dissection.single_unit import UnitEffects, unit_effects
 from dissect.dissection.upsampling import Upsampling
@@ -29,7 +29,13 @@ from dissect.hooks import record
 from dissect.models import fingerprint, generate, latents_for
 from dissect.segmentation import Segmenter
 
-__all__ = ["LayerCounts", "LayerLevels", "count_units", "dissect_units", "unit_levels"]
+__all__ = [
+    "ActivationStats",
+    "LayerCounts",
+    "activation_stats",
+    "count_units",
+    "network_dissection",
+]
 
 # Samples drawn at once, and samples of which all maps are held upsampled.
 _BATCH, _PART = 50, 10
@@ -39,7 +45,7 @@ _EDGES = tuple(step / 256 for step in range(1, 256))
 
 
 @dataclass(frozen=True)
-class LayerLevels:
+class ActivationStats:
     """What the first pass keeps of a layer: the levels of its units' activations.
 
     Attributes:
@@ -54,27 +60,27 @@ class LayerLevels:
     moments: RunningMoments
     upsampling: Upsampling
 
-    def add(self, acts: Tensor) -> None:
+    def update(self, acts: Tensor) -> None:
         """Look at activations (N, C, h, w)."""
         flat = acts.transpose(0, 1).flatten(1)
-        self.cells.add(flat)
-        self.moments.add(flat)
+        self.cells.update(flat)
+        self.moments.update(flat)
         for part in acts.split(_PART):
             large = torch.stack([self.upsampling(maps) for maps in part], 1)
-            self.pixels.add(large.flatten(1))
+            self.pixels.update(large.flatten(1))
 
-    def of_all(self, group: ProcessGroup) -> "LayerLevels":
+    def of_all(self, group: ProcessGroup) -> "ActivationStats":
         """What all processes looked at."""
-        return LayerLevels(
+        return ActivationStats(
             group.reduce(self.pixels),
             group.reduce(self.cells),
             group.reduce(self.moments),
             self.upsampling,
         )
 
-    def cuts(self, quantile: float) -> Cuts:
+    def thresholds(self, quantile: float) -> Thresholds:
         """Thresholds at this quantile of the upsampled activation, and the edges for the AUC."""
-        return Cuts.of(self.pixels.result(quantile), self.cells.results(_EDGES))
+        return Thresholds.from_quantiles(self.pixels.result(quantile), self.cells.results(_EDGES))
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ class LayerCounts:
         return LayerCounts(group.reduce(self.concepts), group.reduce(self.top))
 
 
-def dissect_units(
+def network_dissection(
     model: nn.Module,
     layers: Sequence[str],
     segmenter: Segmenter,
@@ -128,9 +134,11 @@ def dissect_units(
     names = tuple(dict.fromkeys(concepts)) or segmenter.classes
     numbers = [segmenter.class_id(name) for name in names]
     _check(n, quantile, effect_n, top)
-    levels = unit_levels(model, layers, n, seed, start=n, group=group, progress=progress)
-    cuts = {layer: found.cuts(quantile) for layer, found in levels.items()}
-    counts = count_units(model, cuts, segmenter, n, seed, top=top, group=group, progress=progress)
+    levels = activation_stats(model, layers, n, seed, start=n, group=group, progress=progress)
+    thresholds = {layer: found.thresholds(quantile) for layer, found in levels.items()}
+    counts = count_units(
+        model, thresholds, segmenter, n, seed, top=top, group=group, progress=progress
+    )
 
     def unit_progress(units: int, note: str = "", /) -> None:
         progress(units * effect_n, "effects")
@@ -154,7 +162,7 @@ def steps(n: int, units: int, effect_n: int) -> int:
     return 2 * n + units * effect_n
 
 
-def unit_levels(
+def activation_stats(
     model: nn.Module,
     layers: Sequence[str],
     n: int,
@@ -163,7 +171,7 @@ def unit_levels(
     start: int = 0,
     group: ProcessGroup | None = None,
     progress: ProgressCallback = no_progress,
-) -> dict[str, LayerLevels]:
+) -> dict[str, ActivationStats]:
     """The levels of all units of the layers on `n` latents from `start` on: the first pass.
 
     Raises:
@@ -180,13 +188,13 @@ def unit_levels(
         with torch.inference_mode(), record(model, *layers, stop=True) as acts:
             model(z)
         for layer, found in levels.items():
-            found.add(acts[layer].float())
+            found.update(acts[layer].float())
     return {layer: found.of_all(group) for layer, found in levels.items()}
 
 
 def count_units(
     model: nn.Module,
-    cuts: dict[str, Cuts],
+    thresholds: dict[str, Thresholds],
     segmenter: Segmenter,
     n: int,
     seed: int = 0,
@@ -203,7 +211,7 @@ def count_units(
 
     Args:
         model: a generator in eval mode.
-        cuts: of each layer that is to be counted.
+        thresholds: of each layer that is to be counted.
         segmenter: images to concepts.
         n, seed, start: which latents.
         top: how many of each unit's strongest samples are kept.
@@ -212,7 +220,7 @@ def count_units(
     """
     group = group or ProcessGroup()
     counts: dict[str, LayerCounts] = {}
-    for layer, cut in cuts.items():
+    for layer, cut in thresholds.items():
         device = cut.edges.device
         counts[layer] = LayerCounts(
             ConceptCounts(cut, len(segmenter.classes)),
@@ -221,15 +229,15 @@ def count_units(
     upsampling: dict[str, Upsampling] = {}
     for first, count in _shared_batches(start, n, group, progress, "counting"):
         z = latents_for(model, count + 1, seed, start=first)
-        with record(model, *cuts) as acts:
+        with record(model, *thresholds) as acts:
             labels = segmenter.labels(generate(model, z, batch_size=len(z)))
         keys = torch.arange(first, first + count, device=labels.device)
         for layer, found in counts.items():
             values = acts[layer][:count].float()
             if layer not in upsampling:
                 upsampling[layer] = _upsampling(values, (labels.shape[1], labels.shape[2]))
-            found.concepts.add(values, labels[:count], labels[1:], upsampling[layer])
-            found.top.add(values.amax((2, 3)).T, keys)
+            found.concepts.update(values, labels[:count], labels[1:], upsampling[layer])
+            found.top.update(values.amax((2, 3)).T, keys)
     return {layer: found.of_all(group) for layer, found in counts.items()}
 
 
@@ -250,7 +258,7 @@ def _shared_batches(
 
 def _layer_units(
     layer: str,
-    levels: LayerLevels,
+    levels: ActivationStats,
     counts: LayerCounts,
     effects: UnitEffects | None,
     numbers: list[int],
@@ -259,24 +267,23 @@ def _layer_units(
         return values.double().cpu().numpy()
 
     concepts = counts.concepts
-    mean, deviation = levels.moments.result()
+    mean, std = levels.moments.result()
     values, keys = counts.top.result()
     error = table(concepts.auc_error())[:, numbers]
     removed = None
     if effects is not None:
-        left = effects.after / np.maximum(effects.before, 1)
-        removed = np.where(effects.before > 0, 1 - left, np.nan)[:, numbers]
+        removed = effects.removals()[:, numbers]
     return LayerUnits(
         layer=layer,
         grid=levels.upsampling.grid,
-        threshold=table(concepts.cuts.threshold),
+        threshold=table(concepts.thresholds.threshold),
         above=table(concepts.above()),
         mean=table(mean),
-        deviation=table(deviation),
+        std=table(std),
         iou=table(concepts.iou())[:, numbers],
-        iou_shuffled=table(concepts.iou(SHUFFLED))[:, numbers],
-        auc=table(concepts.auc(OWN))[:, numbers],
-        auc_shuffled=table(concepts.auc(SHUFFLED))[:, numbers],
+        iou_shuffled=table(concepts.iou(PERMUTED))[:, numbers],
+        auc=table(concepts.auc(OBSERVED))[:, numbers],
+        auc_shuffled=table(concepts.auc(PERMUTED))[:, numbers],
         cells=concepts.positives().cpu().numpy()[numbers],
         auc_error=float(np.nanmax(error, initial=0.0)),
         removed=removed,
@@ -286,11 +293,11 @@ def _layer_units(
     )
 
 
-def _levels(layer: str, acts: Tensor, size: tuple[int, int]) -> LayerLevels:
+def _levels(layer: str, acts: Tensor, size: tuple[int, int]) -> ActivationStats:
     if acts.ndim != 4:
         raise DissectError(f"layer {layer!r} gives {tuple(acts.shape)}, not a grid of units")
     units, device = acts.shape[1], acts.device
-    return LayerLevels(
+    return ActivationStats(
         RunningQuantile(units, device),
         RunningQuantile(units, device),
         RunningMoments(units, device),

@@ -14,13 +14,13 @@ from dissect.dissection.upsampling import Upsampling
 from dissect.hooks import record
 from dissect.models import generate, latents_for
 
-__all__ = ["StrongestSamples", "strongest_samples"]
+__all__ = ["TopImages", "top_images"]
 
 _BATCH = 50
 
 
 @dataclass(frozen=True)
-class StrongestSamples:
+class TopImages:
     """Every sample that is among the strongest of some unit, drawn once.
 
     Attributes:
@@ -34,9 +34,7 @@ class StrongestSamples:
     on: dict[str, NDArray[np.bool_]]
 
 
-def strongest_samples(
-    model: nn.Module, found: Dissection, *, pictures: int = 2_000
-) -> StrongestSamples:
+def top_images(model: nn.Module, found: Dissection, *, pictures: int = 2_000) -> TopImages:
     """The samples with the largest activations of each unit, drawn again from their latents.
 
     Args:
@@ -64,7 +62,7 @@ def strongest_samples(
                 maps = acts[layer][torch.from_numpy(at[here] - first), torch.from_numpy(units)]
                 threshold = torch.from_numpy(found[layer].threshold)[torch.from_numpy(units)]
                 on[layer][units, ranks] = _above(maps, threshold, size)
-    return StrongestSamples(np.concatenate(images), place, on)
+    return TopImages(np.concatenate(images), place, on)
 
 
 def _above(maps: Tensor, threshold: Tensor, size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 if TYPE_CHECKING:
     from dissect.annotations.boxes import Box
 
-__all__ = ["boxes_sheet", "ruled_sheet"]
+__all__ = ["boxes_sheet", "annotation_sheet"]
 
 YELLOW, INK, PAPER, TICK = (255, 212, 0), (34, 34, 34), (255, 255, 255), (120, 120, 120)
 
@@ -52,7 +52,7 @@ def boxes_sheet(
     return page
 
 
-def ruled_sheet(
+def annotation_sheet(
     images: NDArray[np.uint8], names: Sequence[str], *, columns: int = 4, scale: int = 6
 ) -> Image.Image:
     """Enlarged samples with rulers in pixels, on which boxes are read off by eye.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dissect.figures.sheet import labelled_rows
-from dissect.figures.style import BLUE, GREY, INK, ORANGE, house_style, rasterized
+from dissect.figures.style import BLUE, GREY, INK, ORANGE, mpl_style, rasterized
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +64,7 @@ def effect_figure(report: "EffectReport", made: Mapping[str, "Intervention"]) ->
 
     study, edits, random = report.study, report.edits, report.random
     concept = next(iter(edits.values())).concept
-    with house_style():
+    with mpl_style():
         figure = Figure(figsize=(16.2, 9.2), layout="constrained")
         halves: Any = figure.subfigures(2, 1, height_ratios=(1.0, 1.12))
         above, below = halves

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dissect._utils.errors import DissectError
 from dissect.figures.sheet import INK, PAPER
-from dissect.figures.style import BLUE, GREY, ORANGE, house_style
+from dissect.figures.style import BLUE, GREY, ORANGE, mpl_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,7 +100,7 @@ def concepts_figure(
     judged = {name: values[~np.isnan(values)] for name, values in trained.items()}
     names = [name for name, values in judged.items() if len(values)]
     jitter = np.random.default_rng(0)
-    with house_style():
+    with mpl_style():
         figure = Figure(figsize=(1.6 + 0.85 * max(len(names), 3), 3.8))
         axes = figure.subplots()
         for place, name in enumerate(names):

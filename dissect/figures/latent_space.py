@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dissect._utils.errors import DissectError
 from dissect._utils.images import image_grid
-from dissect.figures.style import LINES, house_style, rasterized
+from dissect.figures.style import LINES, mpl_style, rasterized
 
 __all__ = ["Column", "arithmetic_figure", "contact_sheet", "turn_figure", "walk_figure"]
 
@@ -173,7 +173,7 @@ def walk_figure(
     head, wide, dots = 64, 420, 120
     styled = list(zip(curves.items(), LINES, strict=False))
     pitch = (rows.shape[2] + 1) * scale
-    with house_style():
+    with mpl_style():
         figure = Figure(figsize=(wide / dots, (grid.height + head) / dots), dpi=dots)
         figure.set_layout_engine("none")  # places are given
         tops = {name: max(float(values.max()), 0.001) for name, values in curves.items()}

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dissect.figures.style import BLUE, GREY, house_style
+from dissect.figures.style import BLUE, GREY, mpl_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dissect.effect.placement import Placement
 
-__all__ = ["became_figure", "placement_figure"]
+__all__ = ["replacement_figure", "placement_figure"]
 
 # Okabe and Ito's colours: told apart by people who see few colours.
 _CLASS_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
@@ -40,7 +40,7 @@ def placement_figure(
 
     concept = placement.concept
     surroundings = placement.by_surroundings()
-    with house_style():
+    with mpl_style():
         figure = Figure(figsize=(11, max(4.0, 0.42 * len(surroundings) + 1.6)))
         left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": (1.1, 1), "wspace": 0.05})
         _map(left, placement, images, grid, patch)
@@ -104,7 +104,7 @@ def _map(
     )
 
 
-def became_figure(concept: str, became: Mapping[str, Mapping[str, float]]) -> "Figure":
+def replacement_figure(concept: str, became: Mapping[str, Mapping[str, float]]) -> "Figure":
     """What the pixels of a concept became after several edits: one bar an edit.
 
     Args:
@@ -118,7 +118,7 @@ def became_figure(concept: str, became: Mapping[str, Mapping[str, float]]) -> "F
     }
     named = [name for name in sorted(largest, key=lambda name: -largest[name]) if name != concept]
     shown = [name for name in named if largest[name] >= _FEWEST_SHARE][: len(_CLASS_COLOURS)]
-    with house_style():
+    with mpl_style():
         figure = Figure(figsize=(9.2, 0.62 * len(became) + 1.7))
         axes = figure.subplots()
         start = np.zeros(len(became))

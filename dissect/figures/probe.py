@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from dissect.figures.style import BLUE, GREY, ORANGE, house_style
+from dissect.figures.style import BLUE, GREY, ORANGE, mpl_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,7 +52,7 @@ def probe_figure(
                 for image, values, drawn in zip(images, maps[:, place], boxes, strict=True)
             ]
         )
-    with house_style():
+    with mpl_style():
         figure = Figure(figsize=(5.0 + 1.02 * len(images), 1.02 * len(tiles) + 0.8))
         left, right = figure.subplots(1, 2, width_ratios=(4.2, 1.02 * len(images) + 0.8))
         _weights(left, probe)
@@ -84,7 +84,7 @@ def layer_scores_figure(scores: Sequence[tuple[str, float, float, float, float]]
     names = [row[0] for row in scores]
     auc, low, high, chance = (np.array([row[k] for row in scores]) for k in range(1, 5))
     places = np.arange(len(names))
-    with house_style():
+    with mpl_style():
         figure = Figure(figsize=(1.8 + 1.1 * len(names), 3.4))
         axes = figure.subplots()
         axes.errorbar(

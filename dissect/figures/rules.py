@@ -7,7 +7,7 @@ import numpy as np
 
 from dissect._utils.stats import Estimate
 from dissect.effect.summary import summarize
-from dissect.figures.style import BLUE, GREEN, GREY, INK, OCHRE, ORANGE, PURPLE, house_style
+from dissect.figures.style import BLUE, GREEN, GREY, INK, OCHRE, ORANGE, PURPLE, mpl_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,7 @@ def rules_figure(curves: Sequence["RuleCurve"], concept: str) -> "Figure":
     from matplotlib.figure import Figure
 
     gates = list(dict.fromkeys(curve.where for curve in curves))
-    with house_style():
+    with mpl_style():
         figure = Figure(figsize=(7.4 * len(gates), 9.6), layout="constrained")
         panels = figure.subplots(2, len(gates), squeeze=False, sharex=True)
         for column, gate in enumerate(gates):

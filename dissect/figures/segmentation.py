@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from dissect._utils.images import image_grid
-from dissect.figures.style import GREY, house_style
+from dissect.figures.style import GREY, mpl_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,7 +103,7 @@ def segmentation_figure(
     sheet = np.asarray(image_grid(tiles, columns=columns, scale=1, gap=2 * _ENLARGED))
     wide = 0.92 * columns
     high = wide * sheet.shape[0] / sheet.shape[1]
-    with house_style():
+    with mpl_style():
         figure = Figure(figsize=(4.4 + wide, max(high + 0.5, 0.26 * len(scores) + 1.2)))
         left, right = figure.subplots(1, 2, width_ratios=(2.6, wide + 1.2))
         colours = dict(zip(classes, class_colours(classes) / 255, strict=True))

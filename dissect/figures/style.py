@@ -19,7 +19,7 @@ __all__ = [
     "OCHRE",
     "ORANGE",
     "PURPLE",
-    "house_style",
+    "mpl_style",
     "rasterized",
 ]
 
@@ -45,7 +45,7 @@ _SETTINGS: Any = {
 
 
 @contextmanager
-def house_style() -> Iterator[None]:
+def mpl_style() -> Iterator[None]:
     """Figures made inside have the house's look; settings of the caller are restored."""
     import matplotlib as mpl
 

@@ -16,7 +16,7 @@ from dissect.figures.outline import outline_path
 
 if TYPE_CHECKING:
     from dissect.dissection.result import Dissection, LayerUnits
-    from dissect.dissection.top_images import StrongestSamples
+    from dissect.dissection.top_images import TopImages
 
 __all__ = ["units_page"]
 
@@ -33,7 +33,7 @@ _MEASURES = (
 )
 
 
-def units_page(found: "Dissection", samples: "StrongestSamples", *, title: str) -> str:
+def units_page(found: "Dissection", samples: "TopImages", *, title: str) -> str:
     """The whole page as HTML: a table of concepts, and one of units that sorts and filters.
 
     Everything is inside it: style, script, and one JPEG of all samples, outlines being drawn over
@@ -136,7 +136,7 @@ def _concept_table(found: "Dissection") -> str:
         )
         rows.append(
             f'<tr><th scope="row"><button type="button" data-concept="{k}">{escape(name)}'
-            f"</button></th><td>{found.shown[k]:.1%}</td><td>{found.ceiling(name):.2f}</td>"
+            f"</button></th><td>{found.shown[k]:.1%}</td><td>{found.max_iou(name):.2f}</td>"
             f"<td>{own[name]}</td><td>{chance[name]}</td><td>{best:.3f}</td><td>{link}</td></tr>"
         )
     return (
@@ -192,7 +192,7 @@ def _unit_headings(several: bool, measures: Sequence[tuple[Any, ...]]) -> str:
 
 def _unit_row(
     found: "Dissection",
-    samples: "StrongestSamples",
+    samples: "TopImages",
     layer: "LayerUnits",
     unit: int,
     place: int,

@@ -44,9 +44,9 @@ def iou_scores(
         DissectError: an unknown concept, or no such layer.
     """
     # Network dissection is built on the sweep of this package.
-    from dissect.dissection import dissect_units
+    from dissect.dissection import network_dissection
 
-    found = dissect_units(
+    found = network_dissection(
         model,
         [layer],
         segmenter,
@@ -109,7 +109,7 @@ def causal_scores(
     z = _latents_with(model, segmenter, concept, n, seed)
     found = unit_effects(model, layer, z, segmenter, progress=progress)
     cost = found.change + max(float(np.median(found.change)), 1e-12)
-    return torch.from_numpy(found.removed(concept) / cost)
+    return torch.from_numpy(found.removal(concept) / cost)
 
 
 def gradient_scores(samples: Samples, *, batch: int = 25) -> Tensor:

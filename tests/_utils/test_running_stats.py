@@ -25,7 +25,7 @@ def streams(kind, n, columns=3, seed=0):
 def added(values, *sizes):
     running = RunningQuantile(len(values))
     for part in values.split(list(sizes) or values.shape[1], 1):
-        running.add(part)
+        running.update(part)
     return running
 
 
@@ -67,12 +67,12 @@ def test_zeros_are_told_exactly():
 @pytest.mark.parametrize("sizes", [(1, 999), (500, 500), (3, 7, 990), (0, 1000)])
 def test_parts_and_merging_change_no_bit(sizes):
     values = streams("normal", 1000)
-    whole = added(values).state()["counts"]
-    assert torch.equal(added(values, *sizes).state()["counts"], whole)
+    whole = added(values).state_dict()["counts"]
+    assert torch.equal(added(values, *sizes).state_dict()["counts"], whole)
     first, *others = (added(part) for part in values.split(list(sizes), 1))
     for other in others:
-        first.merge(RunningQuantile.of(other.state()))
-    assert torch.equal(first.state()["counts"], whole)
+        first.merge(RunningQuantile.from_state_dict(other.state_dict()))
+    assert torch.equal(first.state_dict()["counts"], whole)
     assert first.count == 1000
 
 
@@ -81,10 +81,10 @@ def test_states_do_not_grow():
     sizes = []
     for round in range(5):
         values = streams("heavy", 2000, columns=4, seed=round)
-        quantile.add(values)
-        top.add(values, torch.arange(2000) + 2000 * round)
-        moments.add(values)
-        sizes.append([bytes_of(one.state()) for one in (quantile, top, moments)])
+        quantile.update(values)
+        top.update(values, torch.arange(2000) + 2000 * round)
+        moments.update(values)
+        sizes.append([bytes_of(one.state_dict()) for one in (quantile, top, moments)])
     assert sizes[0] == sizes[-1]
     # 82 kB a column, as the class says.
     assert sizes[0][0] == 4 * (2 * 40 * 128 + 1) * 8
@@ -94,7 +94,7 @@ def test_states_do_not_grow():
 def test_values_that_have_no_bin_are_refused(bad):
     running = RunningQuantile(1)
     with pytest.raises(DissectError, match="not finite"):
-        running.add(torch.tensor([[1.0, bad]]))
+        running.update(torch.tensor([[1.0, bad]]))
     assert running.count == 0
 
 
@@ -104,22 +104,22 @@ def test_misuse_is_told():
     with pytest.raises(DissectError, match="from 0 to 1"):
         added(torch.ones(1, 3)).result(1.5)
     with pytest.raises(DissectError, match=r"with 2 columns here, not \(3, 5\)"):
-        RunningQuantile(2).add(torch.ones(3, 5))
+        RunningQuantile(2).update(torch.ones(3, 5))
     with pytest.raises(DissectError, match="with 2 columns"):
         RunningQuantile(2).merge(RunningQuantile(3))
     with pytest.raises(DissectError, match="nothing was added"):
         RunningMoments(2).result()
     with pytest.raises(DissectError, match="as many keys"):
-        RunningTopK(1, 2).add(torch.ones(1, 3), torch.arange(2))
+        RunningTopK(1, 2).update(torch.ones(1, 3), torch.arange(2))
     with pytest.raises(DissectError, match="largest 3"):
         RunningTopK(1, 2).merge(RunningTopK(1, 3))
 
 
 def test_the_largest_and_their_keys():
     top = RunningTopK(2, 3)
-    top.add(torch.tensor([[1.0, 9.0], [0.0, 0.0]]), torch.tensor([10, 11]))
+    top.update(torch.tensor([[1.0, 9.0], [0.0, 0.0]]), torch.tensor([10, 11]))
     assert top.result()[1].tolist() == [[11, 10], [10, 11]]
-    top.add(torch.tensor([[5.0, 9.0, 2.0], [0.0, 1.0, 0.0]]), torch.tensor([12, 13, 14]))
+    top.update(torch.tensor([[5.0, 9.0, 2.0], [0.0, 1.0, 0.0]]), torch.tensor([12, 13, 14]))
     values, keys = top.result()
     assert values.tolist() == [[9, 9, 5], [1, 0, 0]]
     # Of equal values the lower key stands first, and is the one that is kept.
@@ -132,22 +132,22 @@ def test_top_k_is_the_same_in_parts_in_any_order(values, cut, k):
     keys = torch.arange(len(values))
     wanted = sorted(range(len(values)), key=lambda i: (-values[i], i))[:k]
     parts = [RunningTopK(1, k), RunningTopK(1, k)]
-    parts[0].add(tensor[:, :cut], keys[:cut])
-    parts[1].add(tensor[:, cut:], keys[cut:])
-    parts[1].merge(RunningTopK.of(parts[0].state()))
+    parts[0].update(tensor[:, :cut], keys[:cut])
+    parts[1].update(tensor[:, cut:], keys[cut:])
+    parts[1].merge(RunningTopK.from_state_dict(parts[0].state_dict()))
     assert parts[1].result()[1][0].tolist() == wanted
 
 
 def test_moments_by_hand_and_merged():
     values = torch.tensor([[1.0, 2.0, 3.0, 6.0], [5.0, 5.0, 5.0, 5.0]])
     whole, first, second = RunningMoments(2), RunningMoments(2), RunningMoments(2)
-    whole.add(values)
+    whole.update(values)
     mean, deviation = whole.result()
     assert mean.tolist() == [3.0, 5.0]
     assert deviation.tolist() == [pytest.approx(3.5**0.5), 0.0]
-    first.add(values[:, :3])
-    second.add(values[:, 3:])
-    first.merge(RunningMoments.of(second.state()))
+    first.update(values[:, :3])
+    second.update(values[:, 3:])
+    first.merge(RunningMoments.from_state_dict(second.state_dict()))
     assert torch.equal(torch.stack(first.result()), torch.stack(whole.result()))
 
 
@@ -156,11 +156,11 @@ def test_moments_of_parts_are_the_same_in_any_order(order, cut, power):
     parts = (streams("normal", 60, seed=5) * 10.0**power).split(5, 1)
     whole, first, second = (RunningMoments(len(parts[0])) for _ in range(3))
     for part in parts:
-        whole.add(part)
+        whole.update(part)
     for running, places in ((first, order[:cut]), (second, order[cut:])):
         for place in places:
-            running.add(parts[place])
-    second.merge(RunningMoments.of(first.state()))
+            running.update(parts[place])
+    second.merge(RunningMoments.from_state_dict(first.state_dict()))
     assert torch.equal(torch.stack(second.result()), torch.stack(whole.result()))
     values = torch.cat(parts, 1).double()
     mean, deviation = whole.result()
@@ -174,6 +174,6 @@ def test_moments_of_parts_are_the_same_in_any_order(order, cut, power):
 def test_moments_of_what_cannot_be_summed_are_refused(bad):
     running = RunningMoments(1)
     with pytest.raises(DissectError, match="not finite, or too large"):
-        running.add(torch.tensor([[1.0, bad]]))
+        running.update(torch.tensor([[1.0, bad]]))
     with pytest.raises(DissectError, match="nothing was added"):
         running.result()

@@ -106,9 +106,9 @@ values = torch.randn(3, 41, generator=torch.Generator().manual_seed(1)) * 50
 def statistics(places):
     running = RunningQuantile(3), RunningTopK(3, 4), RunningMoments(3)
     for place in places:
-        running[0].add(values[:, place, None])
-        running[1].add(values[:, place, None], torch.tensor([place]))
-        running[2].add(values[:, place, None])
+        running[0].update(values[:, place, None])
+        running[1].update(values[:, place, None], torch.tensor([place]))
+        running[2].update(values[:, place, None])
     return running
 
 group, of_others = ProcessGroup.from_environment(), []
@@ -124,8 +124,8 @@ with group.connect():
     group.barrier()
     reduced = [group.reduce(statistic) for statistic in statistics(own)]
 for found, alone in zip(reduced, statistics(range(41))):
-    for name, value in alone.state().items():
-        assert torch.equal(found.state()[name], value), name
+    for name, value in alone.state_dict().items():
+        assert torch.equal(found.state_dict()[name], value), name
 """
 
 

@@ -73,8 +73,8 @@ def test_a_silent_unit_does_nothing(generator):
     assert effects.silent[3] == 1.0
     assert effects.change[3] == 0.0
     assert (effects.after[3] == effects.before).all()
-    assert effects.removed("bright")[3] == 0.0
-    assert effects.kept("bright")[3] == 1.0
+    assert effects.removal("bright")[3] == 0.0
+    assert effects.mean_iou_kept("bright")[3] == 1.0
     assert effects.change[[k for k in range(8) if k != 3]].max() > 0
 
 

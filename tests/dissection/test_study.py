@@ -1,4 +1,5 @@
 import math
+import re
 
 import numpy as np
 import pytest
@@ -9,16 +10,16 @@ from torch import nn
 from dissect._utils.errors import DissectError
 from dissect.dissection import (
     ConceptCounts,
-    Cuts,
     Dissection,
+    Thresholds,
+    activation_stats,
     count_units,
-    dissect_units,
+    network_dissection,
     steps,
-    strongest_samples,
     study,
-    unit_levels,
+    top_images,
 )
-from dissect.dissection.iou import OWN, SHUFFLED
+from dissect.dissection.iou import OBSERVED, PERMUTED
 from dissect.dissection.upsampling import Upsampling
 from dissect.models import Generator
 from dissect.segmentation import Segmenter
@@ -56,18 +57,23 @@ LEVEL = 1 - 4 / 256
 
 @pytest.fixture(scope="module")
 def found():
-    return dissect_units(Spots().eval(), ["units"], EYES, n=200, quantile=LEVEL, effect_n=9, seed=4)
+    return network_dissection(
+        Spots().eval(), ["units"], EYES, n=200, quantile=LEVEL, effect_n=9, seed=4
+    )
 
 
 def counted(acts, labels, others, threshold, quantiles, concepts=2):
     """Counts where the grid is as fine as the image."""
     acts = torch.as_tensor(acts, dtype=torch.float32)
     counts = ConceptCounts(
-        Cuts.of(torch.tensor(threshold), torch.as_tensor(quantiles, dtype=torch.float32)), concepts
+        Thresholds.from_quantiles(
+            torch.tensor(threshold), torch.as_tensor(quantiles, dtype=torch.float32)
+        ),
+        concepts,
     )
     size = torch.as_tensor(labels).shape[1:]
     up = Upsampling(tuple(acts.shape[2:]), tuple(size))
-    counts.add(acts, torch.as_tensor(labels), torch.as_tensor(others), up)
+    counts.update(acts, torch.as_tensor(labels), torch.as_tensor(others), up)
     return counts
 
 
@@ -76,15 +82,15 @@ def test_iou_and_auc_by_hand():
     counts = counted(acts, [[[1, 0], [0, 1]]], [[[0, 0], [1, 1]]], [0.5, 0.5], [[0.5, 2]] * 2)
     # Unit 0 is on in the upper row, unit 1 at the lower right.
     assert counts.iou().tolist() == [[1 / 3, 1 / 3], [0, 1 / 2]]
-    assert counts.iou(SHUFFLED).tolist() == [[1, 0], [0, 1 / 2]]
+    assert counts.iou(PERMUTED).tolist() == [[1, 0], [0, 1 / 2]]
     assert counts.above().tolist() == [1 / 2, 1 / 4]
     assert counts.shown().tolist() == [1 / 2, 1 / 2]
     # At best inside the concept, or around it.
-    assert counts.ceiling().tolist() == [[1, 1], [1 / 2, 1 / 2]]
+    assert counts.max_iou().tolist() == [[1, 1], [1 / 2, 1 / 2]]
     # Unit 0, concept 1: 3 and 0 against 1 and 0; two pairs won, one lost, one tied.
     assert counts.auc().tolist() == [[1 - 2.5 / 4, 2.5 / 4], [1 / 4, 3 / 4]]
     # Concept 1 below, with the other sample's masks: 0 and 0 against 3 and 1.
-    assert counts.auc(SHUFFLED).tolist() == [[1, 0], [1 / 4, 3 / 4]]
+    assert counts.auc(PERMUTED).tolist() == [[1, 0], [1 / 4, 3 / 4]]
     assert counts.auc_error().max() == 0
 
 
@@ -137,7 +143,7 @@ def test_the_unit_that_draws_the_concept_is_found(found):
     # 4 of 256 pixels are the spot. Where unit 0 has a value of v, bilinear enlargement gives 9/16
     # of v to those pixels and 3/16 or less to others; the threshold lies between.
     assert found.shown.tolist() == pytest.approx([252 / 256, 4 / 256, 0])
-    assert found.ceiling("spot") == pytest.approx(1)
+    assert found.max_iou("spot") == pytest.approx(1)
     assert units.iou[0, spot] == 1
     assert units.best().tolist()[0] == spot
     assert units.auc[0, spot] == 1
@@ -180,13 +186,13 @@ def test_the_strongest_samples_are_drawn_again_and_outlined(found):
     assert units.top_values[0].tolist() == pytest.approx((1 + z[order, 0] / 64).tolist())
     # Equal values: the first latents.
     assert units.top[2].tolist() == [0, 1, 2, 3, 4]
-    samples = strongest_samples(model, found)
+    samples = top_images(model, found)
     first = samples.images[samples.place["units"][0, 0]]
     row, column = divmod(int(z[order[0], 0]), GRID)
     assert (first[2 * row : 2 * row + 2, 2 * column : 2 * column + 2] == 255).all()
     assert samples.on["units"][0, 0, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].all()
     assert not samples.on["units"][2].any()
-    few = strongest_samples(model, found, pictures=6)
+    few = top_images(model, found, pictures=6)
     assert few.place["units"].shape == (3, 2)
 
 
@@ -198,7 +204,7 @@ def same(one, other):
 @pytest.mark.parametrize("batch", [1, 7, 300])
 def test_the_size_of_batches_changes_nothing(found, monkeypatch, batch):
     monkeypatch.setattr(study, "_BATCH", batch)
-    again = dissect_units(
+    again = network_dissection(
         Spots().eval(), ["units"], EYES, n=200, quantile=LEVEL, effect_n=9, seed=4
     )
     same(again["units"], found["units"])
@@ -211,7 +217,7 @@ def test_a_convolutional_generator_gives_the_same_whatever_the_batch(monkeypatch
     runs = []
     for batch in (50, 11):
         monkeypatch.setattr(study, "_BATCH", batch)
-        runs.append(dissect_units(generator, layers, EYES, n=60, quantile=0.9))
+        runs.append(network_dissection(generator, layers, EYES, n=60, quantile=0.9))
     # A convolution may round another way in a batch of another size, and a value beside the end
     # of a bin, or beside a threshold, change its side.
     for layer in layers:
@@ -225,32 +231,32 @@ def test_parts_add_up_to_the_whole_and_states_do_not_grow():
     model = Spots().eval()
 
     def levels(n, first):
-        return unit_levels(model, ["units"], n, 4, start=first)["units"]
+        return activation_stats(model, ["units"], n, 4, start=first)["units"]
 
-    part, rest, cuts = levels(130, 200), levels(70, 330), levels(200, 200).cuts(LEVEL)
+    part, rest, thresholds = levels(130, 200), levels(70, 330), levels(200, 200).thresholds(LEVEL)
     part.pixels.merge(rest.pixels)
     part.cells.merge(rest.cells)
-    for mine, its in zip(part.cuts(LEVEL), cuts, strict=True):
+    for mine, its in zip(part.thresholds(LEVEL), thresholds, strict=True):
         assert torch.equal(mine, its)
 
     def counts(n, first):
-        return count_units(model, {"units": cuts}, EYES, n, 4, start=first)["units"]
+        return count_units(model, {"units": thresholds}, EYES, n, 4, start=first)["units"]
 
     first, second, everything = counts(60, 0), counts(140, 60), counts(200, 0)
     first.concepts.merge(second.concepts)
     first.top.merge(second.top)
     for mine, its in ((first.concepts, everything.concepts), (first.top, everything.top)):
-        for name, value in its.state().items():
-            assert torch.equal(mine.state()[name], value), name
+        for name, value in its.state_dict().items():
+            assert torch.equal(mine.state_dict()[name], value), name
     small, large = (
-        {name: value.numel() for name, value in one.concepts.state().items()}
+        {name: value.numel() for name, value in one.concepts.state_dict().items()}
         for one in (counts(5, 0), everything)
     )
     assert small == large
-    revived = ConceptCounts.of(everything.concepts.state())
-    assert torch.equal(revived.auc(OWN).nan_to_num(), everything.concepts.auc().nan_to_num())
+    revived = ConceptCounts.from_state_dict(everything.concepts.state_dict())
+    assert torch.equal(revived.auc(OBSERVED).nan_to_num(), everything.concepts.auc().nan_to_num())
     with pytest.raises(DissectError, match="other thresholds"):
-        other = Cuts(cuts.threshold + 1, cuts.edges)
+        other = Thresholds(thresholds.threshold + 1, thresholds.edges)
         everything.concepts.merge(ConceptCounts(other, 3))
 
 
@@ -260,7 +266,7 @@ def test_a_dissection_is_saved_and_loaded(found, tmp_path):
     for name, value in vars(found["units"]).items():
         loaded = getattr(again["units"], name)
         if isinstance(value, np.ndarray):
-            np.testing.assert_allclose(loaded, value, rtol=1e-6, err_msg=name)
+            np.testing.assert_array_equal(loaded, value, err_msg=name)
         else:
             assert loaded == value, name
     assert again.detectors() == found.detectors()
@@ -268,10 +274,14 @@ def test_a_dissection_is_saved_and_loaded(found, tmp_path):
     (tmp_path / "d.json").write_text(text.replace('"cells"', '"celles"'))
     with pytest.raises(DissectError, match="has no 'cells'"):
         Dissection.load(tmp_path / "d.json")
+    short = re.sub(r'"change": \[[^,]*,', '"change": [', text)
+    (tmp_path / "d.json").write_text(short)
+    with pytest.raises(DissectError, match="'change' of layer 'units' must have"):
+        Dissection.load(tmp_path / "d.json")
 
 
 def test_only_some_concepts(found):
-    only = dissect_units(
+    only = network_dissection(
         Spots().eval(), ["units"], EYES, n=200, quantile=LEVEL, concepts=["spot"], seed=4
     )
     assert only.concepts == ("spot",)
@@ -282,7 +292,7 @@ def test_only_some_concepts(found):
 def test_every_step_is_told():
     done = []
     progress = lambda n, note="", /: done.append(n)  # noqa: E731
-    dissect_units(Spots().eval(), ["units"], EYES, n=60, effect_n=4, progress=progress)
+    network_dissection(Spots().eval(), ["units"], EYES, n=60, effect_n=4, progress=progress)
     assert sum(done) == steps(60, 3, 4) == 2 * 60 + 3 * 4
 
 
@@ -302,11 +312,11 @@ def test_every_step_is_told():
 def test_a_mistake_is_told(wrong, message):
     given = {"layers": ["units"], "n": 4, **wrong}
     with pytest.raises(DissectError, match=message):
-        dissect_units(Spots().eval(), given.pop("layers"), EYES, **given)
+        network_dissection(Spots().eval(), given.pop("layers"), EYES, **given)
 
 
 def test_a_layer_without_a_grid_is_refused():
     flat = nn.Sequential(nn.Linear(2, 12), nn.Unflatten(1, (3, 2, 2)))
     flat.latent_size = 2
     with pytest.raises(DissectError, match="not a grid of units"):
-        dissect_units(flat.eval(), ["0"], EYES, n=4)
+        network_dissection(flat.eval(), ["0"], EYES, n=4)

@@ -14,7 +14,7 @@ from dissect._utils.stats import Estimate
 from dissect.annotations import AnnotatedImage, Annotations, Box
 from dissect.cli.inserting import _outlined
 from dissect.effect.placement import Placement, place, place_everywhere
-from dissect.figures import became_figure, placement_figure, rasterized
+from dissect.figures import placement_figure, rasterized, replacement_figure
 from dissect.probe.fit import fit_from_labels, fit_from_segmenter, labelled_cells
 from dissect.segmentation import Segmenter
 from dissect.segmentation.pseudo_labels import ConceptLabels, pseudo_label
@@ -297,7 +297,7 @@ def test_the_figures_can_be_drawn(spots):
     first = rasterized(placement_figure(found, images, (4, 4), (1, 1)))
     assert first.width > first.height > 300
     assert first.tobytes() == rasterized(placement_figure(found, images, (4, 4), (1, 1))).tobytes()
-    figure = became_figure("spot", {"a": {"spot": 0.5, "grey": 0.5}, "b": {"black": 1.0}})
+    figure = replacement_figure("spot", {"a": {"spot": 0.5, "grey": 0.5}, "b": {"black": 1.0}})
     widths = [bar.get_width() for bar in figure.axes[0].patches]
     assert sum(widths) == pytest.approx(2)
     assert rasterized(figure).width > 500

@@ -21,7 +21,7 @@ from torch import nn
 
 from dissect._utils.errors import DissectError
 from dissect._utils.schema import FileModel, read_file, write_file
-from dissect.dissection import count_units, unit_levels
+from dissect.dissection import activation_stats, count_units
 from dissect.dissection.single_unit import unit_effects
 from dissect.hooks import activations, plain_copy
 from dissect.models import fingerprint, generate, latents_for
@@ -206,9 +206,11 @@ class UnitRankingJob:
             self._step(task, n)
 
         layer = task.layer
-        levels = unit_levels(model, [layer], _COUNTED, _SEED, start=_COUNTED, progress=progress)
-        cuts = {layer: levels[layer].cuts(_QUANTILE)}
-        counts = count_units(model, cuts, self._segmenter, _COUNTED, _SEED, progress=progress)
+        levels = activation_stats(
+            model, [layer], _COUNTED, _SEED, start=_COUNTED, progress=progress
+        )
+        thresholds = {layer: levels[layer].thresholds(_QUANTILE)}
+        counts = count_units(model, thresholds, self._segmenter, _COUNTED, _SEED, progress=progress)
         yield UnitRanking(counts[layer].concepts.iou().double().cpu().numpy(), _COUNTED)
 
     def _effect(self, model: nn.Module, task: _Task) -> Iterator[UnitRanking]:
