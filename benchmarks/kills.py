@@ -39,7 +39,8 @@ for line in sys.stdin:
     print(os.waitstatus_to_exitcode(status), flush=True)
 """
 _SHAPE = (
-    "--image-size 32 --batch-size 8 --width 16 --discriminator-width 16 --kernel 4 "
+    "--image-size 32 --batch-size 8 --set generator_width=16 --set discriminator_width=16 "
+    "--set kernel=4 "
     "--save-every 7 --sample-every 50 --threads 1 --device cpu"
 )
 

@@ -1,6 +1,6 @@
 """Table 1 through the API: what a discriminator has learned about CIFAR-10 without labels.
 
-    dissect train cifar10:PATH --image-size 32 --width 64 --discriminator-width 64 --kernel 4
+    dissect train cifar10:PATH --preset cifar32 --set kernel=4
     python examples/classify.py cifar10:PATH out/training/discriminator.safetensors [LABELS]
 
 Prints the accuracy of the linear classifier on the discriminator's features, on those of the same

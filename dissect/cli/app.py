@@ -23,6 +23,8 @@ from dissect.cli import (
     segment,
     studio,
     train,
+    train_attributes,
+    train_segmenter,
     turn,
     units,
     walk,
@@ -72,6 +74,8 @@ app.command("segment", cls=Command)(segment.segment)
 app.command("annotate", cls=Command)(studio.annotate)
 app.command("studio", cls=Command)(studio.studio)
 app.command("train", cls=Command)(train.train)
+app.command("train-segmenter", cls=Command)(train_segmenter.train_segmenter)
+app.command("train-attributes", cls=Command)(train_attributes.train_attributes)
 app.command("attributes", cls=Command)(attributes.attributes)
 app.command("walk", cls=Command)(walk.walk)
 app.command("arithmetic", cls=Command)(arithmetic.arithmetic)

@@ -13,7 +13,7 @@ from dissect.cli.walk import Reader
 if TYPE_CHECKING:
     from dissect.segmentation import AttributeErrors
 
-__all__ = ["attributes", "train_attributes"]
+__all__ = ["attributes", "error_table", "error_values"]
 
 
 def attributes(
@@ -56,7 +56,7 @@ def attributes(
     if held_out:
         renders = "faces" if eyes.names == ATTRIBUTES else "bedrooms"
         found = evaluate_attributes(eyes, renders, n=held_out)
-        output.result(_errors(found), _table(found))
+        output.result(error_values(found), error_table(found))
         return
     generator = load(model, device=place)
     images = generate(generator, latents_for(generator, n, seed))
@@ -71,61 +71,8 @@ def attributes(
     )
 
 
-def train_attributes(
-    source: str,
-    images: int,
-    steps: int,
-    batch_size: int,
-    seed: int,
-    device: str,
-    out: Path,
-    output: Output,
-) -> None:
-    """Train an attribute network, write attributes.safetensors and print its held-out error."""
-    import time
-
-    from dissect._utils.device import resolve_device
-    from dissect._utils.progress import progress_bar
-    from dissect.data import RenderedSource
-    from dissect.data import source as open_source
-    from dissect.segmentation import (
-        AttributeReader,
-        evaluate_attributes,
-        load_attribute_network,
-        save_attribute_network,
-    )
-    from dissect.training.attributes import AttributeConfig, train_attributes
-
-    opened = open_source(source, count=images)
-    if not isinstance(opened, RenderedSource) or opened.name != "faces":
-        raise DissectError(f"attributes are known of rendered faces only, not of {source}")
-    config = AttributeConfig(steps=steps, batch_size=batch_size, seed=seed)
-    started = time.perf_counter()
-    with progress_bar("training", steps) as advance:
-
-        def watch(step: int, loss: float, rate: float) -> None:
-            text = f"{rate:.0f} images/s, loss {loss:.3f}"
-            advance(10, text)
-            if step % 100 == 0:
-                output.note(f"step {step} of {steps}: {text}")
-
-        network = train_attributes(opened, config, device=resolve_device(device), watch=watch)
-    seconds = max(round(time.perf_counter() - started), 1)
-    card: dict[str, Any] = {"source": source, "images": images, "steps": steps}
-    path = save_attribute_network(
-        out / "attributes.safetensors",
-        network,
-        card={**card, "batch_size": batch_size, "seed": seed, "seconds": seconds},
-    )
-    output.wrote(path)
-    found = evaluate_attributes(AttributeReader.from_network(load_attribute_network(path)[0]))
-    output.result(
-        {"steps": steps, "images_per_s": round(steps * batch_size / seconds, 1), **_errors(found)},
-        _table(found),
-    )
-
-
-def _errors(found: "AttributeErrors") -> dict[str, Any]:
+def error_values(found: "AttributeErrors") -> dict[str, Any]:
+    """The held-out errors for `--json`."""
     return {
         "n": found.n,
         "seed": found.seed,
@@ -134,7 +81,8 @@ def _errors(found: "AttributeErrors") -> dict[str, Any]:
     }
 
 
-def _table(found: "AttributeErrors") -> str:
+def error_table(found: "AttributeErrors") -> str:
+    """The held-out errors as a table, a row an attribute."""
     rows = zip(found.names, found.r_squared, found.mean_error, strict=True)
     lines = [f"  {name:17} {share:6.3f}  {error:.3f}" for name, share, error in rows]
     head = f"on {found.n} renders of series {found.seed}: R squared, mean absolute error"

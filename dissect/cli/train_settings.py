@@ -1,11 +1,13 @@
-"""What a run is told: a preset or a file of settings, and the options that were written."""
+"""The settings of a run: a preset or a file, and the options beside it."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dissect._utils.errors import DissectError
+from dissect._utils.schema import near_names
 from dissect.cli.output import Output
 
 if TYPE_CHECKING:
@@ -13,26 +15,29 @@ if TYPE_CHECKING:
 
     from dissect.training import TrainState
 
-__all__ = ["Settings", "begun", "resumed", "settings"]
+__all__ = ["Settings", "new_run", "resumed_run", "settings"]
 
-# Options whose names are not those of the settings they stand for.
-_FIELDS = {"width": "generator_width"}
 Settings = dict[str, Any]
 
 
 def settings(
-    options: Mapping[str, Any], given: set[str], preset: str | None, file: Path | None
+    options: Mapping[str, Any],
+    given: set[str],
+    preset: str | None,
+    file: Path | None,
+    assignments: Sequence[str],
 ) -> Settings:
-    """The settings that were asked for; the others are at their defaults, or a resumed run's.
+    """The settings that were given; the others are at their defaults, or a resumed run's.
 
     Args:
         options: every option of the command by its parameter's name.
         given: which of them the user wrote.
         preset: the name of a preset, whose settings the written options replace.
         file: a file of settings instead.
+        assignments: other settings, each `KEY=VALUE`.
 
     Raises:
-        DissectError: both a preset and a file, or a setting that is wrong.
+        DissectError: both a preset and a file, or a setting that is unknown or wrong.
     """
     from dissect.data.dedup.keep import keep_digest
     from dissect.training import TrainConfig, preset_config, read_config
@@ -41,26 +46,40 @@ def settings(
         raise DissectError("give --preset or --config, not both")
     base: Settings = {}
     if preset is not None:
-        base = preset_config(preset).as_dict()
+        base = preset_config(preset).to_dict()
     elif file is not None:
-        base = read_config(file).as_dict()
+        base = read_config(file).to_dict()
     known = {field.name for field in fields(TrainConfig)}
     written = {
-        _FIELDS.get(name, name): value
-        for name, value in options.items()
-        if name in given and _FIELDS.get(name, name) in known
-    }
+        name: value for name, value in options.items() if name in given and name in known
+    } | _assigned(assignments, known)
     if written.get("keep") is not None:
         keep = Path(written["keep"]).absolute()
         written |= {"keep": str(keep), "keep_digest": keep_digest(keep)}
-    asked = {**base, **written}
-    if asked.get("keep") is not None and asked.get("keep_digest") is None:
-        asked["keep_digest"] = keep_digest(Path(asked["keep"]))
-    return asked
+    chosen = {**base, **written}
+    if chosen.get("keep") is not None and chosen.get("keep_digest") is None:
+        chosen["keep_digest"] = keep_digest(Path(chosen["keep"]))
+    return chosen
 
 
-def begun(out: Path, device: "torch.device", asked: Settings) -> "TrainState":
-    """A new run in `out`, as it was asked for.
+def _assigned(assignments: Sequence[str], known: Collection[str]) -> Settings:
+    """What `--set KEY=VALUE` gives: numbers and booleans as in JSON, anything else as text."""
+    found: Settings = {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise DissectError(f"--set takes KEY=VALUE, not {text!r}")
+        if name not in known:
+            raise DissectError(f"--set {name!r} is no setting; known: {near_names(name, known)}")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def new_run(out: Path, device: "torch.device", chosen: Settings) -> "TrainState":
+    """A new run in `out`.
 
     Raises:
         DissectError: there is a run already, or a setting is wrong.
@@ -72,18 +91,20 @@ def begun(out: Path, device: "torch.device", asked: Settings) -> "TrainState":
             f"{out} holds a training already ({found[0].name}); go on with --resume, or give "
             "another --out"
         )
-    config = TrainConfig.from_dict(asked)
+    config = TrainConfig.from_dict(chosen)
     name, _, argument = config.source.partition(":")
     if argument == "PATH":
-        raise DissectError(f"say where the images are: dissect train {name}:FOLDER --preset ...")
+        raise DissectError(f"name the images' folder: dissect train {name}:FOLDER --preset ...")
     return TrainState.start(config, device)
 
 
-def resumed(out: Path, device: "torch.device", asked: Settings, output: Output) -> "TrainState":
+def resumed_run(
+    out: Path, device: "torch.device", chosen: Settings, output: Output
+) -> "TrainState":
     """The run of the newest checkpoint in `out` that can be read, with what may change changed.
 
     Raises:
-        DissectError: there is none, or a setting was asked for that cannot change.
+        DissectError: there is none, or a setting was chosen for that cannot change.
     """
     from dissect.training import checkpoints, load_state
 
@@ -94,7 +115,7 @@ def resumed(out: Path, device: "torch.device", asked: Settings, output: Output) 
         except DissectError as error:
             output.note(f"passing over {path.name}: {error}")
             continue
-        state.config = state.config.changed(asked)
+        state.config = state.config.changed(chosen)
         output.note(f"going on from {path}")
         return state
     unreadable = (

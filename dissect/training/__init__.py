@@ -3,7 +3,7 @@
 from dissect.training.config import TrainConfig
 from dissect.training.export import save_networks
 from dissect.training.loop import Report, sample_average, train
-from dissect.training.monitor import FrechetMeter, Watcher
+from dissect.training.monitor import FrechetMeter, TrainingMonitor
 from dissect.training.presets import PRESETS, read_config, to_toml
 from dissect.training.presets import preset as preset_config
 from dissect.training.sources import open_images
@@ -15,7 +15,7 @@ __all__ = [
     "Report",
     "TrainConfig",
     "TrainState",
-    "Watcher",
+    "TrainingMonitor",
     "checkpoints",
     "load_state",
     "open_images",

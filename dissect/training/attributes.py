@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +10,12 @@ from torch.nn import functional
 from dissect._utils.device import autocast_dtype
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_tensor
+from dissect._utils.progress import ProgressCallback, no_progress
+from dissect._utils.random import seeded
 from dissect.data import RenderedSource, batches
 from dissect.data.synthetic import faces
 from dissect.segmentation.attribute_network import AttributeNetwork
-from dissect.training.augment import roughen
+from dissect.training.augment import degrade
 
 __all__ = ["AttributeConfig", "train_attributes"]
 
@@ -29,7 +30,7 @@ class AttributeConfig:
     learning_rate: float = 3e-3
     widths: tuple[int, ...] = (32, 64, 96, 128)
     hidden: int = 128
-    clean_share: float = 0.4  # of each batch that is left as it was rendered
+    clean_fraction: float = 0.4  # of each batch that is left as it was rendered
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 2 or not self.learning_rate > 0:
@@ -41,7 +42,7 @@ def train_attributes(
     config: AttributeConfig | None = None,
     *,
     device: str | torch.device = "cpu",
-    watch: Callable[[int, float, float], None] | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> AttributeNetwork:
     """A network that reads the attributes of `source`'s faces, in eval mode.
 
@@ -53,7 +54,7 @@ def train_attributes(
         source: the rendered faces.
         config: how; None is the default.
         device: where.
-        watch: called each ten steps with the step, the loss and images a second.
+        progress: called every ten steps with their number, and the loss and images/s in words.
 
     Raises:
         DissectError: another source, or a loss that is not a number.
@@ -63,8 +64,7 @@ def train_attributes(
         raise DissectError(f"attributes are known of rendered faces only, not of {source.name}")
     place = torch.device(device)
     wanted = torch.from_numpy(faces.attributes(range(len(source)), source.seed)).to(place)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seeded(config.seed):
         network = AttributeNetwork(faces.ATTRIBUTES, source.size, config.widths, config.hidden)
     network.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.mean.copy_(wanted.mean(0))
@@ -83,9 +83,9 @@ def train_attributes(
         indices = next(order)
         clean = to_tensor(source.images(indices))
         target = wanted[torch.from_numpy(indices).to(place)]
-        kept = round(config.clean_share * len(clean))
+        kept = round(config.clean_fraction * len(clean))
         shapes = torch.zeros(len(clean) - kept, *clean.shape[2:], dtype=torch.int64)
-        rough, _ = roughen(clean[kept:], shapes, random)
+        rough, _ = degrade(clean[kept:], shapes, random)
         images = torch.cat([clean[:kept], rough])
         if bool(torch.rand((), generator=random) < 0.5):
             images = images.flip(3)
@@ -103,8 +103,7 @@ def train_attributes(
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise DissectError(f"training broke down at step {step}: the loss is not a number")
-            if watch is not None:
-                rate = config.batch_size * 10 / (time.perf_counter() - clock)
-                watch(step, value, rate)
+            rate = config.batch_size * 10 / (time.perf_counter() - clock)
+            progress(10, f"{rate:.0f} images/s, loss {value:.3f}")
             clock = time.perf_counter()
     return network.eval()

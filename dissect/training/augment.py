@@ -1,13 +1,13 @@
-"""Renders made to look as imperfect as a generator's samples."""
+"""Augmentations that make renders look as imperfect as a generator's samples."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["roughen", "rehang"]
+__all__ = ["degrade", "copy_paste"]
 
 
-def roughen(images: Tensor, masks: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+def degrade(images: Tensor, masks: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
     """Images and masks with faults that samples of a GAN have, each by chance.
 
     Shapes that melt and wave (the masks with them), ghosts of another image, blur and lost detail
@@ -56,7 +56,7 @@ def roughen(images: Tensor, masks: Tensor, random: torch.Generator) -> tuple[Ten
     return x.clamp(-1, 1), masks
 
 
-def rehang(
+def copy_paste(
     images: Tensor,
     masks: Tensor,
     sources: Tensor,
@@ -68,7 +68,7 @@ def rehang(
     """Images and masks with things of other images on their walls, elsewhere and of other size.
 
     A renderer hangs pictures over beds and gives windows their usual size; a generator keeps to
-    neither, and what hangs there must be told by what it shows (copy-paste, Ghiasi et al. 2021).
+    neither, and a segmenter must go by what an object shows (copy-paste, Ghiasi et al. 2021).
 
     Args:
         images: (N, 3, H, W) in [-1, 1].

@@ -1,10 +1,14 @@
-"""What a training run is told: one frozen value, kept in every checkpoint."""
+"""The settings of a training run: one frozen value, kept in every checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from typing import Any
 
+from pydantic import create_model
+
 from dissect._utils.errors import DissectError
+from dissect._utils.schema import FileModel, parse
 from dissect.training.diffaugment import augmentations
 
 __all__ = ["TrainConfig"]
@@ -32,7 +36,7 @@ class TrainConfig:
     learning_rate: float = 2e-4
     beta1: float = 0.5
     beta2: float = 0.999
-    # The share of the run after which the learning rate falls linearly to 0; 1 is never (paper).
+    # The fraction of the run after which the learning rate falls linearly to 0; 1 is never (paper).
     decay_from: float = 1.0
     average_decay: float = 0.999
     # Differentiable augmentation of what the discriminator sees, such as "colour,cutout"; "" is
@@ -89,31 +93,31 @@ class TrainConfig:
                 )
         return replace(self, **values)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The fields by name, ready for JSON."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
-        """The run that `as_dict` described.
+    def from_dict(cls, values: Mapping[str, Any], where: str = "settings") -> "TrainConfig":
+        """The run with these settings; the others are at their defaults.
+
+        Args:
+            values: settings by name.
+            where: what they are called in an error, such as the path of their file.
 
         Raises:
-            DissectError: a field that is not known or does not fit.
+            DissectError: one that is unknown, of a wrong type or out of its range.
         """
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise DissectError(f"unknown training setting {unknown[0]!r}: know {sorted(known)}")
-        for field in fields(cls):
-            if field.name in values and not _fits(values[field.name], field.type):
-                kind = getattr(field.type, "__name__", field.type)
-                raise DissectError(
-                    f"{field.name} must be of type {kind}, not {values[field.name]!r}"
-                )
-        return cls(**values)
+        read = parse(_settings_model(), values, where)
+        try:
+            return cls(**read.model_dump(exclude_unset=True))
+        except DissectError as error:
+            raise DissectError(f"{where}: {error}") from error
 
 
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether `value` is of the type `kind` of a field: a whole number may stand for a float."""
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, (kind, int) if kind is float else kind)
+@cache
+def _settings_model() -> type[FileModel]:
+    """The fields of `TrainConfig`, each checked for its type."""
+    found: dict[str, Any] = {each.name: (each.type, each.default) for each in fields(TrainConfig)}
+    model: type[FileModel] = create_model("TrainingSettings", __base__=FileModel, **found)
+    return model

@@ -32,7 +32,7 @@ def save_networks(
     calibrate_discriminator(state, source)
     device = next(state.generator.parameters()).device
     card = {
-        "training": state.config.as_dict(),
+        "training": state.config.to_dict(),
         "steps": state.step,
         "seconds": round(state.seconds),
         "hardware": _hardware(device),

@@ -24,8 +24,8 @@ from dissect._utils.io import write_bytes, write_image
 from dissect.data import ImageSource, batches
 from dissect.models.batch_norm import recalibrate
 from dissect.models.latents import latents
-from dissect.training.signals import stop_requests
-from dissect.training.state import TrainState, checkpoint_path, clear_litter, save_state
+from dissect.training.signals import graceful_shutdown
+from dissect.training.state import TrainState, checkpoint_path, remove_temporary_files, save_state
 from dissect.training.step import TrainingModules, train_step
 
 __all__ = ["Report", "calibrate_discriminator", "lines_until", "sample_average", "train"]
@@ -52,13 +52,13 @@ def train(
     source: ImageSource,
     folder: Path,
     *,
-    watch: Callable[[Report], None] | None = None,
+    on_report: Callable[[Report], None] | None = None,
     report_every: int = 10,
     sample_every: int = 500,
     save_every: int = 500,
     keep: int = 2,
     group: ProcessGroup | None = None,
-    watch_samples: Callable[[TrainState, Image.Image], None] | None = None,
+    on_samples: Callable[[TrainState, Image.Image], None] | None = None,
 ) -> TrainState:
     """The run after `state.config.steps` steps, with its checkpoints and grids in `folder`.
 
@@ -71,13 +71,13 @@ def train(
         source: where the images come from.
         folder: where checkpoints (`step-*.safetensors`), grids (`samples-*.png`) and the losses
             (`losses.jsonl`) go.
-        watch: called every `report_every` steps.
+        on_report: called every `report_every` steps.
         report_every: steps between two readings of the losses.
         sample_every: steps between two grids of samples.
         save_every: steps between two checkpoints.
         keep: how many checkpoints stay.
         group: the processes that train together, all of which call this; the main process writes.
-        watch_samples: called with each grid, when `state.average` is ready to be sampled.
+        on_samples: called with each grid, when `state.average` is ready to be sampled.
 
     Raises:
         DissectError: the batch cannot be shared, a loss or a weight is not a number any more, a
@@ -95,7 +95,7 @@ def train(
         raise DissectError("batch norm needs two images a process; give a larger --batch-size")
     device = next(state.generator.parameters()).device
     if group.is_main_process:
-        clear_litter(folder)
+        remove_temporary_files(folder)
     last_good = checkpoint_path(folder, state.step)
     losses_path = folder / "losses.jsonl"
     lines = lines_until(losses_path, state.step)
@@ -104,7 +104,7 @@ def train(
     clock, clock_step = time.perf_counter(), state.step
     try:
         with (
-            stop_requests() as asked_to_stop,
+            graceful_shutdown() as stop_requested,
             _read_ahead(source, order, rows) as pictures,
         ):
             while state.step < config.steps:
@@ -120,24 +120,24 @@ def train(
                 done = state.step == config.steps
                 # Several processes must agree on the step at which they stop, and that costs time.
                 stopping = (group.size == 1 or state.step % report_every == 0) and group.any(
-                    asked_to_stop(), device
+                    stop_requested(), device
                 )
                 if state.step % report_every == 0 or done:
-                    judged, drawn = group.mean(torch.stack(losses)).tolist()
-                    _check_finite("the loss", math.isfinite(judged + drawn), state)
+                    d_loss, g_loss = group.mean(torch.stack(losses)).tolist()
+                    _check_finite("the loss", math.isfinite(d_loss + g_loss), state)
                     now = time.perf_counter()
                     state.seconds += now - clock
                     rate = (state.step - clock_step) * config.batch_size / (now - clock)
                     clock, clock_step = now, state.step
-                    report = Report(state.step, judged, drawn, rate)
+                    report = Report(state.step, d_loss, g_loss, rate)
                     lines.append(json.dumps(asdict(report)) + "\n")
-                    if watch is not None:
-                        watch(report)
+                    if on_report is not None:
+                        on_report(report)
                 if group.is_main_process and (state.step % sample_every == 0 or done):
                     grid = image_grid(to_images(sample_average(state, 64)), columns=8)
                     write_image(folder / f"samples-{state.step:07d}.png", grid)
-                    if watch_samples is not None:
-                        watch_samples(state, grid)
+                    if on_samples is not None:
+                        on_samples(state, grid)
                 if group.is_main_process and (state.step % save_every == 0 or done or stopping):
                     # The loss may be finite still where the weights are not any more.
                     _check_finite("a weight", state.is_finite(), state)

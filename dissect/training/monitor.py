@@ -1,4 +1,4 @@
-"""Looking on: curves in TensorBoard, the Fréchet distance as training goes, and a summary."""
+"""Monitoring: curves in TensorBoard, the Fréchet distance during training, and a summary."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from dissect.segmentation import Segmenter
 from dissect.training.loop import Report, lines_until
 from dissect.training.state import TrainState
 
-__all__ = ["FrechetMeter", "Watcher"]
+__all__ = ["FrechetMeter", "TrainingMonitor"]
 
 _BATCH = 100
 # Latents of their own, as those of the grids are.
@@ -39,7 +39,7 @@ class FrechetMeter:
     real: NDArray[np.float64]
 
     @classmethod
-    def of(cls, source: ImageSource, segmenter: Segmenter, n: int) -> "FrechetMeter":
+    def from_source(cls, source: ImageSource, segmenter: Segmenter, n: int) -> "FrechetMeter":
         """A meter that compares `n` samples with `n` images of `source`, drawn by chance.
 
         Raises:
@@ -70,10 +70,10 @@ def _features(segmenter: Segmenter, images: torch.Tensor) -> NDArray[np.float64]
     return found
 
 
-class Watcher:
-    """What is written down of a run beside its losses, and said of it at the end.
+class TrainingMonitor:
+    """Curves, Fréchet distances and a summary of a run.
 
-    `report` and `samples` are what `train` calls.
+    `report` and `samples` are the callbacks of `train`.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Watcher:
         self._last: Report | None = None
 
     def report(self, report: Report) -> None:
-        """Note losses and speed."""
+        """Record losses and speed."""
         self._last = report
         self._show(report)
         if self._writer is not None:
@@ -118,7 +118,7 @@ class Watcher:
                 self._writer.add_scalar(name, value, report.step)
 
     def samples(self, state: TrainState, grid: Image.Image) -> None:
-        """Note a grid of samples, and measure them where that is wanted."""
+        """Record a grid of samples, and measure the distance where that is wanted."""
         if self._writer is not None:
             self._writer.add_image("samples", np.asarray(grid), state.step, dataformats="HWC")
         if self._frechet is not None:
@@ -129,26 +129,26 @@ class Watcher:
                 self._writer.add_scalar("frechet", distance, state.step)
 
     def summary(self, state: TrainState, n_images: int) -> dict[str, Any]:
-        """What the run came to."""
+        """Epochs, images, seconds, last losses and Fréchet distances of the run."""
         seen = state.step * state.config.batch_size
-        found: dict[str, Any] = {
+        summary: dict[str, Any] = {
             "epochs": round(seen / n_images, 2),
             "images_seen": seen,
             "seconds": round(state.seconds),
         }
         if self._last is not None:
-            found["discriminator_loss"] = round(self._last.discriminator_loss, 3)
-            found["generator_loss"] = round(self._last.generator_loss, 3)
+            summary["discriminator_loss"] = round(self._last.discriminator_loss, 3)
+            summary["generator_loss"] = round(self._last.generator_loss, 3)
         distances = [json.loads(line) for line in self._lines]
         if distances:
             best = min(distances, key=lambda row: float(row["frechet"]))
-            found["frechet"] = round(distances[-1]["frechet"], 3)
-            found["frechet_first"] = round(distances[0]["frechet"], 3)
-            found["frechet_best"] = {"step": best["step"], "frechet": round(best["frechet"], 3)}
-        return found
+            summary["frechet"] = round(distances[-1]["frechet"], 3)
+            summary["frechet_first"] = round(distances[0]["frechet"], 3)
+            summary["frechet_best"] = {"step": best["step"], "frechet": round(best["frechet"], 3)}
+        return summary
 
     def close(self) -> None:
-        """Write out what TensorBoard's files lack."""
+        """Complete the files of TensorBoard."""
         if self._writer is not None:
             self._writer.close()
 

@@ -1,4 +1,4 @@
-"""Runs by name, and as a plain file: TOML, a line a setting."""
+"""Settings of runs by name, and as a TOML file with one line per setting."""
 
 import json
 import tomllib
@@ -12,7 +12,7 @@ from dissect.training.config import TrainConfig
 
 __all__ = ["PRESETS", "preset", "read_config", "to_toml"]
 
-# Where the images lie is for the user to say.
+# The user names the folder of the images.
 _SOMEWHERE = "PATH"
 
 PRESETS: Mapping[str, tuple[str, TrainConfig]] = {
@@ -83,7 +83,7 @@ def preset(name: str) -> TrainConfig:
 def to_toml(config: TrainConfig, comment: str = "") -> str:
     """`config` as TOML, which `read_config` reads; settings that are None are left out."""
     lines = [f"# {line}" for line in comment.splitlines()]
-    for name, value in config.as_dict().items():
+    for name, value in config.to_dict().items():
         if value is not None:
             # Strings, numbers, booleans and lists are written in JSON as in TOML.
             lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}")
@@ -91,7 +91,7 @@ def to_toml(config: TrainConfig, comment: str = "") -> str:
 
 
 def read_config(path: Path) -> TrainConfig:
-    """The run that the TOML file at `path` describes; what it does not say is at its default.
+    """The run that the TOML file at `path` describes; other settings are at their defaults.
 
     Raises:
         DissectError: it cannot be read, is not TOML, or has a setting that is unknown or wrong.
@@ -102,7 +102,4 @@ def read_config(path: Path) -> TrainConfig:
         raise DissectError(f"cannot read {path}: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DissectError(f"{path} is not valid TOML: {error}") from error
-    try:
-        return TrainConfig.from_dict(values)
-    except DissectError as error:
-        raise DissectError(f"{path}: {error}") from error
+    return TrainConfig.from_dict(values, str(path))

@@ -1,7 +1,6 @@
 """Training the segmenter on renders and their masks, and on samples of the generator it is for."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +12,12 @@ from torch.nn import functional
 from dissect._utils.device import autocast_dtype
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_tensor
+from dissect._utils.progress import ProgressCallback, no_progress
+from dissect._utils.random import seeded
 from dissect.data import RenderedSource, batch_at
 from dissect.segmentation.regions import majority_vote, region_class_ids
 from dissect.segmentation.unet import UNet
-from dissect.training.augment import rehang, roughen
+from dissect.training.augment import copy_paste, degrade
 
 __all__ = ["SegmenterConfig", "train_segmenter"]
 
@@ -39,7 +40,7 @@ class SegmenterConfig:
     seed: int = 0
     learning_rate: float = 3e-3
     widths: tuple[int, ...] = (40, 80, 160)
-    clean_share: float = 0.25  # of each batch that is left as it is
+    clean_fraction: float = 0.25  # of each batch that is left as it is
     balance: float = 0.1  # power of a class's share of pixels by which its weight is divided
     adapt_from: float = 0.7  # share of the steps after which samples are learned from
     adapt_rate: float = 1e-3  # learning rate of that part
@@ -58,7 +59,7 @@ def train_segmenter(
     *,
     samples: Tensor | None = None,
     device: str | torch.device = "cpu",
-    watch: Callable[[int, float, float], None] | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> UNet:
     """A segmenter of `source`'s classes, in eval mode.
 
@@ -72,15 +73,14 @@ def train_segmenter(
         config: how; None is the default.
         samples: images of a generator (N, 3, H, W) in [-1, 1], without labels.
         device: where.
-        watch: called each ten steps with the step, the loss and images a second.
+        progress: called every ten steps with their number, and the loss and images/s in words.
 
     Raises:
         DissectError: samples of another size than the renders; the loss is not a number.
     """
     config = config or SegmenterConfig()
     place = torch.device(device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seeded(config.seed):
         region_classes = [name for name in config.region_classes if name in source.classes]
         network = UNet(source.classes, config.widths, region_classes)
     network.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -109,9 +109,8 @@ def train_segmenter(
             value = loss.item()
             if not np.isfinite(value):
                 raise DissectError(f"training broke down at step {step}: the loss is not a number")
-            if watch is not None:
-                rate = config.batch_size * 10 / (time.perf_counter() - clock)
-                watch(step, value, rate)
+            rate = config.batch_size * 10 / (time.perf_counter() - clock)
+            progress(10, f"{rate:.0f} images/s, loss {value:.3f}")
             clock = time.perf_counter()
     return network.eval()
 
@@ -154,14 +153,14 @@ class _Batches:
         """Images and classes of a step, counted from 1."""
         count = self.config.batch_size
         if step <= self.adapting:
-            images, target = self._roughened(self._rehung(self._renders(step, count)))
+            images, target = self._degraded(self._copy_pasted(self._renders(step, count)))
         else:
             renders = self._renders(step, count // 2)
             own = self._drawn(len(self.samples), count - count // 2, step)
             samples = self.samples[own], self.labels[own]
             parts = [
-                self._roughened(self._rehung(renders)),
-                self._roughened(self._hung_on(samples, renders)),
+                self._degraded(self._copy_pasted(renders)),
+                self._degraded(self._pasted_onto(samples, renders)),
             ]
             images, target = (torch.cat(both) for both in zip(*parts, strict=True))
         if bool(torch.rand((), generator=self.random) < 0.5):
@@ -177,32 +176,32 @@ class _Batches:
         return to_tensor(self.source.images(rows)), masks
 
     def _clean(self, images: Tensor) -> int:
-        return round(self.config.clean_share * len(images))
+        return round(self.config.clean_fraction * len(images))
 
-    def _rehung(self, pair: Pair) -> Pair:
+    def _copy_pasted(self, pair: Pair) -> Pair:
         """All but the clean ones with things of one another."""
         kept = self._clean(pair[0])
         others = pair[0][kept:], pair[1][kept:]
         if self.wall is None or not len(self.things):
             return pair
-        hung = rehang(*others, *others, self.things, self.wall, self.random)
+        hung = copy_paste(*others, *others, self.things, self.wall, self.random)
         return torch.cat([pair[0][:kept], hung[0]]), torch.cat([pair[1][:kept], hung[1]])
 
-    def _hung_on(self, samples: Pair, renders: Pair) -> Pair:
+    def _pasted_onto(self, samples: Pair, renders: Pair) -> Pair:
         """Half of the samples with things of renders on their walls."""
         if self.wall is None or not len(self.things):
             return samples
         half = min(len(samples[0]) // 2, len(renders[0]))
         (images, masks), (others, other_masks) = samples, renders
-        hung = rehang(
+        hung = copy_paste(
             *(images[-half:], masks[-half:], others[-half:], other_masks[-half:]),
             *(self.things, self.wall, self.random),
         )
         return torch.cat([images[:-half], hung[0]]), torch.cat([masks[:-half], hung[1]])
 
-    def _roughened(self, pair: Pair) -> Pair:
+    def _degraded(self, pair: Pair) -> Pair:
         kept = self._clean(pair[0])
-        rough = roughen(pair[0][kept:], pair[1][kept:], self.random)
+        rough = degrade(pair[0][kept:], pair[1][kept:], self.random)
         return torch.cat([pair[0][:kept], rough[0]]), torch.cat([pair[1][:kept], rough[1]])
 
 

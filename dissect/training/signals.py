@@ -1,4 +1,4 @@
-"""Being asked to stop, and doing so between two steps."""
+"""A clean end between two steps, when the process is asked to stop."""
 
 import signal
 import threading
@@ -6,34 +6,34 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["stop_requests"]
+__all__ = ["graceful_shutdown"]
 
 # A scheduler that ends a job sends SIGTERM; Ctrl-C is SIGINT.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """A function that says whether the process was asked to stop, by Ctrl-C or SIGTERM.
+def graceful_shutdown() -> Iterator[Callable[[], bool]]:
+    """A function that returns whether Ctrl-C or SIGTERM has asked the process to stop.
 
-    The first request only makes it say so: an exception in the middle of a step would leave one
-    network a step ahead of the other. A second one is KeyboardInterrupt, for whoever will not wait.
-    In a thread, which signals do not reach, it never says so.
+    The first request only sets it: an exception in the middle of a step would leave one network a
+    step ahead of the other. A second request raises KeyboardInterrupt at once. Signals reach the
+    main thread alone; in any other thread the function always returns False.
     """
-    asked = False
+    requested = False
 
-    def note(_number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        nonlocal requested
+        if requested:
             raise KeyboardInterrupt
-        asked = True
+        requested = True
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    before = {number: signal.signal(number, note) for number in _SIGNALS}
+    before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:
-        yield lambda: asked
+        yield lambda: requested
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -1,4 +1,4 @@
-"""The images that a run is told to train on."""
+"""The images of a run."""
 
 from pathlib import Path
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
 from dissect._utils.io import read_tensors, remove_files, remove_unfinished, write_tensors
+from dissect._utils.random import seeded
 from dissect.models.dcgan import Discriminator, Generator
 from dissect.training.average import update_average
 from dissect.training.config import TrainConfig
@@ -18,7 +19,7 @@ __all__ = [
     "TrainState",
     "checkpoint_path",
     "checkpoints",
-    "clear_litter",
+    "remove_temporary_files",
     "load_state",
     "save_state",
 ]
@@ -51,8 +52,7 @@ class TrainState:
     @classmethod
     def start(cls, config: TrainConfig, device: torch.device) -> "TrainState":
         """An untrained run: weights drawn from `config.seed`."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+        with seeded(config.seed):
             generator = Generator(
                 config.latent_size,
                 config.generator_width,
@@ -165,7 +165,7 @@ def save_state(folder: Path, state: TrainState, *, keep: int = 2) -> Path:
     """
     about = {
         "format": _FORMAT,
-        "config": json.dumps(state.config.as_dict()),
+        "config": json.dumps(state.config.to_dict()),
         "step": str(state.step),
         "seconds": repr(state.seconds),
     }
@@ -189,7 +189,7 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), reverse=True)
 
 
-def clear_litter(folder: Path) -> None:
+def remove_temporary_files(folder: Path) -> None:
     """Remove what processes that were killed while they wrote a file of a run left in `folder`."""
     remove_unfinished(folder, *_WRITTEN)
 

@@ -129,7 +129,8 @@ def test_the_papers_imagenet_preparation_trains_a_discriminator_that_classifies(
         (tmp_path / "imagenet").mkdir(exist_ok=True)
         Image.fromarray(pixels).save(tmp_path / "imagenet" / f"{number}.jpg")
     words = ["train", f"folder:{tmp_path / 'imagenet'}", "--image-size", "32", "--steps", "2"]
-    words += ["--batch-size", "4", "--width", "4", "--discriminator-width", "4", "--kernel", "4"]
+    words += ["--batch-size", "4", "--set", "generator_width=4"]
+    words += ["--set", "discriminator_width=4", "--set", "kernel=4"]
     assert run(capsys, *words, "--out", str(tmp_path / "t"), "--threads", "1")[0] == 0
     write_batches(tmp_path / "c", *pictures(100), *pictures(20, seed=1))
     words = ["classify", f"cifar10:{tmp_path / 'c'}", "--rows", "discriminator", "--json"]

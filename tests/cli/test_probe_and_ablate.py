@@ -204,7 +204,7 @@ def test_a_segmenter_is_trained_on_renders(capsys, tmp_path, monkeypatch):
     from dissect.segmentation import load_unet
 
     monkeypatch.setenv("DISSECT_CACHE", str(tmp_path / "cache"))
-    words = ["train", "bedrooms", "--segmenter", "--images", "8", "--steps", "2", "--batch-size"]
+    words = ["train-segmenter", "bedrooms", "--images", "8", "--steps", "2", "--batch-size"]
     status, out, err = run(capsys, *words, "4", "--out", str(tmp_path), "--json")
     assert status == 0, err
     network, card = load_unet(json.loads(out)["files"][0])

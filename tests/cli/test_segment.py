@@ -37,15 +37,12 @@ def test_segment_scores_renders_and_boxes(capsys, tmp_path):
 def test_a_segmenter_gets_used_to_samples_and_says_of_which(capsys, tmp_path):
     generator = Generator(latent_size=8, width=4, image_size=64, kernel=4).eval()
     file = save_checkpoint(tmp_path / "g.safetensors", generator)
-    words = ["--adapt-to", file, "--images", 64, "--steps", 8, "--batch-size", 8]
-    status, _, err = run(capsys, "train", "--segmenter", *words, "--out", tmp_path)
+    words = ["--finetune-on", file, "--images", 64, "--steps", 8, "--batch-size", 8]
+    status, _, err = run(capsys, "train-segmenter", *words, "--out", tmp_path)
     assert status == 0, err
     _, card = load_unet(tmp_path / "segmenter.safetensors")
     assert card["adapted_to"] == str(file)
     assert card["samples"] == 3_000
-    status, _, err = run(capsys, "train", *words, "--out", tmp_path)
-    assert status == 2
-    assert "--adapt-to goes with --segmenter" in err
 
 
 def test_samples_change_what_is_learned_and_the_seed_alone_does_it():

@@ -207,7 +207,7 @@ def test_dedup_writes_a_list_that_train_keeps_to(folder, tmp_path, capfd):
     run = tmp_path / "run"
     words = (
         f"train {spec} --keep {out / 'keep.txt'} --out {run} --image-size 16 --batch-size 8 "
-        "--width 4 --discriminator-width 4 --kernel 4 --steps"
+        "--set generator_width=4 --set discriminator_width=4 --set kernel=4 --steps"
     ).split()
     with pytest.raises(SystemExit) as end:
         main([*words, "2"])

@@ -119,7 +119,7 @@ def test_the_command_packs_and_train_uses_it(photos, tmp_path, capfd):
     assert "04.jpg" in said.err
     (file,) = found["files"]
     written = os.stat(file).st_mtime_ns
-    sizes = "--image-size 16 --batch-size 4 --width 4 --discriminator-width 4"
+    sizes = "--image-size 16 --batch-size 4 --set generator_width=4 --set discriminator_width=4"
     for name, more in (("plain", []), ("packed", ["--pack"])):
         words = ["train", f"folder:{photos}", *sizes.split(), "--steps", "2", *more]
         run(*words, "--out", str(tmp_path / name))

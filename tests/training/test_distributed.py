@@ -23,8 +23,9 @@ from dissect.training.state import checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = (
-    "--image-size 16 --batch-size 8 --width 4 --discriminator-width 4 --latent-size 5 --kernel 4 "
-    "--steps 4 --save-every 2 --threads 1 --device cpu --augment colour,translation,cutout"
+    "--image-size 16 --batch-size 8 --set generator_width=4 --set discriminator_width=4 "
+    "--set latent_size=5 --set kernel=4 --set augment=colour,translation,cutout "
+    "--steps 4 --save-every 2 --threads 1 --device cpu"
 )
 
 needs_distributed = pytest.mark.skipif(

@@ -127,8 +127,8 @@ def _train_words(folder):
     for place, image in enumerate(Stripes().images(range(16))):
         Image.fromarray(image).save(images / f"{place:02d}.png")
     return (
-        f"train folder:{images} --out {folder / 'run'} --image-size 16 --batch-size 8 --width 4 "
-        "--discriminator-width 4 --kernel 4 --save-every 2 --steps"
+        f"train folder:{images} --out {folder / 'run'} --image-size 16 --batch-size 8 "
+        "--set generator_width=4 --set discriminator_width=4 --set kernel=4 --save-every 2 --steps"
     ).split()
 
 

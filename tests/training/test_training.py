@@ -32,14 +32,14 @@ from dissect.training.step import train_step
 def test_the_same_seed_gives_the_same_run(tmp_path):
     runs = [train(TrainState.start(TINY, CPU), Stripes(), tmp_path / str(k)) for k in range(2)]
     assert same(weights(runs[0]), weights(runs[1]))
-    other = TrainConfig.from_dict({**TINY.as_dict(), "seed": 1})
+    other = TrainConfig.from_dict({**TINY.to_dict(), "seed": 1})
     third = train(TrainState.start(other, CPU), Stripes(), tmp_path / "2")
     assert not same(weights(runs[0]), weights(third))
 
 
 def test_a_resumed_run_is_the_unbroken_run(tmp_path):
     unbroken = train(TrainState.start(TINY, CPU), Stripes(), tmp_path / "unbroken")
-    half = TrainConfig.from_dict({**TINY.as_dict(), "steps": 3})
+    half = TrainConfig.from_dict({**TINY.to_dict(), "steps": 3})
     train(TrainState.start(half, CPU), Stripes(), tmp_path / "broken")
     state = load_state(checkpoints(tmp_path / "broken")[0], CPU)
     assert state.step == 3
@@ -92,7 +92,7 @@ def test_an_untrained_discriminator_has_the_losses_of_a_coin():
 
 
 def test_not_a_number_stops_with_a_word_and_keeps_the_checkpoint(tmp_path):
-    good = TrainConfig.from_dict({**TINY.as_dict(), "steps": 2})
+    good = TrainConfig.from_dict({**TINY.to_dict(), "steps": 2})
     state = train(TrainState.start(good, CPU), Stripes(), tmp_path)
     state.config = TINY
     with torch.no_grad():
@@ -103,7 +103,7 @@ def test_not_a_number_stops_with_a_word_and_keeps_the_checkpoint(tmp_path):
 
 
 def test_a_source_smaller_than_a_batch_is_refused(tmp_path):
-    config = TrainConfig.from_dict({**TINY.as_dict(), "batch_size": 32})
+    config = TrainConfig.from_dict({**TINY.to_dict(), "batch_size": 32})
     with pytest.raises(DissectError, match="16 images, fewer than one batch of 32"):
         train(TrainState.start(config, CPU), Stripes(), tmp_path)
 
@@ -125,7 +125,7 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path):
 
 
 def test_the_losses_are_written_down_once_a_step(tmp_path):
-    half = TrainConfig.from_dict({**TINY.as_dict(), "steps": 3})
+    half = TrainConfig.from_dict({**TINY.to_dict(), "steps": 3})
     train(TrainState.start(half, CPU), Stripes(), tmp_path, report_every=1)
     state = load_state(checkpoints(tmp_path)[0], CPU)
     state.config = TINY
@@ -201,8 +201,8 @@ def test_a_stop_saves_and_resume_goes_on(tmp_path, sent):
         Image.fromarray(image).save(folder / f"{place:02d}.png")
     base = ["train", f"folder:{folder}", "--out", str(tmp_path / "run")]
     shape = (
-        "--image-size 16 --batch-size 8 --width 4 --discriminator-width 4 --latent-size 5 "
-        "--kernel 4 --steps 100000 --threads 1"
+        "--image-size 16 --batch-size 8 --set generator_width=4 --set discriminator_width=4 "
+        "--set latent_size=5 --set kernel=4 --steps 100000 --threads 1"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", COMMAND, *base, *shape.split()],

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress
+from dissect._utils.random import seeded
 from dissect.data.dedup.autoencoder import CODE_BITS, Autoencoder, normalized
 from dissect.data.dedup.disturb import jpeg_jitter
 from dissect.data.dedup.groups import CERTAIN, first_alike
@@ -107,8 +108,7 @@ def fit_hasher(
     random = np.random.default_rng(seed)
     drawn = random.choice(len(source), min(len(source), _LEARN_FROM), replace=False)
     images = source.images(np.sort(drawn))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         autoencoder = Autoencoder()
         optimizer = torch.optim.Adam(autoencoder.parameters(), _LEARNING_RATE, fused=True)
         for _ in range(steps):

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dissect._utils.errors import DissectError
+from dissect._utils.random import seeded
 from dissect.models import Discriminator
 from dissect.models.dcgan import initialize
 from dissect.training import TrainState
@@ -150,8 +151,7 @@ class AuxiliaryTasks:
         for number, name in enumerate(_DRAWS):
             if name not in weights:
                 continue
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(config.seed + number)
+            with seeded(config.seed + number):
                 network = TaskNetwork(state.discriminator, name)
             network.to(device)
             self.networks[name] = network
