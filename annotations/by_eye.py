@@ -26,6 +26,7 @@ from dissect.models import bundled_file, generate
 from dissect.probe.fit import fit_from_boxes
 from dissect.segmentation import load_segmenter
 from dissect.selection.stored import load_choices
+from dissect.surgery import Intervention
 
 MODEL, CONCEPT, LAYER = "bedrooms64", "window", "layer8x8"
 SAMPLES, SEED, PER_SHEET = 150, 1, 100
@@ -53,7 +54,8 @@ def states(rule: str) -> list[np.ndarray]:
     if rule == "positive":
         probe = fit_from_boxes(generator, annotations, LAYER, scored=False)
         units = probe.units("positive")
-        return list(compare(generator, z, units, probe=probe, control_seed=SEED).values())
+        edit = Intervention(units)
+        return list(compare(generator, z, edit, gate=probe, control_seed=SEED).values())
     chosen = load_choices(bundled_file(MODEL, f"auto-{CONCEPT}-{LAYER}.json"))
     everywhere, gated = chosen["everywhere"].intervention, chosen["probe"].intervention
     edits = (None, everywhere, gated, gated.control(SEED))

@@ -40,16 +40,14 @@ if TYPE_CHECKING:
     from dissect.probe import Probe, fit_probe
     from dissect.segmentation import Segmenter, load_segmenter
     from dissect.surgery import (
+        Intervention,
         MaskGate,
         ablated,
         bake,
         excise,
         inserted,
-        insertion,
         mean_activation,
-        swap,
     )
-    from dissect.surgery.intervention import Intervention
     from dissect.units import Units
 
 __all__ = [
@@ -77,8 +75,6 @@ __all__ = [
     "Intervention",
     "ablated",
     "inserted",
-    "insertion",
-    "swap",
     "bake",
     "excise",
     "mean_activation",
@@ -109,10 +105,9 @@ _ROOMS = {
     "dissect.probe": ("Probe", "fit_probe"),
     "dissect.segmentation": ("Segmenter", "load_segmenter"),
     "dissect.surgery": (
-        *("MaskGate", "ablated", "bake", "excise", "inserted", "insertion", "mean_activation"),
-        "swap",
+        *("Intervention", "MaskGate", "ablated", "bake", "excise", "inserted"),
+        "mean_activation",
     ),
-    "dissect.surgery.intervention": ("Intervention",),
     "dissect.units": ("Units",),
 }
 _RENAMED = {"save": "save_checkpoint"}

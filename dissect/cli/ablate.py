@@ -1,5 +1,6 @@
 """`dissect ablate`: before and after removing units, with the control."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -110,10 +111,11 @@ def ablate(
     """Remove units and draw fresh samples before, after, and with as many random units removed."""
     from dissect._utils.device import resolve_device
     from dissect._utils.io import write_image
-    from dissect.effect.compare import Edit, compare, edit_arguments, fresh_latents, most_of_concept
+    from dissect.effect.compare import compare, fresh_latents, top_samples_by_concept
     from dissect.figures import labelled_rows
     from dissect.models import fingerprint, load
     from dissect.probe.fit import fit_from_labels, mean_elsewhere
+    from dissect.surgery import Intervention, mean_activation
     from dissect.units import Units, parse_rule
 
     output = Output(as_json=as_json)
@@ -136,7 +138,16 @@ def ablate(
     ask = {"source": labels, "boxes": boxes, "segmenter": segmenter, "n": label_samples, "seed": 0}
     found = open_labels(generator, model, concept, **ask)  # type: ignore[arg-type]
     annotations, grid = found.annotations, _grid(generator, layer)
-    edit = Edit(strength, replace, threshold, _region(region, annotations.size, grid))  # type: ignore[arg-type]
+    if replace not in ("zero", "mean"):
+        raise DissectError(f"--replace must be zero or mean, not {replace!r}")
+    # The units come later; what cannot be is refused before they are looked for.
+    edit = Intervention(
+        Units(layer, (), 1),
+        region=_region(region, annotations.size, grid),
+        threshold=threshold,
+        strength=strength,
+    )
+    plain = (strength, replace, edit.region) == (1, "zero", None)
     job = None
     if insert_it or swap is not None:
         job = Job(
@@ -159,7 +170,7 @@ def ablate(
         )
         job.check()
     else:
-        check_saving(save, generator, edit, where, excised=excise, force=force)
+        check_saving(save, generator, edit, where, replace=replace, excised=excise, force=force)
     if job is not None and insert_it:
         insert(job, edit.region)
         return
@@ -172,7 +183,7 @@ def ablate(
             layer,
             concept,
             probe,
-            plain=edit == Edit() and not excise,
+            plain=plain and threshold == 0.5 and not excise,
             labels=labels,
             segmenter=segmenter,
             out=out,
@@ -194,15 +205,18 @@ def ablate(
         swap_in(job, units, probe, threshold, other)
         return
     z = fresh_latents(generator, among, seed, annotations)
-    shown = list(range(n)) if among == n else most_of_concept(generator, probe, z, n)
-    plain = where == "both" and edit == Edit(threshold=threshold)
+    shown = list(range(n)) if among == n else top_samples_by_concept(generator, probe, z, n)
+    edit = dataclasses.replace(edit, units=units)
+    if replace == "mean":
+        every = Units(layer, tuple(range(units.total)), units.total)
+        edit = dataclasses.replace(edit, replacement=mean_activation(generator, every, z[shown]))
+    shows_filled = where == "both" and plain
     states = compare(
         generator,
         z[shown],
-        units,
-        probe=probe if where != "everywhere" else None,
-        edit=edit,
-        elsewhere=mean_elsewhere(generator, found, layer) if plain else None,
+        edit,
+        gate=probe if where != "everywhere" else None,
+        background=mean_elsewhere(generator, found, layer) if shows_filled else None,
         control_seed=seed,
     )
     named = {
@@ -229,14 +243,12 @@ def ablate(
     output.wrote(write_image(out / "ablate.png", sheet))
     saved = None
     if save is not None:
-        gate = probe if where == "probe" else None
         saved = save_edited(
             save,
             generator,
-            units,
-            edit_arguments(generator, z[shown], units, edit, gate),
+            dataclasses.replace(edit, gate=probe if where == "probe" else None),
             z[shown],
-            about=about_edit(units, edit, where),
+            about=about_edit(edit, where),
             excised=excise,
             force=force,
         )

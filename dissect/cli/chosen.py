@@ -103,10 +103,10 @@ def ablate_chosen(
     """Draw some of the fresh latents `z` before, under each edit, and with random units instead."""
     n, where = wanted.n, wanted.where
     from dissect._utils.io import write_image
-    from dissect.effect.compare import draw_each, most_of_concept
+    from dissect.effect.compare import draw_each, top_samples_by_concept
     from dissect.figures import labelled_rows
 
-    shown = list(range(n)) if len(z) == n else most_of_concept(generator, probe, z, n)
+    shown = list(range(n)) if len(z) == n else top_samples_by_concept(generator, probe, z, n)
     names = [name for name in ("probe", "everywhere") if where in ("both", name)]
     edits = {name: choices[name].intervention for name in names if name in choices}
     concept = choices[names[0]].intervention.units.concept or "concept"
@@ -140,13 +140,12 @@ def ablate_chosen(
             "gate": choices[names[0]].where,
             "threshold": None if first.gate is None else first.threshold,
             "strength": first.strength,
-            "doses": None if first.doses is None else list(first.doses),
+            "doses": first.unit_strengths,
         }
         saved = save_edited(
             wanted.save,
             generator,
-            first.units,
-            first.arguments,
+            first,
             z[shown],
             about=about,
             exact=False,
@@ -180,7 +179,7 @@ def choice_values(choice: "Choice") -> dict[str, Any]:
         "gate": choice.where,
         "threshold": None if edit.gate is None else edit.threshold,
         "strength": edit.strength,
-        "doses": None if edit.doses is None else list(edit.doses),
+        "doses": None if edit.unit_strengths is None else list(edit.unit_strengths),
         "n_selected": len(edit.units),
         "units": list(edit.units.indices),
         "enough": choice.enough,
@@ -204,6 +203,6 @@ def choice_text(choice: "Choice") -> str:
 
 
 def _how(edit: "Intervention") -> str:
-    if edit.doses is not None:
+    if edit.unit_strengths is not None:
         return "each by its own strength"
     return "removed" if edit.strength == 1 else f"removed {edit.strength:g} times"

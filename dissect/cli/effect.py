@@ -85,7 +85,7 @@ def effect(
     with progress_bar("loading", 4) as progress:
         from dissect._utils.device import resolve_device
         from dissect._utils.distributed import ProcessGroup
-        from dissect.effect.compare import Edit, fresh_latents
+        from dissect.effect.compare import fresh_latents
         from dissect.effect.study import study_effect, study_size
         from dissect.models import fingerprint, load
         from dissect.probe.fit import fit_from_labels, mean_elsewhere
@@ -94,7 +94,8 @@ def effect(
         from dissect.units import Units, parse_rule
 
         progress(1)
-        Edit(strength, "zero", threshold)  # refused before any work is done
+        # Refused before any work is done.
+        Intervention(Units(layer, (), 1), threshold=threshold, strength=strength)
         parse_rule(rule or "positive")
         units = None if units_file is None else Units.load(units_file)
         group = ProcessGroup.from_environment()
@@ -144,13 +145,14 @@ def effect(
     edits = {
         name: auto[name].intervention
         if auto
-        else Intervention(units, probe if name == "probe" else None, threshold, strength)
+        else Intervention(
+            units, probe if name == "probe" else None, threshold=threshold, strength=strength
+        )
         for name in _WHERE[where]
     }
     main = edits["probe" if "probe" in edits else "everywhere"]
     # No choice of units is in this one: it shows what there is to remove at those cells at all.
-    every = Units(layer, tuple(range(units.total)), units.total)
-    filled = Intervention(every, probe, threshold, replacement=elsewhere)
+    filled = Intervention.fill(probe, elsewhere, layer=layer, threshold=threshold)
     beside = {"filled": filled} if "probe" in edits else {}
     size = study_size(edits, n, beside=beside, controls=random_sets, n_control_samples=random_n)
     with group.connect(), progress_bar("measuring", size) as progress:

@@ -46,7 +46,11 @@ def _made(edits: Mapping[str, "Intervention"]) -> str:
     units = next(iter(edits.values())).units
     said = {
         name: f"{len(edit.units)} units of {units.layer}, "
-        + (f"strength {edit.strength:g}" if edit.doses is None else "each by its own strength")
+        + (
+            f"strength {edit.strength:g}"
+            if edit.unit_strengths is None
+            else "each by its own strength"
+        )
         for name, edit in edits.items()
     }
     if len(set(said.values())) > 1:

@@ -1,8 +1,7 @@
 """`dissect ablate --insert` and `--swap`: a concept put in, at a place or in another's place."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from dissect.probe import Probe
     from dissect.segmentation import Segmenter
     from dissect.segmentation.pseudo_labels import ConceptLabels
-    from dissect.surgery import Insertion
+    from dissect.surgery import Intervention
     from dissect.units import Units
 
 __all__ = ["Job", "insert", "swap_in"]
@@ -71,19 +70,21 @@ class Job:
 
     def check(self) -> None:
         """Refuse what cannot be judged or saved, before any work."""
-        from dissect.effect.compare import Edit
+        from dissect.surgery import Intervention
+        from dissect.units import Units
 
         self.segmenter.class_id(self.labels.concept)
-        check_saving(self.save, self.generator, Edit(), "probe", excised=False, force=self.force)
+        edit = Intervention(Units(self.layer, (), 1))
+        check_saving(self.save, self.generator, edit, "probe", excised=False, force=self.force)
 
-    def to_put(self, labels: "ConceptLabels") -> "Insertion":
+    def to_put(self, labels: "ConceptLabels") -> "Intervention":
         """What puts the labels' concept in."""
         from dissect.models import fingerprint
         from dissect.probe.fit import labelled_cells
-        from dissect.surgery import insertion
+        from dissect.surgery import Intervention
 
         acts, coverage = labelled_cells(self.generator, labels, self.layer)
-        return insertion(
+        return Intervention.insert(
             acts,
             coverage,
             layer=self.layer,
@@ -93,21 +94,19 @@ class Job:
             level=self.level,
         )
 
-    def saved(
-        self, what: "Insertion", where: "Tensor | Probe", threshold: float, z: "Tensor"
-    ) -> dict[str, Any] | None:
+    def saved(self, edit: "Intervention", z: "Tensor") -> dict[str, Any] | None:
         """Write the edited generator, where that was asked for."""
+        from dissect.surgery.apply import unit_levels
+
         if self.save is None:
             return None
-        arguments = {"where": where, "threshold": threshold, "replacement": what.values}
+        levels = unit_levels(edit)
         about = {
-            "rule": what.units.rule,
-            "concept": what.units.concept,
-            "values": what.values.tolist(),
+            "rule": edit.units.rule,
+            "concept": edit.units.concept,
+            "values": None if levels is None else levels.tolist(),
         }
-        found = save_edited(
-            self.save, self.generator, what.units, arguments, z, about=about, force=self.force
-        )
+        found = save_edited(self.save, self.generator, edit, z, about=about, force=self.force)
         self.output.wrote(self.save)
         return found
 
@@ -118,7 +117,6 @@ def insert(job: Job, region: "Tensor | None") -> None:
     from dissect._utils.progress import progress_bar
     from dissect.effect.placement import place, place_everywhere
     from dissect.figures import labelled_rows, placement_figure, rasterized
-    from dissect.surgery import inserted
 
     concept = job.labels.concept
     what, z = job.to_put(job.labels), job.fresh()
@@ -137,7 +135,7 @@ def insert(job: Job, region: "Tensor | None") -> None:
         # The best of many places on these samples is less good on others.
         region, z = _best(everywhere, job.grid), job.fresh(1)
     edit = place(job.generator, job.segmenter, z, what, region)
-    control = place(job.generator, job.segmenter, z, what.random(job.seed), region)
+    control = place(job.generator, job.segmenter, z, what.control(job.seed), region)
     free = edit.eligible[:, 0].nonzero()[0][: job.n]
     if not len(free):
         raise DissectError(
@@ -146,9 +144,9 @@ def insert(job: Job, region: "Tensor | None") -> None:
     rows = {"before (yellow:\nthe region)": _outlined(_drawn(job, z[free]), region)}
     for name, one in (
         (f"{len(what.units)} {concept} units\nset there", what),
-        (f"{len(what.units)} random units\nset there", what.random(job.seed)),
+        (f"{len(what.units)} random units\nset there", what.control(job.seed)),
     ):
-        with inserted(job.generator, one.units, where=region, values=one.values):
+        with one.with_gate(region=region).applied(job.generator):
             rows[name] = _drawn(job, z[free])
     caption = (
         f"{job.model}, {job.layer}: the first {len(free)} fresh samples with no {concept} in the "
@@ -157,7 +155,7 @@ def insert(job: Job, region: "Tensor | None") -> None:
     sheet = labelled_rows(rows, columns=job.columns, caption=caption)
     job.output.wrote(write_image(job.out / "insert.png", sheet))
     put, by_chance = edit.estimate(), control.estimate()
-    saved = job.saved(what, region, 0.5, z[free])
+    saved = job.saved(what.with_gate(region=region), z[free])
     values |= {
         "concept": concept,
         "layer": job.layer,
@@ -192,22 +190,21 @@ def swap_in(
     job: Job, units: "Units", probe: "Probe", threshold: float, other: "ConceptLabels"
 ) -> None:
     """Put another concept in where the probe sees the first, whose units go."""
-    import torch
 
     from dissect._utils.io import write_image
-    from dissect.effect.compare import most_of_concept
+    from dissect.effect.compare import top_samples_by_concept
     from dissect.effect.measure import measure_effect, observe
     from dissect.figures import labelled_rows, rasterized, replacement_figure
-    from dissect.surgery import Insertion, inserted, swap
+    from dissect.surgery import Intervention
 
     concept, new = job.labels.concept, other.concept
-    put, z = job.to_put(other), job.fresh()
-    swapped, control = swap(units, put), swap(units, put.random(job.seed))
-    # Units removed are units put at 0: the first edit is the one that the others build on.
+    put, z = job.to_put(other).with_gate(probe, threshold=threshold), job.fresh()
+    swapped = Intervention.swap(units, put)
+    # The first edit is the one that the others build on.
     edits = {
-        "removed": Insertion(units, torch.zeros(units.total)),
+        "removed": Intervention(units, probe, threshold=threshold),
         "swapped": swapped,
-        "random": control,
+        "random": Intervention.swap(units, put.control(job.seed)),
     }
     named = {
         "removed": f"{len(units)} {concept} units\nremoved",
@@ -215,13 +212,8 @@ def swap_in(
         "random": f"or {len(put.units)} random units\nput in",
     }
 
-    def edit(what: Insertion) -> Callable[[], AbstractContextManager[None]]:
-        return lambda: inserted(
-            job.generator, what.units, where=probe, values=what.values, threshold=threshold
-        )
-
     seen = observe(job.generator, job.segmenter, z)
-    shown = most_of_concept(job.generator, probe, z, job.n)
+    shown = top_samples_by_concept(job.generator, probe, z, job.n)
     rows, values, became = {"before": _drawn(job, z[shown])}, {}, {}
     for key, one in edits.items():
         effect = measure_effect(
@@ -229,7 +221,7 @@ def swap_in(
             job.segmenter,
             z,
             concept,
-            edit(one),
+            partial(one.applied, job.generator),
             before=seen,
             with_features=False,
         )
@@ -243,7 +235,7 @@ def swap_in(
             "images_with": list(effect.prevalence_before_after()),
             "outside_change": effect.change(),
         }
-        with edit(one)():
+        with one.applied(job.generator):
             rows[named[key]] = _drawn(job, z[shown])
     caption = (
         f"{job.model}, {job.layer}: the {len(shown)} of {len(z)} fresh samples in which the probe "
@@ -253,7 +245,7 @@ def swap_in(
     job.output.wrote(write_image(job.out / "swap.png", sheet))
     figure = rasterized(replacement_figure(concept, became))
     job.output.wrote(write_image(job.out / "swap_became.png", figure))
-    saved = job.saved(swapped, probe, threshold, z[shown])
+    saved = job.saved(swapped, z[shown])
     result = {
         "concept": concept,
         "swap": new,

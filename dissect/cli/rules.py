@@ -193,5 +193,6 @@ def _shuffled(edit: "Intervention", seed: int) -> "Intervention":
     total = edit.units.total
     order: Sequence[int] = np.random.default_rng(seed).permutation(total).tolist()
     units = replace(edit.units, indices=tuple(order), scores=(), rule=_RANDOM)
-    doses = None if edit.doses is None else tuple(islice(cycle(edit.doses), total))
-    return replace(edit, units=units, doses=doses)
+    own = edit.unit_strengths
+    strengths = None if own is None else tuple(islice(cycle(own), total))
+    return replace(edit, units=units, unit_strengths=strengths)

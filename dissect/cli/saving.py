@@ -9,8 +9,7 @@ from dissect._utils.errors import DissectError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from dissect.effect.compare import Edit
-    from dissect.units import Units
+    from dissect.surgery import Intervention
 
 __all__ = ["about_edit", "check_saving", "save_edited", "saved_text"]
 
@@ -18,9 +17,10 @@ __all__ = ["about_edit", "check_saving", "save_edited", "saved_text"]
 def check_saving(
     path: Path | None,
     generator: "nn.Module",
-    edit: "Edit",
+    edit: "Intervention",
     where: str,
     *,
+    replace: str = "zero",
     excised: bool,
     force: bool,
 ) -> None:
@@ -38,7 +38,7 @@ def check_saving(
             "--save writes generators of dissect; edit others with dissect.bake and save their "
             "state_dict()"
         )
-    plain = edit.strength == 1 and edit.replacement == "zero" and edit.region is None
+    plain = edit.strength == 1 and replace == "zero" and edit.region is None
     if excised and (where != "everywhere" or not plain):
         raise DissectError(
             "--excise cuts units out for good and everywhere: add --where everywhere, and leave "
@@ -51,8 +51,7 @@ def check_saving(
 def save_edited(
     path: Path,
     generator: "nn.Module",
-    units: "Units",
-    arguments: Mapping[str, Any],
+    edit: "Intervention",
     z: "Tensor",
     *,
     about: Mapping[str, Any],
@@ -65,8 +64,7 @@ def save_edited(
     Args:
         path: the checkpoint.
         generator: before the edit.
-        units: which units were edited.
-        arguments: of `ablated` and `bake`, which say how.
+        edit: what is done to it.
         z: latents to compare images on.
         about: what else the checkpoint says of the edit.
         excised: cut the units out.
@@ -79,22 +77,18 @@ def save_edited(
         ablated generator on `z`, on the [-1, 1] scale.
     """
     from dissect.models import fingerprint, generate, load, save_checkpoint
-    from dissect.surgery import ablated, bake, excise
+    from dissect.surgery import excise
 
-    if excised:
-        edited = excise(generator, units)
-    else:
-        edited = bake(generator, units, **arguments, exact=exact)
+    edited = excise(generator, edit.units) if excised else edit.bake(generator, exact=exact)
     card = {
         "model": fingerprint(generator),
-        "layer": units.layer,
-        "units": list(units.indices),
+        "layer": edit.units.layer,
+        "units": list(edit.units.indices),
         **about,
     }
     save_checkpoint(path, edited, card={"edit": card}, force=force)
     written = load(path, device=z.device)
-    with ablated(generator, units, **arguments):
-        wanted = generate(generator, z)
+    wanted = generate(generator, z, edit=edit)
     difference = float((generate(written, z) - wanted).abs().max())
     return {
         "how": _how(generator, edited, excised=excised),
@@ -103,15 +97,15 @@ def save_edited(
     }
 
 
-def about_edit(units: "Units", edit: "Edit", where: str) -> dict[str, Any]:
+def about_edit(edit: "Intervention", where: str) -> dict[str, Any]:
     """What a checkpoint says of an ablation."""
     return {
-        "rule": units.rule,
-        "concept": units.concept,
+        "rule": edit.units.rule,
+        "concept": edit.units.concept,
         "where": where,
         "threshold": edit.threshold if where == "probe" else None,
         "strength": edit.strength,
-        "replace": edit.replacement,
+        "replace": edit.replacement if isinstance(edit.replacement, str) else "mean",
         "in_region": edit.region is not None,
     }
 

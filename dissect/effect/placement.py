@@ -18,7 +18,7 @@ from dissect._utils.result import Result
 from dissect._utils.stats import Estimate, ratio, resampling_counts
 from dissect.models import generate
 from dissect.segmentation import Segmenter
-from dissect.surgery import Insertion, inserted
+from dissect.surgery import Intervention
 from dissect.surgery.split import begun_at
 
 __all__ = ["FREE", "PRESENT", "Placement", "place", "place_everywhere"]
@@ -105,7 +105,7 @@ class Placement(Result):
 
 
 def place(
-    model: nn.Module, segmenter: Segmenter, z: Tensor, what: Insertion, cells: Tensor
+    model: nn.Module, segmenter: Segmenter, z: Tensor, what: Intervention, cells: Tensor
 ) -> Placement:
     """The concept put in at one region of every sample; P is (1,).
 
@@ -113,7 +113,7 @@ def place(
         model: the generator, in evaluation mode.
         segmenter: its eyes; it must know the concept of `what.units`.
         z: N latents that were not used for choosing the units.
-        what: units and levels.
+        what: the edit that puts it in (see `Intervention.insert`), whose gate is left out.
         cells: (H, W) of the layer's grid, above 0.5 or True where the region is.
 
     Raises:
@@ -126,7 +126,7 @@ def place_everywhere(
     model: nn.Module,
     segmenter: Segmenter,
     z: Tensor,
-    what: Insertion,
+    what: Intervention,
     grid: tuple[int, int],
     *,
     patch: tuple[int, int] = (2, 2),
@@ -160,7 +160,7 @@ def _place(
     model: nn.Module,
     segmenter: Segmenter,
     z: Tensor,
-    what: Insertion,
+    what: Intervention,
     regions: list[Tensor],
     shape: tuple[int, ...],
     progress: ProgressCallback,
@@ -174,7 +174,7 @@ def _place(
     before, after, surroundings, change = [], [], [], []
     for cells in regions:
         pixels = _pixels(cells, labels.shape[1:])
-        with inserted(rest, what.units, where=cells, values=what.values):
+        with what.with_gate(region=cells).applied(rest):
             drawn, found = _seen(rest, segmenter, begun)
         old = torch.nn.functional.one_hot(labels[:, pixels], classes).sum(1)
         before.append(old[:, number] / int(pixels.sum()))

@@ -331,7 +331,7 @@ def _trials(
             trials["units", name, k] = dosed(edit.strongest(k))
         for dose in STRENGTHS:
             if dose != edit.strength:
-                trials["strength", name, dose] = dosed(edit.at(dose))
+                trials["strength", name, dose] = dosed(edit.with_strength(dose))
         for k in range(controls):
             trials["random", name, k] = Trial(edit.control(seed + k), n_control_samples)
     return trials

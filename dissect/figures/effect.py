@@ -83,7 +83,7 @@ def effect_figure(report: "EffectReport", made: Mapping[str, "Intervention"]) ->
         )
         dose.set(
             xlabel="factor of each unit's own strength"
-            if any(edit.doses is not None for edit in made.values())
+            if any(edit.unit_strengths is not None for edit in made.values())
             else "strength (1: gone, 2: sign turned)",
             ylabel=f"share of {concept} pixels removed",
             title=f"Dose: strength of all {_numbers(made)}",

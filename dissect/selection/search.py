@@ -140,7 +140,7 @@ def choose_edit(
         own = lesson if first is not None else replace(lesson, around=0.0)
         for units, doses in _learned(samples, own, open_cells, search.sizes, model, progress):
             for name in together:
-                edit = Intervention(units, gates[name], middle, doses=doses)
+                edit = Intervention(units, gates[name], threshold=middle, unit_strengths=doses)
                 trials.append(_tried(samples, name, edit, goal))
                 progress(1, "choosing")
     learned = tuple(trials)
@@ -233,7 +233,9 @@ def _closer(samples: Samples, first: Trial, goal: Goal, search: Search) -> list[
     """Trials of the same units at other thresholds, then at other strengths."""
     found = _at_thresholds(samples, first, goal, search.thresholds)
     best = goal.sorted([first, *found])[0].edit
-    return found + [_tried(samples, first.where, best.at(factor), goal) for factor in _FACTORS]
+    return found + [
+        _tried(samples, first.where, best.with_strength(factor), goal) for factor in _FACTORS
+    ]
 
 
 def _gentlest(samples: Samples, first: Trial, goal: Goal, search: Search) -> Intervention:

@@ -1,32 +1,50 @@
 """What `auto` chose, kept in a file, so that it need not be looked for again."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from dissect._utils.errors import DissectError
-from dissect._utils.records import Record, read_record, write_record
+from dissect._utils.schema import FileModel, NonEmpty, read_file, write_file
 from dissect.probe import Probe
 from dissect.selection.objective import Outcome
 from dissect.selection.search import Choice
-from dissect.surgery import Gate
-from dissect.surgery.intervention import Intervention
-from dissect.units import Units
+from dissect.surgery import Intervention
+from dissect.surgery.edit_file import EditFile
+from dissect.surgery.gates import linear_gate
 
 __all__ = ["load_choices", "save_choices", "suits"]
 
-_KIND, _VERSION = "choices", 2
+
+class _MetricsFields(FileModel):
+    removed: float
+    shown: float
+    kept_mean: float
+    kept: float
+    outside_change: float
+    n: int
+
+
+class _ResultFields(FileModel):
+    gate: NonEmpty
+    meets_goal: bool
+    edit: EditFile
+    smaller: tuple[EditFile, ...]
+    search: _MetricsFields
+    holdout: _MetricsFields
+
+
+class _SearchFile(FileModel):
+    KIND: ClassVar[str] = "search"
+
+    results: dict[str, _ResultFields]
 
 
 def save_choices(path: str | Path, choices: Mapping[str, Choice]) -> Path:
     """`path`, now holding choices by name, such as `probe` and `everywhere`, as JSON."""
-    return write_record(
-        path, _KIND, _VERSION, {"choices": {name: _fields(one) for name, one in choices.items()}}
-    )
+    return write_file(path, _SearchFile(results={k: _fields(one) for k, one in choices.items()}))
 
 
 def load_choices(path: str | Path) -> dict[str, Choice]:
@@ -35,12 +53,8 @@ def load_choices(path: str | Path) -> dict[str, Choice]:
     Raises:
         DissectError: no such file, not a file of choices, or a field of a wrong type or value.
     """
-    record = read_record(path, _KIND, _VERSION).record("choices")
-    try:
-        return {name: _choice(record.record(name)) for name in record.fields}
-    except DissectError as error:
-        text = str(error)
-        raise DissectError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+    results = read_file(path, _SearchFile).results
+    return {name: _choice(fields, f"{path}: {name!r}") for name, fields in results.items()}
 
 
 def suits(choice: Choice, model: str, layer: str, concept: str, probe: Probe) -> bool:
@@ -56,76 +70,31 @@ def suits(choice: Choice, model: str, layer: str, concept: str, probe: Probe) ->
     units, gate = choice.intervention.units, choice.intervention.gate
     if (units.model, units.layer, units.concept) != (model, layer, concept):
         return False
-    if choice.where != "boxes" or not isinstance(gate, Probe):
+    linear = None if gate is None else linear_gate(gate)
+    if choice.where != "boxes" or linear is None:
         return True
-    return len(gate.weight) == len(probe.weight) and torch.allclose(
-        gate.weight, probe.weight, rtol=1e-3, atol=1e-6
+    return len(linear.weight) == len(probe.weight) and torch.allclose(
+        linear.weight, probe.weight, rtol=1e-3, atol=1e-6
     )
 
 
-def _fields(choice: Choice) -> dict[str, Any]:
-    return {
-        "where": choice.where,
-        "enough": choice.enough,
-        "tried": asdict(choice.tried),
-        "tested": asdict(choice.tested),
-        "edit": _edit_fields(choice.intervention),
-        "fewer": [_edit_fields(one) for one in choice.fewer],
-        "gate": _gate_fields(choice.intervention.gate),
-    }
+def _fields(choice: Choice) -> _ResultFields:
+    return _ResultFields(
+        gate=choice.where,
+        meets_goal=choice.enough,
+        edit=choice.intervention.to_file(),
+        smaller=tuple(one.to_file() for one in choice.fewer),
+        search=_MetricsFields(**asdict(choice.tried)),
+        holdout=_MetricsFields(**asdict(choice.tested)),
+    )
 
 
-def _gate_fields(gate: Gate | None) -> dict[str, Any] | None:
-    if not (gate is None or isinstance(gate, Probe)):
-        raise DissectError("a choice is saved with a probe for its gate, or with none")
-    return None if gate is None else gate.fields()
-
-
-def _edit_fields(edit: Intervention) -> dict[str, Any]:
-    """An edit but for its gate, which is the same for all of a choice."""
-    if isinstance(edit.replacement, Tensor):
-        raise DissectError("a choice is saved with units that are removed, not replaced")
-    return {
-        "strength": edit.strength,
-        "threshold": edit.threshold,
-        "units": asdict(edit.units),
-        "doses": None if edit.doses is None else list(edit.doses),
-    }
-
-
-def _choice(record: Record) -> Choice:
-    gate = Probe.of(record.record("gate")) if record.has("gate") else None
+def _choice(fields: _ResultFields, where: str) -> Choice:
     return Choice(
-        record.text("where"),
-        _edit(record.record("edit"), gate),
-        tuple(_edit(one, gate) for one in record.records("fewer")),
-        _outcome(record.record("tried")),
-        _outcome(record.record("tested")),
-        record.fields.get("enough") is True,
+        fields.gate,
+        Intervention.from_file(fields.edit, where),
+        tuple(Intervention.from_file(one, where) for one in fields.smaller),
+        Outcome(**dict(fields.search)),
+        Outcome(**dict(fields.holdout)),
+        fields.meets_goal,
     )
-
-
-def _edit(record: Record, gate: Probe | None) -> Intervention:
-    units = _units(record.record("units"))
-    doses = record.numbers("doses", len(units)) if record.has("doses") else None
-    threshold, strength = record.number("threshold"), record.number("strength")
-    return Intervention(units, gate, threshold, strength, doses=doses)
-
-
-def _units(record: Record) -> Units:
-    indices = record.integers("indices")
-    return Units(
-        record.text("layer"),
-        indices,
-        record.integer("total", 1),
-        record.numbers("scores", len(indices)) if record.fields.get("scores") else (),
-        **{key: record.text_or_none(key) for key in ("concept", "rule", "model")},
-    )
-
-
-def _outcome(record: Record) -> Outcome:
-    values = {
-        one.name: record.integer("n") if one.name == "n" else record.number(one.name)
-        for one in fields(Outcome)
-    }
-    return Outcome(**values)  # type: ignore[arg-type]

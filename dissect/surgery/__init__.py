@@ -1,21 +1,18 @@
-"""Units removed, replaced and put in: for a while with `ablated`, for good with `bake`."""
+"""Edits of a network's units: applied for a while, saved, and written in for good."""
 
-from dissect.surgery.ablate import ablated, mean_activation
-from dissect.surgery.bake import bake
+from dissect.surgery.ablate import ablated, bake, inserted, mean_activation
 from dissect.surgery.excise import excise
 from dissect.surgery.gates import Gate, LinearGate, MaskGate
-from dissect.surgery.insert import Insertion, inserted, insertion, swap
+from dissect.surgery.intervention import Intervention
 
 __all__ = [
     "Gate",
-    "Insertion",
+    "Intervention",
     "LinearGate",
     "MaskGate",
     "ablated",
     "bake",
     "excise",
     "inserted",
-    "insertion",
     "mean_activation",
-    "swap",
 ]

@@ -1,44 +1,44 @@
-"""Units removed for a while.
+"""Short forms of one edit of the units of one layer, for a while or for good.
 
-    with ablated(G, units):                  # the paper's edit: everywhere
-        after = G(z)
-    with ablated(G, units, where=probe):     # only at the cells that the probe calls the concept
-        after = G(z)
-
-Section 6.3.1 of Radford et al. (2015) drops feature maps at all positions; Bau et al. (2019, GAN
-Dissection) replace units by a constant. An edit acts on the output of the layer, that is after
-its non-linearity: before it, the batch norm's shift would bring a zeroed unit back.
+with ablated(G, units):                  # the paper's edit: everywhere
+    after = G(z)
+with ablated(G, units, where=probe):     # only at the cells that the probe calls the concept
+    after = G(z)
+edited = bake(G, units)                  # for good: zeros in the weights
+edited = bake(G, units, where=probe)     # for good: a module without hooks
+dissect.save("edited.safetensors", edited)
 """
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
-from dissect.hooks import activations, edit
-from dissect.surgery.gates import Gate, open_cells
+from dissect.hooks import activations
+from dissect.surgery.gates import Gate
+from dissect.surgery.intervention import Intervention
 from dissect.units import Units
 
-__all__ = ["ablated", "check_edit", "mean_activation"]
+__all__ = ["ablated", "bake", "inserted", "mean_activation"]
+
+_Model = TypeVar("_Model", bound=nn.Module)
+_Where = Gate | Tensor | Literal["everywhere"] | None
 
 
 def ablated(
     model: nn.Module,
     units: Units,
     *,
-    where: "Gate | Tensor | Literal['everywhere'] | None" = None,
+    where: _Where = None,
     threshold: float = 0.5,
-    strength: "float | Tensor" = 1.0,
-    replacement: "Literal['zero'] | Tensor" = "zero",
+    strength: float | Tensor = 1.0,
+    replacement: Literal["zero"] | Tensor = "zero",
     allow_training: bool = False,
 ) -> AbstractContextManager[None]:
-    """A context manager in which the units of one layer are removed.
-
-    The activation a of a unit becomes a - strength * (a - replacement) at the cells where the
-    gate is open; every other value stays as it is, to the bit. Radford et al. (2015), section
-    6.3.1, is the default; other replacements are those of GAN Dissection (Bau et al. 2019).
+    """A context manager in which the units of one layer are removed (see `Intervention`).
 
     Args:
         model: what has the layer, in evaluation mode.
@@ -56,34 +56,71 @@ def ablated(
     Raises:
         DissectError: no such layer, units of a layer of another size, a gate of another layer,
             grid or batch, a value out of its range, or batch norm or dropout in training mode.
+
+    Example:
+        >>> import torch
+        >>> from dissect.units import Units
+        >>> layer = torch.nn.Sequential(torch.nn.Identity()).eval()
+        >>> with ablated(layer, Units("0", (1,), 3)):
+        ...     layer(torch.ones(1, 3))
+        tensor([[1., 0., 1.]])
     """
-    check_edit(units, where, threshold, strength, replacement)
+    edit = _edit(units, where, threshold, strength, replacement)
+    return edit.applied(model, allow_training=allow_training)
 
-    def remove(activation: Tensor) -> Tensor:
-        _check_units(activation, units)
-        single = None if isinstance(strength, Tensor) else strength
-        if not len(units) or single == 0:
-            return activation
-        index = torch.tensor(units.indices, device=activation.device)
-        everywhere = where is None or isinstance(where, str)
-        if everywhere and single == 1 and isinstance(replacement, str):
-            return activation.index_fill(1, index, 0.0)
-        before = activation.index_select(1, index)
-        shape = (1, -1, *([1] * (activation.ndim - 2)))
-        if isinstance(replacement, str):
-            target = torch.zeros_like(before)
-        else:
-            target = replacement.to(before).reshape(shape).expand_as(before)
-        amount = strength.to(before).reshape(shape) if isinstance(strength, Tensor) else strength
-        # Strength 1 puts the target itself: a - 1 * (a - t) is not t to the last digit.
-        after = target if single == 1 else before - amount * (before - target)
-        if where is not None and not isinstance(where, str):
-            is_open = open_cells(where, activation, threshold, units.layer)
-            after = torch.where(is_open.unsqueeze(1), after, before)
-        return activation.index_copy(1, index, after)
 
-    # What `remove` gives is nobody else's, so that it need not be copied.
-    return edit(model, {units.layer: remove}, copy=False, allow_training=allow_training)
+def inserted(
+    model: nn.Module,
+    units: Units,
+    *,
+    where: _Where = None,
+    values: Tensor | Iterable[float],
+    threshold: float = 0.5,
+) -> AbstractContextManager[None]:
+    """A context manager in which the units have these values where the gate is open.
+
+    `bake(model, units, where=..., replacement=values)` writes the same into a network, and
+    `Intervention.insert` finds units and values that put a concept in. Bau et al. (2019, GAN
+    Dissection) draw doors so: a few units set to a high constant at a place.
+
+    Args:
+        model: in evaluation mode.
+        units: of one layer.
+        where: as `ablated` takes it: a region (H, W) of the layer's grid, a region a sample
+            (N, H, W), or a probe.
+        values: (len(units),), what they are set to.
+        threshold: in [0, 1).
+
+    Raises:
+        DissectError: as `ablated`.
+    """
+    if not isinstance(values, Tensor):
+        values = torch.tensor(list(values), dtype=torch.float32)
+    return ablated(model, units, where=where, threshold=threshold, replacement=values)
+
+
+def bake(
+    model: _Model,
+    units: Units,
+    *,
+    where: _Where = None,
+    threshold: float = 0.5,
+    strength: float | Tensor = 1.0,
+    replacement: Literal["zero"] | Tensor = "zero",
+    exact: bool = True,
+) -> _Model:
+    """A copy of `model` in which the units are edited for good (see `Intervention.bake`).
+
+    Args:
+        model: in evaluation mode, as it is in the copy.
+        units, where, threshold, strength, replacement: as `ablated` takes them; a gate is linear,
+            as that of a `Probe`, and the same for every sample.
+        exact: whether the images must be those of `ablated` to the bit.
+
+    Raises:
+        DissectError: as `ablated`, or an edit that cannot be written so.
+    """
+    return _edit(units, where, threshold, strength, replacement).bake(model, exact=exact)
 
 
 def mean_activation(
@@ -101,67 +138,44 @@ def mean_activation(
     total = torch.zeros(len(units), dtype=torch.float64)
     for part in torch.split(latents, max(batch_size, 1)):
         acts = activations(model, units.layer, part, batch_size=batch_size)
-        _check_units(acts, units)
+        units.check(None, units.layer, acts.shape[1])
         chosen = acts[:, list(units.indices)].cpu().double()
         total += chosen.reshape(*chosen.shape[:2], -1).mean(2).sum(0)
     return (total / len(latents)).float()
 
 
-def check_edit(
-    units: Units, where: object, threshold: float, strength: "float | Tensor", replacement: object
-) -> None:
-    """Nothing, where these can be the arguments of `ablated` and `bake`.
-
-    Raises:
-        DissectError: one of them is unknown, out of its range, or for other units.
-    """
-    if isinstance(strength, Tensor):
-        if strength.shape != (len(units),):
-            raise DissectError(
-                f"strength needs one value for each of the {len(units)} units, not the shape "
-                f"{tuple(strength.shape)}"
-            )
-        if not bool(((strength >= 0) & (strength <= 2)).all()):
-            raise DissectError("every unit's strength must be from 0 to 2")
-    elif not 0 <= strength <= 2:
-        raise DissectError(f"strength must be from 0 to 2, not {strength:g}")
-    if not 0 <= threshold < 1:
-        raise DissectError(f"threshold must be at least 0 and below 1, not {threshold:g}")
-    _check_where(where, units)
-    _check_replacement(replacement, units)
-
-
-def _check_where(where: object, units: Units) -> None:
-    if where is None or isinstance(where, Tensor):
-        return
-    if isinstance(where, str) and where == "everywhere":
-        return
-    if not isinstance(where, Gate):
+def _edit(
+    units: Units,
+    where: _Where,
+    threshold: float,
+    strength: float | Tensor,
+    replacement: Literal["zero"] | Tensor,
+) -> Intervention:
+    """The arguments of `ablated` as an edit."""
+    gate: Gate | None = None
+    region = where if isinstance(where, Tensor) else None
+    if isinstance(where, Gate):
+        gate = where
+    elif region is None and where is not None and not _is_everywhere(where):
         raise DissectError(f"where={where!r} is not known: use 'everywhere', a probe or a tensor")
-    layer = getattr(where, "layer", None) or units.layer
-    if layer != units.layer:
+    strengths = None
+    if isinstance(strength, Tensor):
+        strengths, strength = tuple(_one_a_unit("strength", strength, units).tolist()), 1.0
+    if isinstance(replacement, Tensor):
+        values = _one_a_unit("replacement", replacement, units)
+        replacement = values.new_zeros(units.total)
+        replacement[list(units.indices)] = values
+    return Intervention(units, gate, region, threshold, strength, strengths, replacement)
+
+
+def _is_everywhere(where: object) -> bool:
+    return isinstance(where, str) and where == "everywhere"
+
+
+def _one_a_unit(name: str, values: Tensor, units: Units) -> Tensor:
+    if values.shape != (len(units),):
         raise DissectError(
-            f"the probe reads {layer!r} and the units are of {units.layer!r}: fit one on that layer"
+            f"{name} needs one value for each of the {len(units)} units, not the shape "
+            f"{tuple(values.shape)}"
         )
-
-
-def _check_replacement(replacement: object, units: Units) -> None:
-    if not isinstance(replacement, Tensor):
-        if replacement != "zero":
-            raise DissectError(f"replacement={replacement!r} is not known: use 'zero' or a tensor")
-        return
-    if replacement.shape != (len(units),):
-        raise DissectError(
-            f"replacement needs one value for each of the {len(units)} units, not the shape "
-            f"{tuple(replacement.shape)}"
-        )
-    if not torch.isfinite(replacement).all():
-        raise DissectError("the values of a replacement must be finite numbers")
-
-
-def _check_units(activation: Tensor, units: Units) -> None:
-    if activation.ndim < 2 or activation.shape[1] != units.total:
-        raise DissectError(
-            f"layer {units.layer!r} gives {tuple(activation.shape)}, and the units are of a layer "
-            f"of {units.total}: choose the units on this model"
-        )
+    return values

@@ -94,10 +94,10 @@ class LinearGate:
 
 @dataclass(frozen=True, eq=False)
 class MaskGate:
-    """A gate that is a region of the grid, the same for every sample.
+    """A gate that is a region of the grid.
 
     Attributes:
-        region: (H, W) in [0, 1], or bool.
+        region: (H, W) in [0, 1] or bool, the same for every sample; or (N, H, W), for one batch.
         inner: a gate whose probability is multiplied by the region, such as a `Probe`.
 
     Raises:
@@ -114,8 +114,8 @@ class MaskGate:
     inner: Gate | None = None
 
     def __post_init__(self) -> None:
-        if self.region.ndim != 2:
-            raise DissectError(f"a region is (H, W), not {tuple(self.region.shape)}")
+        if self.region.ndim not in (2, 3):
+            raise DissectError(f"a region is (H, W) or (N, H, W), not {tuple(self.region.shape)}")
 
     @property
     def layer(self) -> str | None:
@@ -126,7 +126,7 @@ class MaskGate:
         """(N, C, H, W) of the layer to (N, H, W) in [0, 1]."""
         region = self.region.to(activations.device)
         if self.inner is None:
-            return region.expand(len(activations), *region.shape)
+            return region.expand(len(activations), *region.shape[-2:])
         probability = self.inner.probability(activations)
         return probability * region.to(probability)
 

@@ -1,103 +1,400 @@
-"""An edit as a value: which units, where, how much. It can be named, varied and repeated."""
+"""The one edit: which units, where, how much. It is applied, varied, saved and baked.
 
-from contextlib import AbstractContextManager
+edit = Intervention(units, gate=probe)      # removed where the probe sees the concept
+with edit.applied(G):
+    after = G(z)
+edit.save("edit.json")
+edited = edit.bake(G)                       # a copy of G without hooks
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
-from dissect.surgery import Gate, ablated
+from dissect._utils.schema import parse, read_file, write_file
+from dissect.hooks import edit, plain_copy
+from dissect.surgery.apply import edited_activation
+from dissect.surgery.edit_file import EditFile, edit_arguments, edit_fields
+from dissect.surgery.gates import Gate, MaskGate
+from dissect.surgery.levels import rising_units
+from dissect.surgery.write import write_edit
 from dissect.units import Units
 
 __all__ = ["Intervention"]
 
+_Model = TypeVar("_Model", bound=nn.Module)
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Intervention:
-    """What is done to units of one layer; `applied` does it to a model for a while.
+    """What is done to units of a layer, and of other layers with it.
+
+    The activation a of a unit becomes a - strength * (a - replacement) at the cells where the gate
+    is open; every other value stays as it is, to the bit. Radford et al. (2015), section 6.3.1,
+    is the default; other replacements are those of GAN Dissection (Bau et al. 2019). An edit acts
+    on the output of the layer, that is after its non-linearity: before it, the batch norm's shift
+    would bring a zeroed unit back.
 
     Attributes:
         units: which ones, best first.
-        gate: where the edit acts: None is everywhere (the paper), a `Gate` such as the probe only
-            at the cells whose probability is above `threshold`.
+        gate: opens at the cells whose probability is above `threshold`, judged on the activation
+            as it comes to this edit; a `Probe` is one. None is every position (the paper).
+        region: (H, W) in [0, 1] or bool, by which the gate's probability is multiplied; without a
+            gate, the edit acts where it is above `threshold`. Of shape (N, H, W) it is for one
+            batch, and neither saved nor baked.
         threshold: in [0, 1).
-        strength: from 0 (untouched) through 1 (gone) to 2 (sign turned).
-        replacement: what a removed unit becomes: `zero`, or (units.total,), a value for each unit
-            of the layer, so that the control has its own.
-        doses: a factor of the strength for each of the units, in their order, where they have one
-            of their own; no unit's strength is above 2. A control has the same, in the same order.
+        strength: from 0 (untouched) through 1 (the replacement itself) to 2 (what the unit had
+            beyond it, with its sign turned).
+        unit_strengths: a factor in [0, 2] of the strength for each of the units, in their order;
+            no unit's strength is above 2. None is 1 for each.
+        replacement: `zero`, or (units.total,), a value for each unit of the layer, so that a
+            control has its own.
+        also: further edits, of this layer or others, that act with it, one after the other.
 
     Raises:
-        DissectError: a threshold, a strength or a dose out of its range, a replacement or doses of
-            another size.
+        DissectError: a value out of its range or of another size, or a gate of another layer.
+
+    Example:
+        >>> import torch
+        >>> from dissect.units import Units
+        >>> layer = torch.nn.Sequential(torch.nn.Identity()).eval()
+        >>> edit = Intervention(Units("0", (1,), 3), strength=0.5)
+        >>> edit
+        Intervention(1 of 3 units of '0', strength=0.5)
+        >>> with edit.applied(layer):
+        ...     layer(torch.ones(1, 3))
+        tensor([[1.0000, 0.5000, 1.0000]])
     """
 
     units: Units
     gate: Gate | None = None
+    region: Tensor | None = None
     threshold: float = 0.5
     strength: float = 1.0
+    unit_strengths: tuple[float, ...] | None = None
     replacement: "Literal['zero'] | Tensor" = "zero"
-    doses: tuple[float, ...] | None = None
+    also: "tuple[Intervention, ...]" = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 2:
-            raise DissectError(f"strength must be from 0 to 2; got {self.strength:g}")
+            raise DissectError(f"strength must be from 0 to 2, not {self.strength:g}")
         if not 0 <= self.threshold < 1:
-            raise DissectError(f"threshold must be in [0, 1); got {self.threshold:g}")
-        if isinstance(self.replacement, Tensor) and self.replacement.shape != (self.units.total,):
+            raise DissectError(f"threshold must be at least 0 and below 1, not {self.threshold:g}")
+        strengths = self.unit_strengths
+        if strengths is not None and len(strengths) != len(self.units):
+            raise DissectError(
+                f"unit_strengths needs one value for each of the {len(self.units)} units, not "
+                f"{len(strengths)}"
+            )
+        if not all(0 <= strength <= 2 for strength in strengths or ()):
+            raise DissectError("every unit's strength must be from 0 to 2")
+        if self.gate is not None and not isinstance(self.gate, Gate):
+            raise DissectError(f"a gate has a method 'probability'; {self.gate!r} has none")
+        layer, own = getattr(self.gate, "layer", None), self.units.layer
+        if layer is not None and layer != own:
+            raise DissectError(
+                f"the probe reads {layer!r} and the units are of {own!r}: fit one on that layer"
+            )
+        values = self.replacement
+        if not isinstance(values, Tensor):
+            if values != "zero":
+                raise DissectError(f"replacement={values!r} is not known: use 'zero' or a tensor")
+            return
+        if values.shape != (self.units.total,):
             raise DissectError(
                 f"an intervention's replacement needs a value for each of the {self.units.total} "
-                f"units of {self.units.layer!r}, not the shape {tuple(self.replacement.shape)}"
+                f"units of {own!r}, not the shape {tuple(values.shape)}"
             )
-        if self.doses is not None:
-            if len(self.doses) != len(self.units):
-                raise DissectError(
-                    f"an intervention needs a dose for each of its {len(self.units)} units, not "
-                    f"{len(self.doses)}"
-                )
-            if not all(0 <= dose <= 2 for dose in self.doses):
-                raise DissectError("doses must be from 0 to 2")
+        if not torch.isfinite(values).all():
+            raise DissectError("the values of a replacement must be finite numbers")
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of `ablated`, and of `bake`, beside the model and the units."""
-        replacement = self.replacement
-        if isinstance(replacement, Tensor):
-            replacement = replacement[list(self.units.indices)]
-        strength: float | Tensor = self.strength
-        if self.doses is not None:
-            strength = (self.strength * torch.tensor(self.doses)).clamp(max=2)
-        return {
-            "where": self.gate,
-            "threshold": self.threshold,
-            "strength": strength,
-            "replacement": replacement,
-        }
+    @classmethod
+    def insert(
+        cls,
+        activations: Tensor,
+        coverage: Tensor,
+        *,
+        layer: str,
+        concept: str = "",
+        model: str | None = None,
+        k: int = 64,
+        level: float = 0.95,
+        inside: float = 0.75,
+        gate: Gate | None = None,
+        region: Tensor | None = None,
+        threshold: float = 0.5,
+    ) -> "Intervention":
+        """An edit that puts a concept in: the units that rise most where it is, at a high level.
 
-    def applied(self, model: nn.Module) -> AbstractContextManager[None]:
-        """A context manager in which `model` is edited so (see `ablated`)."""
-        return ablated(model, self.units, **self.arguments)
+        A unit's rise is how far its mean inside the concept is above its mean at the same
+        positions without it, in standard deviations; its level is a quantile over the concept's
+        cells. GAN Dissection (Bau et al. 2019) also inserts one constant a unit.
 
-    def strongest(self, k: int) -> "Intervention":
-        """The same edit of the `k` best units.
+        Args:
+            activations: (N, C, H, W) of one layer on N images.
+            coverage: (N, H, W) in [0, 1], how much of each cell is the concept.
+            layer: its name.
+            concept: its name.
+            model: the generator's fingerprint.
+            k: how many units; fewer where fewer rise.
+            level: the quantile, in [0, 1].
+            inside: the coverage from which a cell is one of the concept's, in (0, 1].
+            gate, region, threshold: where the concept is put in; everywhere without them.
 
         Raises:
-            DissectError: `k` below 1 or above their number.
+            DissectError: shapes that do not match, fewer than 5 cells of the concept, none
+                without, or a value out of its range.
         """
-        if k == len(self.units):
-            return self
-        units, doses = self.units.top(k), self.doses
-        if doses is not None:
-            of_unit = dict(zip(self.units.indices, doses, strict=True))
-            doses = tuple(of_unit[unit] for unit in units.indices)
-        return replace(self, units=units, doses=doses)
+        units, levels = rising_units(
+            activations,
+            coverage,
+            layer=layer,
+            concept=concept,
+            model=model,
+            k=k,
+            level=level,
+            inside=inside,
+        )
+        return cls(units, gate, region, threshold, replacement=levels)
 
-    def at(self, strength: float) -> "Intervention":
-        """The same edit at another strength; doses go with it."""
-        return replace(self, strength=strength)
+    @classmethod
+    def swap(cls, removed: Units, put: "Intervention") -> "Intervention":
+        """One concept's units at 0 and another's at their levels, where `put` acts.
+
+        A unit of both is put in.
+
+        Args:
+            removed: the units of the concept that goes.
+            put: the edit that puts the other one in (see `insert`).
+
+        Raises:
+            DissectError: units of different layers, or an edit that puts no values in.
+        """
+        if (removed.layer, removed.total) != (put.units.layer, put.units.total):
+            raise DissectError(
+                f"units of {removed.layer!r} cannot be swapped for units of {put.units.layer!r}: "
+                "choose both on one layer"
+            )
+        if not isinstance(put.replacement, Tensor):
+            raise DissectError(
+                "a swap needs an edit that sets units to levels: Intervention.insert"
+            )
+        gone = [unit for unit in removed.indices if unit not in put.units.indices]
+        units = Units(
+            layer=removed.layer,
+            indices=(*put.units.indices, *gone),
+            total=removed.total,
+            concept=put.units.concept,
+            rule=f"{removed.rule or 'chosen'} for {put.units.rule or 'chosen'}",
+            model=removed.model,
+        )
+        levels = put.replacement.clone()
+        levels[gone] = 0.0
+        return replace(put, units=units, replacement=levels, unit_strengths=None)
+
+    @classmethod
+    def fill(
+        cls, gate: Gate, levels: Tensor, *, layer: str, threshold: float = 0.5
+    ) -> "Intervention":
+        """An edit that sets every unit of the layer, where the gate is open, to a level.
+
+        It chooses cells, not units. With the mean of cells without the concept (`background_mean`)
+        it shows what the layer can remove at all where the gate sees the concept.
+
+        Args:
+            gate, threshold: which cells.
+            levels: (C,), a value for every unit of the layer.
+            layer: its name.
+        """
+        every = Units(layer, tuple(range(len(levels))), len(levels))
+        return cls(every, gate, threshold=threshold, replacement=levels)
+
+    @property
+    def parts(self) -> "tuple[Intervention, ...]":
+        """The edits that it consists of, each of one layer, in the order in which they act."""
+        further = (part for other in self.also for part in other.parts)
+        return (replace(self, also=()) if self.also else self, *further)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that are edited, each once."""
+        return tuple(dict.fromkeys(part.units.layer for part in self.parts))
+
+    @property
+    def where(self) -> "Gate | Tensor | None":
+        """What opens the edit: the gate, the region, or the gate times the region."""
+        if self.region is None or self.gate is None:
+            return self.region if self.gate is None else self.gate
+        return MaskGate(self.region, self.gate)
+
+    def applied(
+        self, model: nn.Module, *, allow_training: bool = False
+    ) -> AbstractContextManager[None]:
+        """A context manager in which `model` is edited; hooks do it, and no weight changes.
+
+        Args:
+            model: what has the layers, in evaluation mode.
+            allow_training: edit a model whose batch norm or dropout is in training mode.
+
+        Raises:
+            DissectError: no such layer, or training mode; when the model runs, units of a layer of
+                another size, or a gate of another grid or batch.
+        """
+        contexts = [
+            edit(
+                model,
+                {part.units.layer: partial(edited_activation, part)},
+                copy=False,  # what the function gives is used nowhere else
+                allow_training=allow_training,
+            )
+            for part in self.parts
+        ]
+        return contexts[0] if len(contexts) == 1 else _all_of(contexts)
+
+    def bake(self, model: _Model, *, exact: bool = True) -> _Model:
+        """A copy of `model` that is edited for good; no hooks are left.
+
+        In evaluation mode its outputs are, bit for bit, those of `applied`:
+
+        - Removal everywhere (Radford et al. 2015, section 6.3.1), the default, goes into the
+          weights: the batch norm before the layer's end gets the weight 0 and the bias 0 for the
+          units. Names and shapes of the weights stay as they are.
+        - A value in the units' place, none below 0, everywhere: the same with the value for the
+          bias, where the layer allows it; else as below.
+        - Everything else becomes a `GatedEdit` at the layer's end: the gate as one 1x1 convolution
+          with its threshold, a region, a strength. A layer that is a plain `nn.Sequential` gets it
+          as its last part, `edit`; any other is put with it into a `Sequential` of `layer` and
+          `edit`.
+
+        Args:
+            model: in evaluation mode, as it is in the copy. For removal in the weights, the layer
+                must end in a batch norm and activations that keep zero, as ReLU and LeakyReLU do,
+                and `torch.fx` must be able to follow its forward.
+            exact: bit for bit. False writes a removal everywhere of another strength, or of one a
+                unit, into the weights of the convolutions that read the units, rather than into a
+                module: names and shapes stay as they are, and images are those of `applied` within
+                rounding (1e-5).
+
+        Raises:
+            DissectError: no such layer, units of a layer of another size, a layer whose weights
+                cannot hold the edit, or a gate that is not linear or differs among samples.
+        """
+        edited = plain_copy(model)
+        parts = self.parts
+        for number, part in enumerate(parts):
+            following = {later.units.layer for later in parts[number + 1 :]}
+            write_edit(edited, part, exact=exact or part.units.layer in following)
+        return edited
+
+    def strongest(self, k: int) -> "Intervention":
+        """The same edit of the `k` best units; of the edits with it, of all units where fewer.
+
+        Raises:
+            DissectError: `k` below 1 or above the number of units.
+        """
+        also = tuple(part.strongest(min(k, len(part.units))) for part in self.also)
+        if k == len(self.units):
+            return replace(self, also=also) if also else self
+        units, strengths = self.units.top(k), self.unit_strengths
+        if strengths is not None:
+            of_unit = dict(zip(self.units.indices, strengths, strict=True))
+            strengths = tuple(of_unit[unit] for unit in units.indices)
+        return replace(self, units=units, unit_strengths=strengths, also=also)
+
+    def with_strength(self, strength: float) -> "Intervention":
+        """The same edit at another strength; the factors of the units stay as they are."""
+        also = tuple(part.with_strength(strength) for part in self.also)
+        return replace(self, strength=strength, also=also)
+
+    def with_gate(
+        self,
+        gate: Gate | None = None,
+        *,
+        region: Tensor | None = None,
+        threshold: float | None = None,
+    ) -> "Intervention":
+        """The same edit where this gate and this region open it; everywhere without them."""
+        threshold = self.threshold if threshold is None else threshold
+        return replace(self, gate=gate, region=region, threshold=threshold)
 
     def control(self, seed: int) -> "Intervention":
-        """The same edit, doses and all, of as many random units (see `Units.random`)."""
-        return replace(self, units=self.units.random(seed))
+        """The same edit of as many random units (see `Units.random`), each part by this seed."""
+        units = replace(self.units.random(seed), concept=self.units.concept)
+        return replace(self, units=units, also=tuple(part.control(seed) for part in self.also))
+
+    def __add__(self, other: "Intervention") -> "Intervention":
+        """Both edits, this one first."""
+        if not isinstance(other, Intervention):
+            return NotImplemented
+        return replace(self, also=(*self.also, other))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The edit as JSON has it; a gate that is not linear, or a region a sample, is refused."""
+        return edit_fields(self)
+
+    def to_file(self) -> EditFile:
+        """The fields of a file, as another file may hold them."""
+        return parse(EditFile, self.to_dict(), "edit")
+
+    @classmethod
+    def from_dict(cls, fields: Any, where: str = "edit") -> "Intervention":
+        """The edit that `to_dict` gave; an error calls these fields `where`."""
+        return cls.from_file(parse(EditFile, fields, where), where)
+
+    @classmethod
+    def from_file(cls, file: EditFile, where: str = "edit") -> "Intervention":
+        """The edit of fields that were read, as another file may hold them."""
+        also = tuple(cls.from_file(part, where) for part in file.also)
+        try:
+            return cls(**edit_arguments(file), also=also)
+        except DissectError as error:
+            raise DissectError(f"{where}: {error}") from error
+
+    def save(self, path: str | Path, *, force: bool = True) -> Path:
+        """`path`, now holding the edit as JSON, its numbers to the last digit.
+
+        Raises:
+            DissectError: as `to_dict`, or the file cannot be written.
+        """
+        return write_file(path, self.to_file(), force=force)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Intervention":
+        """The edit that `save` wrote.
+
+        Raises:
+            DissectError: no such file, not a file of an edit, or a field of a wrong type or value.
+        """
+        return cls.from_file(read_file(path, EditFile), str(path))
+
+    def __repr__(self) -> str:
+        return f"Intervention({' + '.join(part._brief() for part in self.parts)})"
+
+    def _brief(self) -> str:
+        facts = [f"{len(self.units)} of {self.units.total} units of {self.units.layer!r}"]
+        if self.gate is not None:
+            facts.append(f"gate={type(self.gate).__name__}, threshold={self.threshold:g}")
+        if self.region is not None:
+            facts.append("in a region")
+        if self.unit_strengths is not None:
+            facts.append("each at its own strength")
+        elif self.strength != 1:
+            facts.append(f"strength={self.strength:g}")
+        if isinstance(self.replacement, Tensor):
+            facts.append("each at its own level")
+        return ", ".join(facts)
+
+
+@contextmanager
+def _all_of(contexts: list[AbstractContextManager[None]]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context)
+        yield

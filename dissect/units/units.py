@@ -3,18 +3,18 @@
 import math
 import operator
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import SupportsFloat, SupportsIndex
+from typing import Annotated, Any, ClassVar, SupportsFloat, SupportsIndex
 
 import numpy as np
+from pydantic import Field
 
 from dissect._utils.errors import DissectError
-from dissect._utils.records import read_record, write_record
+from dissect._utils.result import Result
+from dissect._utils.schema import FileModel, NonEmpty, parse, read_file, write_file
 
-__all__ = ["Rule", "Units", "parse_rule", "rank_units"]
-
-_KIND, _VERSION = "units", 1
+__all__ = ["Rule", "Units", "UnitsFile", "parse_rule", "rank_units"]
 
 # Every rule by name, and whether it takes a count: `positive`, but `top:K`. A further rule is one
 # more line here; whoever measures its scores passes them to `rank_units`.
@@ -66,8 +66,22 @@ def _known_rules() -> str:
     return " or ".join(f"'{name}:K'" if counted else f"'{name}'" for name, counted in RULES.items())
 
 
-@dataclass(frozen=True)
-class Units:
+class UnitsFile(FileModel):
+    """`units.json`, and the units inside other files; `Units` says what the fields are."""
+
+    KIND: ClassVar[str] = "units"
+
+    layer: NonEmpty
+    indices: tuple[int, ...]
+    total: Annotated[int, Field(ge=1)]
+    scores: tuple[float, ...] = ()
+    concept: NonEmpty | None = None
+    rule: NonEmpty | None = None
+    model: NonEmpty | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class Units(Result):
     """Units of one layer, best first.
 
     Attributes:
@@ -116,6 +130,19 @@ class Units:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def summary(self) -> dict[str, Any]:
+        """How many units of which layer, and what they draw."""
+        named = {"concept": self.concept, "rule": self.rule}
+        size = f"{len(self)} of {self.total}"
+        return {"layer": self.layer, "units": size, **{k: v for k, v in named.items() if v}}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each unit, best first: its index, and its score where it has one."""
+        if not self.scores:
+            return [{"unit": unit} for unit in self.indices]
+        pairs = zip(self.indices, self.scores, strict=True)
+        return [{"unit": unit, "score": score} for unit, score in pairs]
 
     def top(self, k: int) -> "Units":
         """The `k` units of the highest scores (of the lowest ranks, where they have no scores).
@@ -189,9 +216,30 @@ class Units:
                 "load that model, or choose the units on this one"
             )
 
+    @classmethod
+    def from_dict(cls, fields: Any, where: str = "units") -> "Units":
+        """The units of such fields.
+
+        Args:
+            fields: what `to_dict` gives.
+            where: what they are called in an error.
+
+        Raises:
+            DissectError: a field that is missing, unknown, or of a wrong type or value.
+        """
+        return cls.from_file(parse(UnitsFile, fields, where), where)
+
+    @classmethod
+    def from_file(cls, file: UnitsFile, where: str = "units") -> "Units":
+        """The units of fields that were read, which are called `where` in an error."""
+        try:
+            return cls(**dict(file))
+        except DissectError as error:
+            raise DissectError(f"{where}: {error}") from error
+
     def save(self, path: str | Path) -> Path:
         """`path`, now holding the units as JSON; `Units.load` gives the same units back."""
-        return write_record(path, _KIND, _VERSION, asdict(self))
+        return write_file(path, parse(UnitsFile, self.to_dict(), "units"))
 
     @classmethod
     def load(cls, path: str | Path) -> "Units":
@@ -200,15 +248,7 @@ class Units:
         Raises:
             DissectError: no such file, not a file of units, or a field of a wrong type or value.
         """
-        record = read_record(path, _KIND, _VERSION)
-        layer, total = record.text("layer"), record.integer("total", 1)
-        indices = record.integers("indices")
-        scores = record.numbers("scores") if record.has("scores") else ()
-        names = {key: record.text_or_none(key) for key in ("concept", "rule", "model")}
-        try:
-            return cls(layer, indices, total, scores, **names)
-        except DissectError as error:
-            raise DissectError(f"{path}: {error}") from error
+        return cls.from_file(read_file(path, UnitsFile), str(path))
 
 
 def rank_units(

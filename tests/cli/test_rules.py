@@ -111,7 +111,7 @@ def chosen(study, where):
     generator = load(study / "g.safetensors")
     units = Units("layer8x8", (3, 0), 8, (), "spot", "auto", fingerprint(generator))
     outcome = Outcome(0.99, 0.0, 0.9, 0.98, 0.01, 100)
-    edit = Intervention(units, strength=0.8, doses=(1.5, 0.5))
+    edit = Intervention(units, strength=0.8, unit_strengths=(1.5, 0.5))
     return Choice(where, edit, (), outcome, outcome, enough=True)
 
 
@@ -139,7 +139,7 @@ def test_a_choice_of_another_model_is_passed_over(capsys, study, tmp_path):
     save_checkpoint(tmp_path / "other.safetensors", other)
     choice = chosen(study, "everywhere")
     foreign = Units("layer8x8", (3, 0), 8, (), "spot", "auto", fingerprint(other.eval()))
-    edit = Intervention(foreign, None, 0.5, 1.5)
+    edit = Intervention(foreign, strength=1.5)
     outcome = choice.tested
     save_choices(
         tmp_path / "auto.json",

@@ -2,10 +2,11 @@ import pytest
 import torch
 
 from dissect.annotations import AnnotatedImage, Annotations, Box
-from dissect.effect.compare import compare, filled
+from dissect.effect.compare import compare
 from dissect.hooks import activations, record
 from dissect.models import Generator, fingerprint, latents_for
 from dissect.probe.fit import fit_from_boxes, mean_elsewhere
+from dissect.surgery import Intervention
 
 LAYER = "layer8x8"
 
@@ -53,7 +54,7 @@ def test_filling_sets_the_cells_of_the_concept_and_touches_no_other(generator, a
     is_open = probe.probability(before) > 0.3
     assert 0 < is_open.sum() < is_open.numel()
     with (
-        filled(generator, probe, elsewhere, threshold=0.3),
+        Intervention.fill(probe, elsewhere, layer=LAYER, threshold=0.3).applied(generator),
         record(generator, LAYER) as acts,
         torch.inference_mode(),
     ):
@@ -66,6 +67,7 @@ def test_filling_sets_the_cells_of_the_concept_and_touches_no_other(generator, a
 def test_the_filled_images_stand_between_the_gated_edit_and_the_control(generator, annotations):
     probe = fit_from_boxes(generator, annotations, LAYER, scored=False)
     z = latents_for(generator, 2, 1)
-    states = compare(generator, z, probe.units("top:2"), probe=probe, elsewhere=torch.ones(8))
+    edit = Intervention(probe.units("top:2"))
+    states = compare(generator, z, edit, gate=probe, background=torch.ones(8))
     assert list(states) == ["before", "everywhere", "probe", "filled", "random"]
-    assert list(compare(generator, z, probe.units("top:2"))) == ["before", "everywhere", "random"]
+    assert list(compare(generator, z, edit)) == ["before", "everywhere", "random"]

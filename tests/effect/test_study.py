@@ -66,7 +66,7 @@ def test_controls_are_as_many_random_units_at_the_same_gate_and_strength():
         assert len(found.random[gate]) == 4
         assert all(one.removal() == 0 for one in found.random[gate])
         assert all(one.change() == pytest.approx(outside) for one in found.random[gate])
-    edit = Intervention(Units("grid", (0,), 3), Bright(), 0.3, 1.5, torch.arange(3.0))
+    edit = Intervention(Units("grid", (0,), 3), Bright(), None, 0.3, 1.5, None, torch.arange(3.0))
     control = edit.control(7)
     assert control.units.indices != (0,)
     assert len(control.units) == 1

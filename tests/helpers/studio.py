@@ -129,7 +129,7 @@ class UpperHalf:
 def auto(probe):
     """What rule `auto` chose for the toy: units 2 and 0, in the upper half, each its own dose."""
     units = Units("layer8x8", (2, 0), 4, concept="spot", rule="auto", model=probe.model)
-    return Intervention(units, UpperHalf(), threshold=0.2, strength=1.5, doses=(0.5, 1.2))
+    return Intervention(units, UpperHalf(), threshold=0.2, strength=1.5, unit_strengths=(0.5, 1.2))
 
 
 def workspace(folder, concepts=("spot", "door"), n=12, chosen=auto):

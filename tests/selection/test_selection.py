@@ -15,6 +15,7 @@ from dissect.selection.scores import ace_scores, causal_scores, gradient_scores,
 from dissect.selection.search import Search, choose_edit, search_steps
 from dissect.selection.stored import load_choices, save_choices, suits
 from dissect.selection.strengths import Lesson, learned_doses
+from dissect.surgery.apply import unit_amounts
 from dissect.surgery.intervention import Intervention
 from dissect.units import Units, parse_rule
 
@@ -151,7 +152,7 @@ def test_auto_takes_that_unit_alone(model, probe, where, search):
     assert choice.where == where
     assert edit.units.indices == (CULPRIT,)
     assert edit.units.rule == "auto"
-    assert edit.arguments["strength"].item() > 0.8
+    assert unit_amounts(edit, torch.empty(0)).item() > 0.8
     assert choice.enough
     assert choice.tested.removed == 1.0
     assert choice.tested.shown == 0.0
@@ -165,7 +166,7 @@ def test_a_choice_is_the_same_when_it_is_read_again(model, probe, tmp_path, sear
     again = load_choices(path)["probe"]
     assert again.tested == choice.tested
     assert again.intervention.units == choice.intervention.units
-    assert again.intervention.doses == choice.intervention.doses
+    assert again.intervention.unit_strengths == choice.intervention.unit_strengths
     z = model.make_latents(5, 3, 0)
     with choice.intervention.applied(model):
         images = model(z)

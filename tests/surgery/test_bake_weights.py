@@ -1,5 +1,7 @@
 """Removal everywhere, written into batch norms."""
 
+from typing import get_args
+
 import pytest
 import torch
 from helpers.surgery import UNITS, Z, small_generator
@@ -203,11 +205,13 @@ def test_units_of_a_layer_of_another_size_are_not_baked(generator):
         bake(generator, Units("layer9", (1,), 7))
 
 
-@pytest.mark.parametrize("kind", graph.KEEP_ZERO_MODULES)
+KEEP_ZERO = [one for kind in graph.KEEP_ZERO_MODULES for one in get_args(kind) or (kind,)]
+
+
+@pytest.mark.parametrize("kind", KEEP_ZERO)
 def test_modules_that_keep_zero_do(kind):
-    if kind.__name__ == "_DropoutNd":
-        kind = nn.Dropout2d
-    zero = kind().eval()(torch.zeros(1, 3, 2, 2))
+    shape = {nn.Dropout1d: (1, 3, 4), nn.Dropout3d: (1, 3, 1, 2, 2)}.get(kind, (1, 3, 2, 2))
+    zero = kind().eval()(torch.zeros(shape))
     assert zero.detach().numpy().tobytes() == bytes(48)
 
 

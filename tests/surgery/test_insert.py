@@ -18,7 +18,8 @@ from dissect.figures import placement_figure, rasterized, replacement_figure
 from dissect.probe.fit import fit_from_labels, fit_from_segmenter, labelled_cells
 from dissect.segmentation import Segmenter
 from dissect.segmentation.pseudo_labels import ConceptLabels, pseudo_label
-from dissect.surgery import Insertion, bake, inserted, insertion, swap
+from dissect.surgery import Intervention, bake, inserted
+from dissect.surgery.apply import unit_levels
 from dissect.units import Units
 
 # Two images, four units, a grid of one row and three cells; the concept is at the first cell of
@@ -41,28 +42,30 @@ ACTS = hand(
 
 def test_the_units_are_those_that_rise_where_the_concept_is_at_the_same_place():
     repeated, cover = ACTS.repeat(3, 1, 1, 1), COVERAGE.repeat(3, 1, 1)
-    found = insertion(repeated, cover, layer="x", concept="spot", model="m", k=3)
+    found = Intervention.insert(repeated, cover, layer="x", concept="spot", model="m", k=3)
     # Unit 1 is large at the concept's first cell, and as large there without the concept.
     assert found.units.indices == (0, 3)
     assert (found.units.concept, found.units.model, found.units.rule) == ("spot", "m", "rise:3")
     spread = repeated.transpose(0, 1).flatten(1).double().std(1)
     wanted = [3.5 / float(spread[0]), 0.5 / float(spread[3])]
     assert found.units.scores == pytest.approx(wanted)
-    assert insertion(repeated, cover, layer="x", k=1).units.indices == (0,)
+    assert Intervention.insert(repeated, cover, layer="x", k=1).units.indices == (0,)
 
 
 def test_a_level_is_a_quantile_over_the_cells_of_the_concept():
     repeated, cover = ACTS.repeat(3, 1, 1, 1), COVERAGE.repeat(3, 1, 1)
 
     def levels(q):
-        return insertion(repeated, cover, layer="x", k=2, level=q).levels.tolist()
+        return Intervention.insert(repeated, cover, layer="x", k=2, level=q).replacement.tolist()
 
     assert levels(0) == [4, 2, 0, 0]
     assert levels(0.5) == [4.5, 5.5, 0, 0.5]
     assert levels(1) == [5, 9, 0, 1]
     # 0.8 of a cell is less than all of it: only the first cells are the concept's.
-    whole = insertion(repeated.repeat(2, 1, 1, 1), cover.repeat(2, 1, 1), layer="x", k=1, inside=1)
-    assert whole.levels.tolist() == [5, 9, 0, 1]
+    whole = Intervention.insert(
+        repeated.repeat(2, 1, 1, 1), cover.repeat(2, 1, 1), layer="x", k=1, inside=1
+    )
+    assert whole.replacement.tolist() == [5, 9, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ def test_what_cannot_be_put_in_is_one_line(change, message):
     acts = ACTS if change.get("coverage") is COVERAGE else ACTS.repeat(3, 1, 1, 1)
     cover = settings.pop("coverage")
     with pytest.raises(DissectError, match=message) as caught:
-        insertion(acts, cover, layer="x", concept="spot", **settings)
+        Intervention.insert(acts, cover, layer="x", concept="spot", **settings)
     assert "\n" not in str(caught.value)
 
 
@@ -100,13 +103,15 @@ def test_the_choice_is_the_same_in_other_units_of_measure(seed, scale, shift):
     cover[:6] = (torch.rand(6, 2, 3, generator=random) > 0.5).float()
     if (cover > 0).sum() < 5:
         return
-    found = insertion(acts, cover, layer="x", k=5)
-    scaled = insertion(acts * scale, cover, layer="x", k=5)
+    found = Intervention.insert(acts, cover, layer="x", k=5)
+    scaled = Intervention.insert(acts * scale, cover, layer="x", k=5)
     assert scaled.units.indices == found.units.indices
-    assert torch.allclose(scaled.levels, found.levels * scale, rtol=1e-4)
+    assert torch.allclose(scaled.replacement, found.replacement * scale, rtol=1e-4)
     moved = acts + torch.tensor(shift, dtype=torch.float64).reshape(1, 1, 2, 3)
     # Spreads change with what places add, yet no unit that rises falls by it.
-    assert set(insertion(moved, cover, layer="x", k=5).units.indices) == set(found.units.indices)
+    assert set(Intervention.insert(moved, cover, layer="x", k=5).units.indices) == set(
+        found.units.indices
+    )
 
 
 def test_inserted_values_are_set_to_the_bit_and_bake_writes_them():
@@ -130,23 +135,27 @@ def test_inserted_values_are_set_to_the_bit_and_bake_writes_them():
         inserted(model, units, values=[1.0, 2.0])
 
 
+def putting(units, levels):
+    return Intervention(units, replacement=levels)
+
+
 def test_a_swap_puts_one_concept_in_and_the_other_to_zero():
-    put = Insertion(Units("x", (3, 1), 5, concept="door"), torch.tensor([1.0, 2, 3, 4, 5]))
-    both = swap(Units("x", (0, 1, 4), 5, concept="window", rule="positive"), put)
+    put = putting(Units("x", (3, 1), 5, concept="door"), torch.tensor([1.0, 2, 3, 4, 5]))
+    both = Intervention.swap(Units("x", (0, 1, 4), 5, concept="window", rule="positive"), put)
     assert both.units.indices == (3, 1, 0, 4)
-    assert both.values.tolist() == [4, 2, 0, 0]
+    assert unit_levels(both).tolist() == [4, 2, 0, 0]
     assert both.units.concept == "door"
-    assert put.levels.tolist() == [1, 2, 3, 4, 5]
+    assert put.replacement.tolist() == [1, 2, 3, 4, 5]
     with pytest.raises(DissectError, match="choose both on one layer"):
-        swap(Units("y", (0,), 5), put)
+        Intervention.swap(Units("y", (0,), 5), put)
 
 
 def test_the_control_is_of_other_units_at_their_own_levels():
-    put = Insertion(Units("x", (0, 1), 6, concept="door"), torch.arange(6.0))
-    control = put.random(3)
+    put = putting(Units("x", (0, 1), 6, concept="door"), torch.arange(6.0))
+    control = put.control(3)
     assert len(control.units) == 2
     assert not set(control.units.indices) & {0, 1}
-    assert control.values.tolist() == [float(unit) for unit in control.units.indices]
+    assert unit_levels(control).tolist() == [float(unit) for unit in control.units.indices]
     assert control.units.concept == "door"
 
 
@@ -223,7 +232,7 @@ def test_a_probe_is_fitted_to_what_the_segmenter_sees(spots):
 
 
 def spot_insertion():
-    return Insertion(Units("layer", (0,), 2, concept="spot"), torch.tensor([1.0, 0.0]))
+    return putting(Units("layer", (0,), 2, concept="spot"), torch.tensor([1.0, 0.0]))
 
 
 def latents(*rows):
@@ -243,7 +252,7 @@ def test_a_place_counts_only_where_there_was_none(spots):
     assert found.estimate().to_dict() == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert found.change.tolist() == [0.0]
     assert found.by_surroundings(fewest=1) == {"black": (5, Estimate(1.0, 1.0, 1.0))}
-    control = place(spots, EYES, Z, spot_insertion().random(0), left)
+    control = place(spots, EYES, Z, spot_insertion().control(0), left)
     assert control.estimate().value == 0.0
 
 
@@ -286,7 +295,7 @@ def test_what_cannot_be_placed_is_one_line(spots):
         place(spots, EYES, Z[:0], spot_insertion(), torch.ones(4, 4))
     with pytest.raises(DissectError, match="the gate has shape"):
         place(spots, EYES, Z, spot_insertion(), torch.ones(2, 2))
-    door = Insertion(Units("layer", (0,), 2, concept="door"), torch.ones(2))
+    door = putting(Units("layer", (0,), 2, concept="door"), torch.ones(2))
     with pytest.raises(DissectError, match="does not know 'door'"):
         place(spots, EYES, Z, door, torch.ones(4, 4))
 

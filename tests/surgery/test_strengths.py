@@ -8,6 +8,7 @@ import dissect
 from dissect._utils.errors import DissectError
 from dissect.models import Generator, load, save_checkpoint
 from dissect.surgery import ablated, bake
+from dissect.surgery.apply import unit_amounts
 from dissect.surgery.intervention import Intervention
 from dissect.units import Units
 
@@ -127,20 +128,25 @@ def test_strengths_that_cannot_be_are_refused(generator, strength, message):
         ablated(generator, UNITS, strength=strength)
 
 
-def test_doses_go_with_the_units():
-    edit = Intervention(UNITS, doses=(0.4, 2.0, 1.0))
-    assert edit.arguments["strength"].tolist() == pytest.approx([0.4, 2.0, 1.0])
-    assert edit.at(1.5).arguments["strength"].tolist() == pytest.approx([0.6, 2.0, 1.5])
+def test_the_strengths_of_units_go_with_the_units():
+    edit = Intervention(UNITS, unit_strengths=(0.4, 2.0, 1.0))
+    assert unit_amounts(edit, torch.empty(0)).tolist() == pytest.approx([0.4, 2.0, 1.0])
+    assert unit_amounts(edit.with_strength(1.5), torch.empty(0)).tolist() == pytest.approx(
+        [0.6, 2.0, 1.5]
+    )
     assert edit.strongest(2).units.indices == (5, 1)
-    assert edit.strongest(2).doses == (0.4, 2.0)
+    assert edit.strongest(2).unit_strengths == (0.4, 2.0)
     control = edit.control(0)
-    assert control.doses == edit.doses
+    assert control.unit_strengths == edit.unit_strengths
     assert control.units.indices != edit.units.indices
     scored = Units("layer8x8", (5, 1, 6), 8, (0.1, 0.9, 0.5))
-    assert Intervention(scored, doses=(0.4, 2.0, 1.0)).strongest(2).doses == (2.0, 1.0)
+    assert Intervention(scored, unit_strengths=(0.4, 2.0, 1.0)).strongest(2).unit_strengths == (
+        2.0,
+        1.0,
+    )
 
 
-@pytest.mark.parametrize("doses", [(1.0,), (1.0, 2.1, 0.0), (1.0, -0.1, 0.0)])
-def test_doses_that_cannot_be_are_refused(doses):
-    with pytest.raises(DissectError, match="dose"):
-        Intervention(UNITS, doses=doses)
+@pytest.mark.parametrize("strengths", [(1.0,), (1.0, 2.1, 0.0), (1.0, -0.1, 0.0)])
+def test_strengths_of_units_that_cannot_be_are_refused(strengths):
+    with pytest.raises(DissectError, match="strength"):
+        Intervention(UNITS, unit_strengths=strengths)

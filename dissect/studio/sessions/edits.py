@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dissect._utils.errors import DissectError
 from dissect.studio.sessions.layer_study import LayerStudy
+from dissect.surgery.apply import unit_amounts
 from dissect.surgery.intervention import Intervention
 from dissect.units import Units
 
@@ -60,7 +61,10 @@ def steps(
         assert auto is not None, "whoever asks for auto's edit looked for it"
         same = _as_chosen(auto, units, edit)
         same = same if draw is None else same.control(draw)
-        return [(same.units, same.arguments)]
+        where = {"where": same.gate, "threshold": same.threshold}
+        amounts = unit_amounts(same, torch.empty(0))
+        strength = same.strength if amounts is None else amounts
+        return [(same.units, {**where, "strength": strength})]
     units = units if draw is None else units.random(draw)
     common: dict[str, Any] = {"strength": edit.strength, "threshold": edit.threshold}
     if edit.where != "brush":
@@ -82,11 +86,17 @@ def _as_chosen(auto: Intervention, units: Units, edit: Edit) -> Intervention:
     own = [unit for unit in auto.units.indices if unit in units.indices]
     others = [unit for unit in units.indices if unit not in auto.units.indices]
     units = replace(units, indices=(*own, *others))
-    doses = None
-    if auto.doses is not None:
-        known = dict(zip(auto.units.indices, auto.doses, strict=True))
-        doses = tuple(known.get(unit, 1.0) for unit in units.indices)
-    return replace(auto, units=units, strength=edit.strength, threshold=edit.threshold, doses=doses)
+    strengths = None
+    if auto.unit_strengths is not None:
+        known = dict(zip(auto.units.indices, auto.unit_strengths, strict=True))
+        strengths = tuple(known.get(unit, 1.0) for unit in units.indices)
+    return replace(
+        auto,
+        units=units,
+        strength=edit.strength,
+        threshold=edit.threshold,
+        unit_strengths=strengths,
+    )
 
 
 def _cells(numbers: tuple[int, ...], grid: tuple[int, int]) -> Tensor:

@@ -1,0 +1,171 @@
+"""Edits written into a network for good: into its weights, or as a module at a layer's end."""
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from dissect._utils.errors import DissectError
+from dissect.hooks.modules import BatchNorm, named_modules, resolve_layer
+from dissect.models.dcgan import add_edit
+from dissect.models.gated import GatedEdit
+from dissect.surgery.apply import unit_amounts, unit_levels
+from dissect.surgery.gates import Gate, LinearGate, MaskGate, linear_gate
+from dissect.surgery.graph import norm_that_ends
+from dissect.surgery.scaling import scale_units
+from dissect.units import Units
+
+if TYPE_CHECKING:
+    from dissect.surgery.intervention import Intervention
+
+__all__ = ["write_edit"]
+
+
+def write_edit(model: nn.Module, edit: "Intervention", *, exact: bool) -> None:
+    """Change `model` so that it is edited for good: in its weights where they can hold the edit.
+
+    The edits that `edit` takes along are not written. `Intervention.bake` says the rest.
+    """
+    units, replacement = edit.units, unit_levels(edit)
+    layer = resolve_layer(model, units.layer)
+    single = edit.strength if edit.unit_strengths is None else None
+    if single == 0 or not len(units):
+        return
+    everywhere = edit.where is None
+    if everywhere and single != 1 and replacement is None and not exact:
+        amounts = unit_amounts(edit, torch.empty(0))
+        if amounts is None:
+            amounts = torch.full((len(units),), edit.strength)
+        scale_units(model, units, 1 - amounts)
+        return
+    if everywhere and single == 1:
+        if replacement is None:
+            try:
+                _write(model, units, torch.zeros(len(units)), keep="zero")
+            except _NotInWeightsError:
+                # An edit that was written before takes its values from what comes before this one.
+                if not _ends_in_edit(layer):
+                    raise
+            else:
+                return
+        elif bool((replacement >= 0).all()):
+            try:
+                _write(model, units, replacement, keep="positive")
+            except _NotInWeightsError:
+                pass
+            else:
+                return
+    _insert(model, layer, units.layer, _as_module(model, edit))
+
+
+def _ends_in_edit(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Sequential) and isinstance(layer[-1], GatedEdit)
+
+
+class _NotInWeightsError(DissectError):
+    """The layer's weights cannot hold the edit; a module can."""
+
+
+def _write(
+    model: nn.Module, units: Units, values: Tensor, *, keep: Literal["zero", "positive"]
+) -> None:
+    """Let the units be the values, through the bias of the batch norm that ends the layer."""
+    try:
+        norm = norm_that_ends(model, units.layer, keep=keep)
+    except DissectError as error:
+        raise _NotInWeightsError(str(error)) from error
+    _check_size(units.layer, units.total, norm.num_features)
+    index = list(units.indices)
+    with torch.no_grad():
+        norm.weight[index] = 0.0
+        norm.bias[index] = values.to(norm.bias)
+
+
+def _as_module(model: nn.Module, edit: "Intervention") -> GatedEdit:
+    """The module that does to a layer's output what the edit does with a hook."""
+    units, threshold, replacement = edit.units, edit.threshold, unit_levels(edit)
+    gate, region = _as_linear(edit.where)
+    if gate is None and region is not None:
+        # As it is compared there, before it is rounded to single precision.
+        region = (region if region.dtype == torch.bool else region > threshold).float()
+    if region is not None and region.ndim == 3 and len(region) == 1:
+        region = region[0]
+    if region is not None and region.ndim != 2:
+        raise DissectError(
+            f"a region in a network is the same for every sample, (H, W), not {tuple(region.shape)}"
+        )
+    module = GatedEdit(
+        units.total,
+        probe=gate is not None,
+        grid=None if region is None else (region.shape[0], region.shape[1]),
+        threshold=threshold,
+        strength=edit.strength if edit.unit_strengths is None else None,
+    )
+    weight = next(model.parameters(), torch.empty(0))
+    module.to(weight.device, torch.promote_types(weight.dtype, torch.float32))
+    index = list(units.indices)
+    with torch.no_grad():
+        module.edited[index] = True
+        if isinstance(replacement, Tensor):
+            module.values[index] = replacement.to(module.values)
+        amounts = unit_amounts(edit, module.values)
+        if amounts is not None and module.strengths is not None:
+            module.strengths[index] = amounts
+        if region is not None and module.region is not None:
+            module.region.copy_(region)
+        if gate is not None and module.probe is not None and module.probe.bias is not None:
+            _check_size(units.layer, units.total, len(gate.weight))
+            module.probe.weight.copy_(gate.weight.reshape(1, -1, 1, 1))
+            module.probe.bias.fill_(gate.bias)
+    return module.eval()
+
+
+def _as_linear(where: Gate | Tensor | None) -> tuple[LinearGate | None, Tensor | None]:
+    """The gate as a convolution, and the region that it is multiplied by, where there are such."""
+    if where is None:
+        return None, None
+    if isinstance(where, Tensor):
+        return None, where
+    if isinstance(where, MaskGate):
+        inner, region = _as_linear(where.inner)
+        return inner, where.region if region is None else where.region * region.to(where.region)
+    gate = linear_gate(where)
+    if gate is None:
+        raise DissectError(
+            f"a gate of type {type(where).__name__} cannot be written into a network: use a probe, "
+            "a region, or 'ablated'"
+        )
+    return gate, None
+
+
+def _insert(model: nn.Module, layer: nn.Module, name: str, edit: GatedEdit) -> None:
+    """Let the layer end in the edit, wherever it is registered."""
+    if layer is resolve_layer(model, ""):
+        raise DissectError("an edit cannot be written at the end of the whole model: name a layer")
+    if type(layer) is nn.Sequential:
+        _check_block(layer, edit, name)
+        add_edit(layer, edit)
+        return
+    if isinstance(layer, GatedEdit):
+        raise DissectError(f"{name!r} is itself an edit: name the layer that it ends")
+    wrapped = nn.Sequential(OrderedDict(layer=layer, edit=edit)).train(layer.training)
+    for parent in set(named_modules(model).values()) - {wrapped}:
+        for key, child in parent._modules.items():
+            if child is layer:
+                parent._modules[key] = wrapped
+
+
+def _check_block(block: nn.Sequential, edit: GatedEdit, name: str) -> None:
+    """Refuse units of another size where the block's last norm tells how many it has."""
+    norms = [part for part in block if isinstance(part, BatchNorm)]
+    if norms:
+        _check_size(name, len(edit.edited), norms[-1].num_features)
+
+
+def _check_size(layer: str, units: int, total: int) -> None:
+    if total != units:
+        raise DissectError(
+            f"layer {layer!r} has {total} units, and the units are of a layer of {units}: "
+            "choose the units on this model"
+        )
