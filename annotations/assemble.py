@@ -28,7 +28,7 @@ _BOXES = {"window": 52}
 
 def read_pass(path: Path) -> dict[int, list[Box]]:
     """Boxes by the index of their sample; a line holds `index left top right bottom`."""
-    found: dict[int, list[Box]] = {}
+    boxes: dict[int, list[Box]] = {}
     for number, line in enumerate(path.read_text().splitlines(), 1):
         words = line.partition("#")[0].split()
         if not words:
@@ -37,8 +37,8 @@ def read_pass(path: Path) -> dict[int, list[Box]]:
             index, (left, top, right, bottom) = int(words[0]), map(float, words[1:])
         except ValueError as error:
             raise DissectError(f"{path}:{number}: not 'index left top right bottom'") from error
-        found.setdefault(index, []).append(Box(left, top, right - left, bottom - top))
-    return found
+        boxes.setdefault(index, []).append(Box(left, top, right - left, bottom - top))
+    return boxes
 
 
 def main() -> None:
@@ -50,17 +50,17 @@ def main() -> None:
     parser.add_argument("--start", type=int, default=2200, help="index of the first sample")
     parser.add_argument("--n", type=int, default=150, help="samples")
     parser.add_argument("--boxes", type=int, help="boxes that there must be; windows: 52")
-    given = parser.parse_args()
-    folder = FOLDER / given.model
-    generator = load(given.model)
+    options = parser.parse_args()
+    folder = FOLDER / options.model
+    generator = load(options.model)
     images = to_images(
-        generate(generator, latents_for(generator, given.n, given.seed, start=given.start))
+        generate(generator, latents_for(generator, options.n, options.seed, start=options.start))
     )
     height, width = images.shape[1:3]
-    rows = range(given.start, given.start + given.n)
+    rows = range(options.start, options.start + options.n)
     passes = []
     for name in ("first", "second"):
-        path = folder / "passes" / f"{given.concept}-{name}.txt"
+        path = folder / "passes" / f"{options.concept}-{name}.txt"
         if name == "second" and not path.exists():
             continue
         drawn = read_pass(path)
@@ -69,28 +69,28 @@ def main() -> None:
                 width,
                 height,
                 tuple(drawn.get(index, ())),
-                seed=given.seed,
+                seed=options.seed,
                 index=index,
                 sha256=pixels_digest(image),
             )
             for index, image in zip(rows, images, strict=True)
         ]
         info = {
-            "description": f"{given.concept} boxes on samples of {given.model}",
+            "description": f"{options.concept} boxes on samples of {options.model}",
             "how": "drawn by eye on enlarged samples with rulers; see annotations/README.md",
             "pass": name,
         }
-        passes.append(Annotations(given.concept, tuple(annotated), fingerprint(generator), info))
+        passes.append(Annotations(options.concept, tuple(annotated), fingerprint(generator), info))
     first = passes[0]
-    wanted = given.boxes or _BOXES.get(given.concept, first.n_boxes)
+    wanted = options.boxes or _BOXES.get(options.concept, first.n_boxes)
     if first.n_boxes != wanted:
         raise SystemExit(f"the first pass has {first.n_boxes} boxes, not {wanted}")
-    print("wrote", first.save(folder / f"{given.concept}.json"))
+    print("wrote", first.save(folder / f"{options.concept}.json"))
     sheet = boxes_sheet(images, first.boxes, [str(index) for index in rows])
-    print("wrote", write_image(folder / f"{given.concept}.png", sheet))
+    print("wrote", write_image(folder / f"{options.concept}.png", sheet))
     probe = fit_from_boxes(generator, first, LAYER, scored=False)
-    ahead = bundled_file(given.model, "generator.safetensors").parent
-    print("wrote", save_ahead(ahead / f"probe-{given.concept}-{LAYER}.json", probe, first))
+    ahead = bundled_file(options.model, "generator.safetensors").parent
+    print("wrote", save_ahead(ahead / f"probe-{options.concept}-{LAYER}.json", probe, first))
     if len(passes) == 1:
         print(f"{first.n_boxes} boxes, drawn once")
         return

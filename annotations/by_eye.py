@@ -2,7 +2,7 @@
 
     python annotations/by_eye.py sheets      # 600 images in random order, numbered
     python annotations/by_eye.py count       # the marks in by_eye.txt, by state
-    python annotations/by_eye.py agree       # what the segmenter says of the 150 images before
+    python annotations/by_eye.py agree       # how the segmenter agrees on the 150 images before
 
 The 150 fresh samples stand in four states: before, every unit with a positive weight removed
 everywhere (the paper), the same units removed where the probe sees a window, and as many random
@@ -84,8 +84,8 @@ def agree(rule: str, segmenter: str | None) -> None:
     generator = load(MODEL)
     annotations = Annotations.load(annotation_file(MODEL, CONCEPT))
     images = generate(generator, fresh_latents(generator, SAMPLES, SEED, annotations))
-    eyes = load_segmenter(segmenter)
-    pixels = (eyes.labels(images) == eyes.class_id(CONCEPT)).sum((1, 2)).numpy()
+    reader = load_segmenter(segmenter)
+    pixels = (reader.labels(images) == reader.class_id(CONCEPT)).sum((1, 2)).numpy()
     seen = pixels >= SEEN_PIXELS
     marked = np.zeros(SAMPLES, bool)
     marked[[place for place in order(rule)[sorted(marks(rule))] if place < SAMPLES]] = True
@@ -109,13 +109,13 @@ def main() -> None:
     parser.add_argument("--rule", choices=tuple(STATES), default="positive")
     parser.add_argument("--out", type=Path, default=Path("out/by_eye"))
     parser.add_argument("--segmenter", help="a file; the bundled one by default")
-    given = parser.parse_args()
-    if given.what == "sheets":
-        sheets(given.rule, given.out)
-    elif given.what == "agree":
-        agree(given.rule, given.segmenter)
+    options = parser.parse_args()
+    if options.what == "sheets":
+        sheets(options.rule, options.out)
+    elif options.what == "agree":
+        agree(options.rule, options.segmenter)
     else:
-        count(given.rule)
+        count(options.rule)
 
 
 if __name__ == "__main__":

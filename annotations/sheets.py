@@ -25,14 +25,15 @@ def main() -> None:
     parser.add_argument("--start", type=int, default=2200, help="index of the first latent")
     parser.add_argument("--n", type=int, default=150, help="how many samples")
     parser.add_argument("--out", type=Path, default=Path("out/sheets"))
-    given = parser.parse_args()
-    generator = load(given.model)
-    for first in range(given.start, given.start + given.n, PER_SHEET):
-        count = min(PER_SHEET, given.start + given.n - first)
-        z = latents_for(generator, count, given.seed, start=first)
+    options = parser.parse_args()
+    generator = load(options.model)
+    for first in range(options.start, options.start + options.n, PER_SHEET):
+        count = min(PER_SHEET, options.start + options.n - first)
+        z = latents_for(generator, count, options.seed, start=first)
         images = to_images(generate(generator, z))
         names = [f"{index}" for index in range(first, first + count)]
-        print("wrote", write_image(given.out / f"{first:04d}.png", annotation_sheet(images, names)))
+        sheet = annotation_sheet(images, names)
+        print("wrote", write_image(options.out / f"{first:04d}.png", sheet))
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if str(device) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         have = "cpu, cuda" if torch.cuda.is_available() else "cpu"
         raise DissectError(f"device {str(device)!r} is not available here; have: {have}") from error
-    return found
+    return resolved
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:

@@ -363,13 +363,13 @@ def pair_iou(first: Annotations, second: Annotations) -> Agreement:
 
 
 def _by_identity(annotations: Annotations) -> dict[object, tuple[Box, ...]]:
-    found: dict[object, tuple[Box, ...]] = {}
+    boxes: dict[object, tuple[Box, ...]] = {}
     for image in annotations.images:
         identity = image.file_name if image.seed is None else (image.seed, image.index)
-        if identity is None or identity in found:
+        if identity is None or identity in boxes:
             raise DissectError(
                 f"the image {image.name!r} cannot be told from another one: passes are compared "
                 "by latent or by file name"
             )
-        found[identity] = image.boxes
-    return found
+        boxes[identity] = image.boxes
+    return boxes

@@ -54,8 +54,8 @@ def _numbers(value: Any) -> tuple[float, ...] | None:
     """A list of finite numbers; None where it is something else."""
     if not isinstance(value, list):
         return None
-    found = tuple(number for number in map(finite, value) if number is not None)
-    return found if len(found) == len(value) else None
+    numbers = tuple(number for number in map(finite, value) if number is not None)
+    return numbers if len(numbers) == len(value) else None
 
 
 class _Model(BaseModel):
@@ -281,11 +281,11 @@ def _by_id(
     model: type[_Entry], coco: Mapping[str, Any], key: str, path: str | Path
 ) -> dict[_Id, tuple[_Entry, str]]:
     """The entries by their id, each with what it is called in an error."""
-    found: dict[_Id, tuple[_Entry, str]] = {}
+    entries: dict[_Id, tuple[_Entry, str]] = {}
     for number, value in enumerate(coco[key], start=1):
         where = _named(f"{path}: entry {number} of {key!r}", value)
         entry = parse(model, value, where)
-        if entry.id in found:
+        if entry.id in entries:
             raise DissectError(f"{where} has the id of an entry before it; ids are unique")
-        found[entry.id] = (entry, where)
-    return found
+        entries[entry.id] = (entry, where)
+    return entries

@@ -1,4 +1,4 @@
-"""`dissect data`: list the image sources, look into one, render one, crop faces."""
+"""`dissect data`: the image sources, and what prepares them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,18 +12,20 @@ from dissect.cli.output import Output
 
 __all__ = ["app"]
 
-app = typer.Typer(
-    invoke_without_command=True, help="List the image sources, look into one, or render one."
-)
+app = typer.Typer(invoke_without_command=True, help="List the sources of images, or prepare one.")
 
-Spec = Annotated[str, typer.Argument(help="Images: bedrooms, folder:PATH, lsun:PATH and so on.")]
-Size = Annotated[int, typer.Option(help="Width and height in pixels.", min=1)]
-Count = Annotated[int | None, typer.Option(help="Use the first so many images.", min=1)]
+Spec = Annotated[
+    str, typer.Argument(help="The source: bedrooms, faces, folder:PATH, lsun:PATH and so on.")
+]
+Size = Annotated[int, typer.Option(help="Width and height of the images, in pixels.", min=1)]
+Count = Annotated[
+    int | None, typer.Option(help="Use only so many images, the first ones; by default all.", min=1)
+]
 
 
 @app.callback()
 def sources(context: typer.Context, as_json: Json = False) -> None:
-    """List the image sources, look into one, or render one."""
+    """List the sources of images, or prepare one."""
     if context.invoked_subcommand is not None:
         return
     from dissect.data import cache_folder, source_kinds
@@ -42,7 +44,7 @@ def sources(context: typer.Context, as_json: Json = False) -> None:
 def info(
     spec: Spec, count: Count = None, size: Size = 64, seed: Seed = 0, as_json: Json = False
 ) -> None:
-    """Open a source: how many images it has, and which files cannot be read."""
+    """Print how many images a source has, and which of its files cannot be read."""
     from dissect.data import source
 
     output = Output(as_json=as_json)
@@ -58,7 +60,7 @@ def info(
 
 @app.command("pack", cls=Command)
 def pack(spec: Spec, count: Count = None, size: Size = 64, as_json: Json = False) -> None:
-    """Decode a folder or an LSUN database once into the cache, for `dissect train --pack`."""
+    """Decode a folder or an LSUN database into the cache, where `dissect train --pack` reads it."""
     from dissect.data import PackedSource, source
 
     output = Output(as_json=as_json)
@@ -84,17 +86,17 @@ def pack(spec: Spec, count: Count = None, size: Size = 64, as_json: Json = False
 
 @app.command("render", cls=Command)
 def render(
-    spec: Annotated[str, typer.Argument(help="A source that is drawn, such as bedrooms.")],
-    count: Annotated[int, typer.Option(help="How many images.", min=1)] = 50_000,
+    spec: Annotated[str, typer.Argument(help="A rendered source: bedrooms or faces.")],
+    count: Annotated[int, typer.Option(help="How many images to render.", min=1)] = 50_000,
     size: Size = 64,
     seed: Seed = 0,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder for PNG images and masks; without it, the cache."),
+        typer.Option("--out", "-o", help="Also write PNG images and masks into this folder."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Render images and masks into the cache, and with --out as PNG files."""
+    """Render images and masks into the cache, and with --out also as PNG files."""
     from dissect.data import RenderedSource, source
     from dissect.data.export import export
 
@@ -113,38 +115,42 @@ def render(
 
 @app.command("faces", cls=Command)
 def faces(
-    path: Annotated[Path, typer.Argument(help="A folder of photographs.")],
+    path: Annotated[
+        Path, typer.Argument(help="The folder of photographs; folders inside it count, too.")
+    ],
     size: Size = 64,
     smallest: Annotated[
         int | None,
-        typer.Option(help="Least side of a detected face, in pixels; by default --size.", min=24),
+        typer.Option(
+            help="The least side of a detected face, in pixels; by default --size.", min=24
+        ),
     ] = None,
     margin: Annotated[
-        float, typer.Option(help="Added around the detected box, as a share of its side.")
+        float, typer.Option(help="Space around the detected box, as a fraction of its side.")
     ] = 0.2,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the faces.")] = Path(
-        "out/faces"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The folder that the faces are written to.")
+    ] = Path("out/faces"),
     as_json: Json = False,
 ) -> None:
     """Crop the faces of photographs with OpenCV's detector, as section 4.2 of the paper has it."""
     from dissect.data.crop import crop_faces
 
     output = Output(as_json=as_json)
-    found = crop_faces(path, out, size=size, smallest=smallest or max(size, 24), margin=margin)
-    for name, reason in found.skipped.items():
+    cropped = crop_faces(path, out, size=size, smallest=smallest or max(size, 24), margin=margin)
+    for name, reason in cropped.skipped.items():
         output.note(f"skipped {name}: {reason}")
-    for written in found.files:
+    for written in cropped.files:
         output.wrote(written)
     values = {
-        "n_images": found.n_images,
-        "n_faces": len(found.files),
-        "n_too_small": found.n_too_small,
-        "n_without": found.n_without,
-        "skipped": dict(found.skipped),
+        "n_images": cropped.n_images,
+        "n_faces": len(cropped.files),
+        "n_too_small": cropped.n_too_small,
+        "n_without_faces": cropped.n_without_faces,
+        "skipped": dict(cropped.skipped),
     }
     output.result(
         values,
-        f"{len(found.files)} faces of {found.n_images} images; {found.n_too_small} more were too "
-        f"small, {found.n_without} images show none",
+        f"{len(cropped.files)} faces of {cropped.n_images} images; {cropped.n_too_small} more were "
+        f"too small, {cropped.n_without_faces} images show none",
     )

@@ -20,21 +20,25 @@ _SHOWN = 40
 
 def dedup(
     source: Annotated[
-        str, typer.Argument(help="Images: bedrooms, folder:PATH, lsun:PATH and so on.")
+        str, typer.Argument(help="The source: bedrooms, faces, folder:PATH, lsun:PATH and so on.")
     ],
     images: Annotated[
-        int | None, typer.Option(help="Use the first so many images of the source.", min=1)
+        int | None,
+        typer.Option(help="Use only so many images, the first ones; by default all.", min=1),
     ] = None,
-    source_seed: Annotated[int, typer.Option(help="Of a rendered source.", min=0)] = 0,
-    steps: Annotated[int, typer.Option(help="Of the autoencoder's training.", min=1)] = 3_000,
+    source_seed: Annotated[int, typer.Option(help="The seed of a rendered source.", min=0)] = 0,
+    steps: Annotated[
+        int, typer.Option(help="How many steps the autoencoder is trained.", min=1)
+    ] = 3_000,
     threads: Annotated[
-        int | None, typer.Option(help="Threads of the CPU; all by default.", min=1)
+        int | None,
+        typer.Option(help="How many threads of the processor to use; by default all.", min=1),
     ] = None,
     out: Out = Path("out/dedup"),
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Find images whose codes are equal; write which to keep, for `dissect train --keep`."""
+    """Find near-duplicates, and write the list of images to keep for `dissect train --keep`."""
     import numpy as np
     import torch
 

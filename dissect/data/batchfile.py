@@ -82,16 +82,16 @@ def read_names(content: bytes, name: str) -> list[str]:
 
 def _unpickled(content: bytes, name: str) -> dict[Any, Any]:
     try:
-        found = _Unpickler(io.BytesIO(content), encoding="bytes").load()
+        batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     # Broken pickles fail in every way, down to IndexError and MemoryError.
     except Exception as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise DissectError(
             f"{name} is cut short or no batch of CIFAR-10 (python version): {why}"
         ) from error
-    if not isinstance(found, dict):
+    if not isinstance(batch, dict):
         raise DissectError(f"{name} is no batch of CIFAR-10: it holds no table")
-    return found
+    return batch
 
 
 def _pixels(array: Any, name: str) -> NDArray[np.uint8]:

@@ -213,11 +213,11 @@ class BlockCache:
             self._check_space(rows_missing * self._row_bytes, task)
             plan = [_pieces(self._rows(block), step) for block in missing]
             # Closed at an error, so that workers end now.
-            with closing(make([piece for pieces in plan for piece in pieces])) as made:
+            with closing(make([piece for pieces in plan for piece in pieces])) as arrays:
                 for block, pieces in zip(missing, plan, strict=True):
                     parts = []
                     for piece in pieces:
-                        parts.append(next(made))
+                        parts.append(next(arrays))
                         advance(len(piece))
                     write_payload(
                         self._path(block),
@@ -253,16 +253,16 @@ class BlockCache:
         return range(-(-self._count // self._block_rows))
 
     def _open(self, block: int, mend: Callable[[int], None] | None) -> list[Rows]:
-        found = self._mapped(block)
-        if found is None and mend is not None:
+        arrays = self._mapped(block)
+        if arrays is None and mend is not None:
             remove_files(self._path(block))
             mend(block)
-            found = self._mapped(block)
-        if found is None:
+            arrays = self._mapped(block)
+        if arrays is None:
             raise DissectError(
                 f"{self._path(block)} is gone or broken; delete {self._folder} and begin again"
             )
-        return found
+        return arrays
 
     def _mapped(self, block: int) -> list[Rows] | None:
         if not self._has(block):

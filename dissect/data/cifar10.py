@@ -77,7 +77,7 @@ def _listing(root: Path) -> tuple[str, dict[str, Path] | None]:
     """What tells a changed set, and the files below a folder by name; None of an archive."""
     if root.is_file():
         return state_of(root.parent, [root]), None
-    files = sorted(found for found in root.rglob("*") if found.is_file())
+    files = sorted(path for path in root.rglob("*") if path.is_file())
     return state_of(root, files), {file.relative_to(root).as_posix(): file for file in files}
 
 
@@ -126,8 +126,8 @@ def _in_archive(archive: Path) -> Iterator[tuple[str, bytes]]:
                 if member.size > _LARGEST:
                     raise DissectError(f"{member.name} in {archive} is too large for CIFAR-10")
                 content = opened.extractfile(member)
-                assert content is not None
-                yield member.name, content.read()
+                if content is not None:  # it is, for a file
+                    yield member.name, content.read()
     except DissectError:
         raise
     # Each compression has errors of its own, and a stream cut short may raise EOFError.
@@ -152,10 +152,10 @@ def _from_pictures(
     root: Path, pictures: dict[tuple[str, str, str], bytes], split: Split, progress: bool | None
 ) -> _Labelled:
     for part in _SPLITS:
-        found = tuple(sorted({folder for kind, _, folder in pictures if kind == part}))
-        if not found:
+        names = tuple(sorted({folder for kind, _, folder in pictures if kind == part}))
+        if not names:
             raise DissectError(f"{root} has no images below {part}/; {_LAYOUTS}")
-        _check_classes(f"{root}: the folders of {part}/", found)
+        _check_classes(f"{root}: the folders of {part}/", names)
     keys = sorted(key for key in pictures if key[0] == split)
     images = np.empty((len(keys), SIDE, SIDE, 3), np.uint8)
     with progress_bar(f"decoding {split}", len(keys), progress) as advance:
@@ -184,9 +184,9 @@ def _decoded(root: Path, key: tuple[str, str, str], content: bytes) -> NDArray[n
     return image
 
 
-def _check_classes(where: str, found: tuple[str, ...]) -> None:
-    if found != CLASSES:
-        differing = sorted(set(found) ^ set(CLASSES)) or ["their order"]
+def _check_classes(where: str, names: tuple[str, ...]) -> None:
+    if names != CLASSES:
+        differing = sorted(set(names) ^ set(CLASSES)) or ["their order"]
         raise DissectError(
             f"{where} name other classes than CIFAR-10's: {', '.join(differing[:6])} differ; "
             f"they must be {', '.join(CLASSES)}"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dissect._utils.errors import DissectError
 from dissect._utils.io import write_image
 from dissect._utils.progress import progress_bar
+from dissect._utils.result import Result
 from dissect.data.decode import UnreadableImageError, whole_image
 from dissect.data.folder import FolderSource
 
@@ -21,22 +22,22 @@ _CASCADE = "haarcascade_frontalface_default.xml"
 _LEAST = 24  # pixels: what the cascade was trained on
 
 
-@dataclass(frozen=True)
-class CroppedFaces:
-    """What was found in a folder of photographs.
+@dataclass(frozen=True, repr=False)
+class CroppedFaces(Result):
+    """The faces of a folder of photographs.
 
     Attributes:
         files: the faces written.
         n_images: photographs looked at.
-        n_too_small: faces that were found but are smaller than asked for.
-        n_without: photographs in which none was found.
+        n_too_small: detected faces that are smaller than asked for.
+        n_without_faces: photographs in which none was detected.
         skipped: photographs that cannot be read, and why.
     """
 
     files: tuple[Path, ...]
     n_images: int
     n_too_small: int
-    n_without: int
+    n_without_faces: int
     skipped: Mapping[str, str]
 
 
@@ -59,7 +60,7 @@ def crop_faces(
         out: where the faces go, named after their photographs, a number behind.
         size: width and height of what is written, in pixels.
         smallest: the least side of a detected box, in pixels of the photograph, at least 24.
-        margin: what is added around the box on each side, as a share of its side.
+        margin: what is added around the box on each side, as a fraction of its side.
         progress: whether to show a progress bar on stderr; None: where that is a terminal.
 
     Raises:
@@ -131,10 +132,10 @@ def _detected(detector: Any, image: NDArray[np.uint8]) -> list[tuple[int, int, i
     # The cascade wants something around a face: one that fills its picture is not seen without.
     border = round(0.2 * min(grey.shape))
     grey = np.ascontiguousarray(np.pad(grey, border, mode="edge"))
-    found = detector.detectMultiScale(
+    detected = detector.detectMultiScale(
         grey, scaleFactor=1.1, minNeighbors=5, minSize=(_LEAST, _LEAST)
     )
-    return sorted((int(x) - border, int(y) - border, int(side)) for x, y, side, _ in found)
+    return sorted((int(x) - border, int(y) - border, int(side)) for x, y, side, _ in detected)
 
 
 def _cut(image: NDArray[np.uint8], box: tuple[int, int, int], margin: float) -> NDArray[np.uint8]:

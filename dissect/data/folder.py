@@ -56,14 +56,14 @@ class FolderSource:
         self.name = f"folder:{path}"
         self.size = size
         self._root = Path(path).expanduser().absolute()
-        found = _image_files(self._root)
-        self.fingerprint = _state(self._root, found)
-        self.skipped: Mapping[str, str] = _unreadable(self._root, found, self.fingerprint, progress)
-        readable = [name for name in found if name not in self.skipped]
+        names = _image_files(self._root)
+        self.fingerprint = _state(self._root, names)
+        self.skipped: Mapping[str, str] = _unreadable(self._root, names, self.fingerprint, progress)
+        readable = [name for name in names if name not in self.skipped]
         if not readable:
             first = next(iter(self.skipped.items()), None)
             raise DissectError(
-                f"none of the {len(found)} images in {path} can be read; {first[0]}: {first[1]}"
+                f"none of the {len(names)} images in {path} can be read; {first[0]}: {first[1]}"
                 if first
                 else f"{path} holds no images (looked for {' '.join(sorted(_SUFFIXES))})"
             )

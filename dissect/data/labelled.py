@@ -56,17 +56,17 @@ class LabelledSource:
         Raises:
             DissectError: an index is out of range.
         """
-        found: NDArray[np.uint8] = self.pixels[checked_indices(indices, len(self))]
-        if self.size == SIDE or not len(found):
-            return np.array(found).reshape(-1, self.size, self.size, 3)
+        pixels: NDArray[np.uint8] = self.pixels[checked_indices(indices, len(self))]
+        if self.size == SIDE or not len(pixels):
+            return np.array(pixels).reshape(-1, self.size, self.size, 3)
         from PIL import Image
 
         return np.stack(
             [
                 np.asarray(
-                    Image.fromarray(one).resize((self.size, self.size), Image.Resampling.BICUBIC)
+                    Image.fromarray(image).resize((self.size, self.size), Image.Resampling.BICUBIC)
                 )
-                for one in found
+                for image in pixels
             ]
         )
 

@@ -216,7 +216,7 @@ def _database_file(path: Path) -> Path:
         raise DissectError(f"no LSUN database {path}")
     if (path / "data.mdb").is_file():
         return path / "data.mdb"
-    inside = sorted(found.parent.name for found in path.glob("*/data.mdb"))
+    inside = sorted(file.parent.name for file in path.glob("*/data.mdb"))
     hint = f"; give one of the databases in it: {', '.join(inside)}" if inside else ""
     raise DissectError(f"{path} is no LSUN database: it has no data.mdb{hint}")
 

@@ -58,7 +58,7 @@ def source(
         size: width and height of every image, in pixels.
         count: how many images. Rendered sources draw so many (50,000 by default); the others use
             the first so many (all by default).
-        seed: the series of a rendered source; the others have none.
+        seed: of a rendered source; the others have none.
         progress: whether to show a progress bar on stderr while the source is prepared; None:
             where stderr is a terminal.
 
@@ -163,8 +163,8 @@ def _lsun(request: Request) -> ImageSource:
 def _cifar10(request: Request) -> ImageSource:
     from dissect.data.cifar10 import cifar10
 
-    found = cifar10(request.argument, progress=request.progress)
-    return found.first(request.count, request.size)
+    train = cifar10(request.argument, progress=request.progress)
+    return train.first(request.count, request.size)
 
 
 def _svhn(request: Request) -> ImageSource:

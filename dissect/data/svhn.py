@@ -39,16 +39,16 @@ def _read(file: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     from scipy.io import loadmat
 
     try:
-        found: dict[str, Any] = loadmat(file, variable_names=("X", "y"))
+        arrays: dict[str, Any] = loadmat(file, variable_names=("X", "y"))
     # The reader meets broken files with errors of every kind.
     except Exception as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise DissectError(f"{file} is cut short or no MATLAB file: {why}") from error
-    if absent := [key for key in ("X", "y") if key not in found]:
+    if absent := [key for key in ("X", "y") if key not in arrays]:
         raise DissectError(
             f"{file} has no {' and no '.join(absent)}; SVHN's files hold X (32, 32, 3, N) and y"
         )
-    images, labels = np.asarray(found["X"]), np.asarray(found["y"]).reshape(-1)
+    images, labels = np.asarray(arrays["X"]), np.asarray(arrays["y"]).reshape(-1)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (SIDE, SIDE, 3):
         raise DissectError(
             f"{file}: X must be uint8 (32, 32, 3, N); it is {images.dtype} {images.shape}"

@@ -139,13 +139,13 @@ def _check_config(model: Generator | Discriminator, network: str) -> None:
     wanted = {
         name: value.shape for name, value in _build(network, model.config).state_dict().items()
     }
-    found = {name: value.shape for name, value in model.state_dict().items()}
-    for name in (*wanted, *found):
-        if wanted.get(name) != found.get(name):
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    for name in (*wanted, *shapes):
+        if wanted.get(name) != shapes.get(name):
             raise DissectError(
                 f"this {network} is not of the shape that its checkpoint can describe ({name}): "
                 "save its state_dict() with safetensors or torch.save, and keep the code that "
-                "made it"
+                "built it"
             )
 
 

@@ -35,8 +35,8 @@ def latents(
 
     Args:
         n: how many, at least 0.
-        seed: which series, at least 0.
-        start: index of the first row in the series.
+        seed: at least 0; each seed gives other latents.
+        start: index of the first row among those of the seed.
         size: components of a latent (100 in the paper).
         distribution: `uniform` on [-1, 1] (Radford et al. 2015, section 4) or standard `normal`.
         device: where the tensor goes; the values are always drawn on the CPU.
@@ -85,12 +85,12 @@ def latents_for(model: nn.Module, n: int, seed: int = 0, *, start: int = 0) -> T
     device = torch.device("cpu") if parameter is None else parameter.device
     own: MakeLatents | None = getattr(model, "make_latents", None)
     if own is not None:
-        made = own(n, seed, start)
-        if not isinstance(made, Tensor) or made.shape[0] != n:
+        z = own(n, seed, start)
+        if not isinstance(z, Tensor) or z.shape[0] != n:
             raise DissectError(
                 f"the model's own latents function must return a tensor whose first axis is {n}"
             )
-        return made.to(device)
+        return z.to(device)
     size = getattr(model, "latent_size", None)
     if not isinstance(size, int):
         raise DissectError(

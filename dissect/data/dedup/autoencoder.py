@@ -12,9 +12,9 @@ __all__ = ["CODE_BITS", "SIDE", "Autoencoder", "normalized"]
 
 SIDE, CODE_BITS = 32, 128
 _VALUES = SIDE * SIDE * 3
-# The share of an image's values that may be clipped, at either end.
+# The fraction of an image's values that may be clipped, at either end.
 _TAIL = 0.1
-# Below this deviation, in levels of 255, an image is one colour, and its noise is not enlarged.
+# Below this standard deviation, in levels of 255, an image is one colour; its noise stays.
 _FLAT = 2.0
 
 
@@ -25,7 +25,7 @@ class Autoencoder(nn.Module):
     """
 
     def __init__(self, masked: float = 0.2, dropout: float = 0.1) -> None:
-        """Both are shares that training sets to zero: of the input, and of the code."""
+        """Both are the fractions that training sets to zero: of the input, and of the code."""
         super().__init__()
         self.mask = nn.Dropout(masked)
         self.encoder = nn.Linear(_VALUES, CODE_BITS)
@@ -45,7 +45,7 @@ class Autoencoder(nn.Module):
 
 
 def normalized(images: NDArray[np.uint8]) -> Tensor:
-    """What the autoencoder sees of images (N, 32, 32, 3): (N, 3072), mean 0 and deviation 1 each.
+    """What the autoencoder sees of images (N, 32, 32, 3): (N, 3072), mean 0 and std 1 each.
 
     The darkest and the brightest tenth of an image's values are clipped before. So a copy that is
     brighter or has more contrast is the same, to within rounding, even where up to a tenth of it

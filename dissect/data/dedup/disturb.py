@@ -38,8 +38,8 @@ def jpeg_jitter(images: NDArray[np.uint8], random: np.random.Generator) -> NDArr
     def draw(low: float, high: float) -> NDArray[np.float32]:
         return random.uniform(low, high, (n, 1, 1, 1)).astype(np.float32)
 
-    def chosen(share: float) -> NDArray[np.bool_]:
-        return random.random((n, 1, 1, 1)) < share
+    def chosen(fraction: float) -> NDArray[np.bool_]:
+        return random.random((n, 1, 1, 1)) < fraction
 
     values = images.astype(np.float32)
     gains = np.where(chosen(_BRIGHTENED), draw(*_GAINS), 1)

@@ -80,5 +80,5 @@ def _first_linked(
     first = np.empty(count, np.int64)
     # The last to write is the lowest.
     first[component[::-1]] = np.arange(count)[::-1]
-    found: NDArray[np.int64] = first[component]
-    return found
+    first_in_component: NDArray[np.int64] = first[component]
+    return first_in_component

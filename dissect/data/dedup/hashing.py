@@ -50,8 +50,8 @@ class Hasher:
     Attributes:
         autoencoder: in eval mode.
         thresholds: (128,) of each unit; infinite where the bit is not used.
-        spread: (128,) the deviation of what copies move each activation by.
-        expected_missed: the share of disturbed copies that were not alike to their originals,
+        spread: (128,) the standard deviation of what copies move each activation by.
+        expected_missed: the fraction of disturbed copies that were not alike to their originals,
             when the bits were chosen.
     """
 
@@ -158,9 +158,11 @@ def _with_bits(
     copies = _activations(autoencoder, jpeg_jitter(images, random)).numpy()
     middle = _middles(clean)
     bits, copied = clean > middle, copies > middle
-    turned, share = (bits != copied).mean(0), bits.mean(0)
-    entropy = -(share * np.log2(share + 1e-12) + (1 - share) * np.log2(1 - share + 1e-12))
-    signs = (bits - share) / np.maximum(bits.std(0), 1e-6)
+    turned, fraction = (bits != copied).mean(0), bits.mean(0)
+    entropy = -(
+        fraction * np.log2(fraction + 1e-12) + (1 - fraction) * np.log2(1 - fraction + 1e-12)
+    )
+    signs = (bits - fraction) / np.maximum(bits.std(0), 1e-6)
     correlation = np.abs(signs.T @ signs) / len(signs)
     chosen: list[int] = []
     for unit in np.argsort(turned / np.maximum(entropy, 1e-6), kind="stable").tolist():

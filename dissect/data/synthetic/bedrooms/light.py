@@ -62,7 +62,11 @@ def shade(
     for light in lighting.daylights:
         day += _sky(light, place, normal)
     day *= open_air
-    suns = [_sun(light, place, normal) for light in lighting.daylights if light.sun is not None]
+    suns = [
+        _sun(light, light.sun, place, normal)
+        for light in lighting.daylights
+        if light.sun is not None
+    ]
     if suns:
         day += np.maximum.reduce(suns) * 0.42
     lit = _tinted(day * (1 - glow), lighting.day_colour)
@@ -206,10 +210,9 @@ def _sky(light: Daylight, place: Array, normal: Array) -> Array:
     return direct
 
 
-def _sun(light: Daylight, place: Array, normal: Array) -> Array:
-    """Share of sunlight, 0 to 1, at each place that the sun reaches through the window."""
-    assert light.sun is not None
-    slope_u, slope_z = light.sun[0], light.sun[1]
+def _sun(light: Daylight, slopes: tuple[float, float], place: Array, normal: Array) -> Array:
+    """Fraction of sunlight, 0 to 1, at each place that the sun reaches through the window."""
+    slope_u, slope_z = slopes
     f = light.frame
     off = _from((f.x, f.y, 0.0), place)
     w = _along(f.w, off)

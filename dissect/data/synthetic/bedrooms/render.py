@@ -12,7 +12,7 @@ from dissect.data.synthetic.rng import Rng
 def render(
     index: int, seed: int, size: int = 64
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Bedroom `index` of series `seed`: image uint8 (H, W, 3) and class mask uint8 (H, W).
+    """Bedroom `index` of seed `seed`: image uint8 (H, W, 3) and class mask uint8 (H, W).
 
     The mask holds positions in `CLASSES` and shows exactly what is visible at each pixel's centre.
     H = W = `size`, in pixels. The result depends on the arguments alone. Raises DissectError for a

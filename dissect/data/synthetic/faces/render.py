@@ -19,7 +19,7 @@ __all__ = ["attributes", "draw", "render"]
 def render(
     index: int, seed: int, size: int = 64
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Face `index` of series `seed`: image uint8 (H, W, 3) and class mask uint8 (H, W).
+    """Face `index` of seed `seed`: image uint8 (H, W, 3) and class mask uint8 (H, W).
 
     The mask holds positions in `CLASSES`. H = W = `size`, in pixels. The result depends on the
     arguments alone; `attributes` tells what is to be seen. Raises DissectError for a negative index
@@ -33,7 +33,7 @@ def render(
 
 
 def attributes(indices: Indices, seed: int) -> npt.NDArray[np.float32]:
-    """What faces `indices` of series `seed` show: float32 (B, len(ATTRIBUTES)).
+    """What faces `indices` of seed `seed` show: float32 (B, len(ATTRIBUTES)).
 
     Columns are in the order of `ATTRIBUTES`. `yaw` and `pitch` are degrees, positive to the
     viewer's right and up; all others lie in 0 to 1. Raises DissectError for a negative seed or
