@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from dissect._utils.images import to_images
     from dissect.annotations import Annotations, Box, annotation_file
     from dissect.attribution import guided_backprop
+    from dissect.dissection import network_dissection
+    from dissect.effect.measure import measure_effect
     from dissect.effect.study import study_effect
     from dissect.hooks import activations, edit, record
     from dissect.models import (
@@ -80,7 +82,9 @@ __all__ = [
     "mean_activation",
     "MaskGate",
     # Measure.
+    "measure_effect",
     "study_effect",
+    "network_dissection",
     "load_segmenter",
     "Segmenter",
     # Explain, choose.
@@ -96,6 +100,8 @@ _ROOMS = {
     "dissect._utils.images": ("to_images",),
     "dissect.annotations": ("Annotations", "Box", "annotation_file"),
     "dissect.attribution": ("guided_backprop",),
+    "dissect.dissection": ("network_dissection",),
+    "dissect.effect.measure": ("measure_effect",),
     "dissect.effect.study": ("study_effect",),
     "dissect.hooks": ("activations", "edit", "record"),
     "dissect.models": (

@@ -19,7 +19,7 @@ from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress
 from dissect._utils.result import Result
 from dissect._utils.stats import Estimate, ratio, resampling_counts
-from dissect.models import generate_batches
+from dissect.models import Edit, generate_batches
 from dissect.segmentation import Segmenter
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
     "observe",
 ]
 
-Edit = Callable[[], AbstractContextManager[None]]
+ContextFactory = Callable[[], AbstractContextManager[None]]
 # An image shows a concept from this fraction of its area on (20 pixels of a 64-pixel image); less
 # would often be an error of the segmenter.
 PRESENT = 20 / 64**2
@@ -254,24 +254,25 @@ def measure_effect(
     segmenter: Segmenter,
     z: Tensor,
     concept: str,
-    edit: Edit,
+    edit: Edit | ContextFactory,
     *,
     before: Observed | None = None,
     with_features: bool = True,
     batch_size: int | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Effect:
-    """What `edit` did to the images of `z`.
+    """What `edit` did to the images of `z`, image by image.
 
     Images that it left as they were, to the bit, are not segmented again: where a gate stays shut
     there is nothing to see.
 
     Args:
         model: the generator, in eval mode; or what `begun_at` gives, with `z` to match.
-        segmenter: its eyes.
+        segmenter: what labels its images.
         z: latents that were not used for choosing the edit.
         concept: the class that was to be removed.
-        edit: a context manager's factory, such as `lambda: ablated(model, units)`.
+        edit: an `Intervention`, or a function without arguments that gives a context manager in
+            which the model is edited.
         before: what `observe` saw of the same latents, if it is known already.
         with_features: whether the edited images' features are wanted, for a Fréchet distance.
         batch_size: images made at once, as `generate` takes it.
@@ -279,6 +280,15 @@ def measure_effect(
 
     Raises:
         DissectError: a concept that the segmenter does not know, or no latents.
+
+    >>> import dissect
+    >>> generator = dissect.Generator(width=4, image_size=16).eval()
+    >>> segmenter = dissect.Segmenter(("dark", "bright"), lambda x: (x.mean(1) > 0).long())
+    >>> edit = dissect.Intervention(dissect.Units("layer8x8", (0, 2), 4))
+    >>> z = dissect.latents_for(generator, 8, seed=1)
+    >>> effect = dissect.measure_effect(generator, segmenter, z, "bright", edit)
+    >>> len(effect), effect.classes
+    (8, ('dark', 'bright'))
     """
     segmenter.class_id(concept)
     if not len(z):
@@ -289,7 +299,7 @@ def measure_effect(
     if not with_features:
         seen = replace(seen, features=None)
     parts, first = [], 0
-    with edit():
+    with edit() if callable(edit) else edit.applied(model):
         for drawn in generate_batches(model, z, batch_size=batch_size):
             rows = slice(first, first + len(drawn))
             known = None if seen.features is None else seen.features[rows]

@@ -295,7 +295,7 @@ def _measure_piece(
             segmenter,
             inputs[:n],
             concept,
-            partial(trial.intervention.applied, rest),
+            trial.intervention,
             before=before.first(n),
             with_features=trial.with_features,
             progress=progress,

@@ -222,7 +222,7 @@ def _tried(
             samples.segmenter,
             samples.inputs,
             samples.concept,
-            partial(edit.applied, samples.rest),
+            edit,
             before=samples.seen,
             with_features=False,
         )
