@@ -61,7 +61,7 @@ figures: $(VENV)/.installed
 	$(BIN)/dissect effect --out out/figures
 	$(BIN)/dissect effect --rule auto --out out/figures/auto
 	$(BIN)/dissect rules --out out/figures
-	$(BIN)/dissect segment --out out/figures
+	$(BIN)/dissect evaluate segmenter --out out/figures
 	$(BIN)/dissect guided --out out/figures
 	$(BIN)/dissect guided --units all --out out/figures/guided
 	$(BIN)/dissect ablate --insert --out out/figures
@@ -78,14 +78,14 @@ figures: $(VENV)/.installed
 		--find "smiling woman=smile>0.8,hair_length>0.7,yaw>-20,yaw<20" \
 		--find "neutral woman=smile<0.2,hair_length>0.7,yaw>-20,yaw<20" \
 		--find "neutral man=smile<0.2,hair_length<0.3,yaw>-20,yaw<20" --out out/figures
-	$(BIN)/dissect walk --model faces64 --rows 12 --columns 9 --out out/figures/walk
+	$(BIN)/dissect walk --model faces64 --n 12 --columns 9 --out out/figures/walk
 	$(BIN)/dissect arithmetic "bedroom with window - bedroom without + red bed" --name "red bed, with window" \
 		--model bedrooms64 --exemplars annotations/bedrooms64/exemplars/concepts.json --out out/figures/bedrooms
 	$(BIN)/dissect turn window_side --model bedrooms64 --only "window>0.03" \
 		--exemplars annotations/bedrooms64/exemplars/turn.json --out out/figures/bedrooms
-	$(BIN)/dissect turn window_side --model bedrooms64 --only "window>0.03" --method steered --measured 60 \
+	$(BIN)/dissect turn window_side --model bedrooms64 --only "window>0.03" --method steered --n 60 \
 		--out out/figures/bedrooms
-	$(BIN)/dissect walk --rows 6 --columns 9 --concept window --concept picture --concept bed --concept lamp --out out/figures/bedrooms
+	$(BIN)/dissect walk --n 6 --columns 9 --concept window --concept picture --concept bed --concept lamp --out out/figures/bedrooms
 	mkdir -p docs
 	cp out/figures/bedrooms/arithmetic.png docs/arithmetic-bedrooms.png
 	cp out/figures/bedrooms/turn-window_side-exemplars.png docs/turn-bedrooms.png
@@ -99,7 +99,8 @@ figures: $(VENV)/.installed
 	cp out/figures/probe.png out/figures/ablate.png out/figures/effect.png out/figures/guided.png out/figures/guided/guided-concepts.png docs/
 	for concept in picture lamp door bed; do cp out/figures/$$concept/ablate.png docs/ablate-$$concept.png; done
 	cp out/figures/insert_map.png out/figures/insert.png out/figures/swap.png docs/
-	cp out/figures/rules.png out/figures/segment.png docs/
+	cp out/figures/rules.png docs/
+	cp out/figures/evaluate.png docs/segment.png
 	cp out/figures/auto/effect.png docs/effect-auto.png
 	cp out/figures/layers/layers.png docs/layers.png
 	cp out/figures/samples.png dissect/models/weights/bedrooms64/samples.png

@@ -11,11 +11,11 @@ from dissect._utils.errors import DissectError
 from dissect.cli import (
     ablate,
     arithmetic,
-    attributes,
     classify,
     data,
     dedup,
     effect,
+    evaluate,
     guided,
     probe,
     rules,
@@ -76,7 +76,7 @@ app.command("studio", cls=Command)(studio.studio)
 app.command("train", cls=Command)(train.train)
 app.command("train-segmenter", cls=Command)(train_segmenter.train_segmenter)
 app.command("train-attributes", cls=Command)(train_attributes.train_attributes)
-app.command("attributes", cls=Command)(attributes.attributes)
+app.add_typer(evaluate.app, name="evaluate")
 app.command("walk", cls=Command)(walk.walk)
 app.command("arithmetic", cls=Command)(arithmetic.arithmetic)
 app.command("turn", cls=Command)(turn.turn)

@@ -1,6 +1,5 @@
 """`dissect arithmetic`: sums of concepts in latent space."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,61 +13,87 @@ from dissect.cli.walk import Reader
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from dissect.figures.latent_space import Column
+    from dissect.figures.latent_space import ConceptColumn
     from dissect.latent_space import ArithmeticResult, Condition, Term, TrialResult
     from dissect.segmentation import AttributeReader, Realism
 
 __all__ = ["arithmetic"]
 
-_ORDINARY = 4_000  # samples that say what is ordinary
-_SHOWN = 5  # exemplars in the figure
-_RANDOM = 100  # latents of the control
+_N_ORDINARY = 4_000  # samples that give the range of ordinary distances
+_N_SHOWN = 5  # exemplars in the figure
+_N_RANDOM = 100  # latents of the control
+_EXEMPLARS, _MEASURE = "Exemplars", "Measurement"
 
 
 def arithmetic(
     expression: Annotated[
-        str, typer.Argument(help='Such as "smiling woman - neutral woman + neutral man".')
+        str,
+        typer.Argument(help='The sum, such as "smiling woman - neutral woman + neutral man".'),
     ],
     model: Model = "faces64",
+    name: Annotated[str, typer.Option(help="The caption of the result in the figure.")] = "",
+    scale: Annotated[
+        float, typer.Option(help="The scale of the uniform noise that gives the neighbours.")
+    ] = 0.25,
+    reader: Reader = "auto",
     exemplars: Annotated[
         Path | None,
-        typer.Option(help="JSON file that lists, for each concept, indices of latents."),
+        typer.Option(
+            help="A JSON file that lists indices of latents for each concept.",
+            rich_help_panel=_EXEMPLARS,
+        ),
     ] = None,
     find: Annotated[
         list[str] | None,
         typer.Option(
-            help='A concept found by attributes, "smiling woman=smile>0.8,hair_length>0.5"; '
-            "repeatable."
+            help='A concept that is found by attributes, such as "smiling=smile>0.8,yaw<20"; '
+            "repeatable.",
+            rich_help_panel=_EXEMPLARS,
         ),
     ] = None,
-    means: Annotated[
-        int, typer.Option(help="Exemplars averaged for each concept (3 in the paper).", min=1)
-    ] = 3,
-    among: Annotated[
-        int, typer.Option(help="Samples looked through with --find.", min=1, max=100_000)
-    ] = 4_000,
-    clearest: Annotated[
-        float,
-        typer.Option(
-            help="Of the samples found, the share that is drawn from: those whose latents lie "
-            "deepest inside the concept; 1 draws from all."
-        ),
-    ] = 0.25,
-    name: Annotated[str, typer.Option(help="What the result is called below the picture.")] = "",
-    want: Annotated[
-        str | None,
-        typer.Option(help="What the result should show, glasses>0.5,hair_length>0.4."),
-    ] = None,
-    trials: Annotated[
+    n_exemplars: Annotated[
         int,
         typer.Option(
-            help="Repeat the sum with other exemplars so often, for means of 1, 3, 5 and 10, and "
-            "count (with --find and --want).",
+            "--n-exemplars",
+            help="Number of exemplars that are averaged for each concept. The paper has 3.",
+            min=1,
+            rich_help_panel=_EXEMPLARS,
+        ),
+    ] = 3,
+    pool: Annotated[
+        int,
+        typer.Option(
+            help="Number of samples that --find searches.",
+            min=1,
+            max=100_000,
+            rich_help_panel=_EXEMPLARS,
+        ),
+    ] = 4_000,
+    top_by_confidence: Annotated[
+        float,
+        typer.Option(
+            help="The fraction of the samples found that exemplars are drawn from: those whose "
+            "latents lie deepest inside the concept.",
+            rich_help_panel=_EXEMPLARS,
+        ),
+    ] = 0.25,
+    expect: Annotated[
+        str | None,
+        typer.Option(
+            help="The attributes that the result should show, such as glasses>0.5,hair_length>0.4.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    n: Annotated[
+        int,
+        typer.Option(
+            "--n",
+            help="Number of sums with other exemplars that are measured, for means of 1, 3, 5 and "
+            "10 exemplars. It needs --find and --expect.",
             min=0,
+            rich_help_panel=_MEASURE,
         ),
     ] = 0,
-    scale: Annotated[float, typer.Option(help="Of the uniform noise around the result.")] = 0.25,
-    reader: Reader = "auto",
     out: Out = Path("out"),
     seed: Seed = 0,
     device: Device = "auto",
@@ -99,58 +124,63 @@ def arithmetic(
     terms = parse_expression(expression)
     place = resolve_device(device)
     generator = load(model, device=place)
-    eyes = attribute_reader_for(reader, model, place)
-    if (want or find or trials) and eyes is None:
-        raise DissectError(f"--find, --want and --trials need a reader of {model}; see --reader")
-    wanted = parse_conditions(want, eyes.names) if want and eyes is not None else ()
-    if trials and not (wanted and find):
-        raise DissectError("--trials needs --find for the exemplars and --want for the result")
-    pools, indices = _pools(generator, model, terms, exemplars, find, among, clearest, seed, eyes)
-    chosen = {concept: z[:means] for concept, z in pools.items()}
+    attributes = attribute_reader_for(reader, model, place)
+    if (expect or find or n) and attributes is None:
+        raise DissectError(f"--find, --expect and --n need a reader of {model}; see --reader")
+    expected = parse_conditions(expect, attributes.names) if expect and attributes else ()
+    if n and not (expected and find):
+        raise DissectError("--n needs --find for the exemplars and --expect for the result")
+    pools, indices = _pools(
+        generator, model, terms, exemplars, find, pool, top_by_confidence, seed, attributes
+    )
+    chosen = {concept: z[:n_exemplars] for concept, z in pools.items()}
     for concept, z in chosen.items():
-        if len(z) < means:
+        if len(z) < n_exemplars:
             raise DissectError(
-                f"{concept!r} has {len(z)} exemplars, fewer than --means {means}: list or look "
-                "through more, or loosen its conditions"
+                f"{concept!r} has {len(z)} exemplars, fewer than --n-exemplars {n_exemplars}: "
+                "list or search more, or loosen its conditions"
             )
     latent_means = {concept: z.mean(0) for concept, z in chosen.items()}
     result = vector_sum(terms, latent_means)
     around = neighbours(result, 8, scale=scale, seed=seed)
     block = generate(generator, torch.cat([around[:4], result[None], around[4:]]))
     columns, images = [], {}
-    for place_in_sum, term in enumerate(terms):
-        column, images[term.concept] = _column(generator, term, chosen[term.concept], place_in_sum)
+    for number, term in enumerate(terms):
+        column, images[term.concept] = _column(generator, term, chosen[term.concept], number)
         columns.append(column)
-    summed = pixel_sum(terms, {concept: shown.mean(0) for concept, shown in images.items()})
+    summed = pixel_sum(terms, {concept: group.mean(0) for concept, group in images.items()})
     title = name or expression
     figure = arithmetic_figure(columns, to_images(block), to_images(summed[None])[0], result=title)
     output.wrote(write_image(out / "arithmetic.png", figure))
     values: dict[str, object] = {
-        "n": means,
+        "n": n,
+        "n_exemplars": n_exemplars,
         "expression": {term.concept: term.factor for term in terms},
-        "exemplars": {concept: rows[:means] for concept, rows in indices.items()},
+        "exemplars": {concept: rows[:n_exemplars] for concept, rows in indices.items()},
         "seed": seed,
     }
-    text = [f"{expression}, {means} exemplars a concept"]
-    if eyes is not None:
-        shown = {
-            "result": dict(zip(eyes.names, eyes.read(block[4:5])[0].tolist(), strict=True)),
-            "pixel_sum": dict(zip(eyes.names, eyes.read(summed[None])[0].tolist(), strict=True)),
+    text = [f"{expression}, {n_exemplars} exemplars a concept"]
+    if attributes is not None:
+        compared = {"result": block[4:5], "pixel_sum": summed[None]}
+        values["attributes"] = {
+            kind: dict(zip(attributes.names, attributes.read(image)[0].tolist(), strict=True))
+            for kind, image in compared.items()
         }
-        values["attributes"] = shown
-    if wanted and eyes is not None:
+    if expected and attributes is not None:
         realism = Realism.from_samples(
-            eyes, generate(generator, latents_for(generator, _ORDINARY, seed + 1))
+            attributes, generate(generator, latents_for(generator, _N_ORDINARY, seed + 1))
         )
         last = vector_sum(terms[-1:], latent_means)
-        random = random_sum(result.repeat(_RANDOM, 1), last.repeat(_RANDOM, 1), seed=seed)
-        compared = (block, summed[None], generate(generator, random))
-        found = [ArithmeticResult.from_images(each, eyes, wanted, realism) for each in compared]
-        scores = [TrialResult(means, 1, *found)]
-        values["shown"] = asdict(scores[0])
-        if trials:
-            scores += _trials(generator, eyes, terms, pools, wanted, realism, trials, seed)
-            values["trials"] = [asdict(score) for score in scores[1:]]
+        random = random_sum(result.repeat(_N_RANDOM, 1), last.repeat(_N_RANDOM, 1), seed=seed)
+        latent, pixels, control = (
+            ArithmeticResult.from_images(group, attributes, expected, realism)
+            for group in (block, summed[None], generate(generator, random))
+        )
+        scores = [TrialResult(n_exemplars, 1, latent, pixels, control)]
+        values["shown"] = scores[0].to_dict()
+        if n:
+            scores += _trials(generator, attributes, terms, pools, expected, realism, n, seed)
+            values["trials"] = [score.to_dict() for score in scores[1:]]
         text += _table(scores, terms[-1].concept)
     output.wrote(write_json(out / "arithmetic.json", values))
     output.result(values, "\n".join(text))
@@ -162,12 +192,12 @@ def _pools(
     terms: "tuple[Term, ...]",
     file: Path | None,
     find: list[str] | None,
-    among: int,
-    share: float,
+    n: int,
+    fraction: float,
     seed: int,
     reader: "AttributeReader | None",
 ) -> tuple[dict[str, "Tensor"], dict[str, list[int]]]:
-    """For each concept the latents that stand for it, and their indices."""
+    """For each concept the latents that represent it, and their indices."""
     from dissect.latent_space import (
         Exemplars,
         matching,
@@ -180,18 +210,18 @@ def _pools(
     listed = None if file is None else Exemplars.load(file)
     if listed is not None:
         listed.check(fingerprint(generator))
-    found: dict[str, str] = {}
+    conditions_of: dict[str, str] = {}
     for text in find or []:
         concept, equals, conditions = text.partition("=")
         if not equals or not concept.strip():
             raise DissectError(f"--find {text!r}: write NAME=CONDITIONS, smiling=smile>0.8")
-        found[" ".join(concept.split())] = conditions
+        conditions_of[" ".join(concept.split())] = conditions
     parsed = {
         concept: parse_conditions(conditions, reader.names)
-        for concept, conditions in found.items()
+        for concept, conditions in conditions_of.items()
         if reader is not None
     }
-    known = [*found, *(listed.concepts if listed is not None else ())]
+    known = [*conditions_of, *(listed.concepts if listed is not None else ())]
     for term in terms:
         if term.concept not in known:
             from dissect._utils.schema import near_names
@@ -203,15 +233,15 @@ def _pools(
     pools: dict[str, Tensor] = {}
     indices: dict[str, list[int]] = {}
     if parsed and reader is not None:
-        candidates = latents_for(generator, among, seed)
+        candidates = latents_for(generator, n, seed)
         values = read_attributes(generator, reader, candidates)
         for concept, limits in parsed.items():
             if not bool(matching(values, limits, reader).any()):
                 raise DissectError(
-                    f"none of {among} samples of {model} is {found[concept]}: loosen it, or look "
-                    "among more"
+                    f"none of {n} samples of {model} is {conditions_of[concept]}: loosen it, "
+                    "or search more with --pool"
                 )
-            rows = most_confident(candidates, values, limits, reader, fraction=share)
+            rows = most_confident(candidates, values, limits, reader, fraction=fraction)
             pools[concept], indices[concept] = candidates[rows], rows.tolist()
     for term in terms:
         if listed is not None and term.concept not in pools:
@@ -225,20 +255,20 @@ def _pools(
 
 
 def _column(
-    generator: "nn.Module", term: "Term", z: "Tensor", place: int
-) -> tuple["Column", "Tensor"]:
+    generator: "nn.Module", term: "Term", z: "Tensor", number: int
+) -> tuple["ConceptColumn", "Tensor"]:
     from dissect._utils.images import to_images
-    from dissect.figures.latent_space import Column
+    from dissect.figures.latent_space import ConceptColumn
     from dissect.models import generate
 
     images = generate(generator, z)
-    sign = ("-" if term.factor < 0 else "+") if place or term.factor < 0 else ""
+    sign = ("-" if term.factor < 0 else "+") if number or term.factor < 0 else ""
     if abs(term.factor) != 1:
         sign = f"{sign or '+'} x {abs(term.factor):g}"
-    column = Column(
+    column = ConceptColumn(
         name=term.concept,
         sign=sign,
-        exemplars=to_images(images[:_SHOWN]),
+        exemplars=to_images(images[:_N_SHOWN]),
         mean=to_images(generate(generator, z.mean(0, keepdim=True)))[0],
         pixel_mean=to_images(images.mean(0, keepdim=True))[0],
     )
@@ -250,7 +280,7 @@ def _trials(
     reader: "AttributeReader",
     terms: "tuple[Term, ...]",
     pools: dict[str, "Tensor"],
-    wanted: "tuple[Condition, ...]",
+    expected: "tuple[Condition, ...]",
     realism: "Realism",
     n: int,
     seed: int,
@@ -260,7 +290,7 @@ def _trials(
     smallest = min(map(len, pools.values()))
     return [
         evaluate_arithmetic(
-            generator, reader, terms, pools, wanted, realism, exemplars=k, n=n, seed=seed
+            generator, reader, terms, pools, expected, realism, exemplars=k, n=n, seed=seed
         )
         for k in (1, 3, 5, 10)
         if k <= smallest
@@ -268,19 +298,19 @@ def _trials(
 
 
 def _table(scores: list["TrialResult"], last: str) -> list[str]:
-    def shares(shown: "ArithmeticResult") -> str:
+    def fractions(shown: "ArithmeticResult") -> str:
         return f"{shown.wanted:.1%} / {shown.ordinary:.1%} / {shown.both:.1%}"
 
     head = (
-        "wanted attributes / ordinary among samples / both, of latents, of pixels, and of random "
+        "expected attributes / ordinary among samples / both, of latents, of pixels, and of random "
         f"latents as far from {last!r}:"
     )
     return [
         head,
         *(
             f"  {f'{score.n} sums' if score.n > 1 else 'this sum, its neighbours'}, means of "
-            f"{score.exemplars}: {shares(score.latent)}, {shares(score.pixels)}, "
-            f"{shares(score.random)}"
+            f"{score.exemplars}: {fractions(score.latent)}, {fractions(score.pixels)}, "
+            f"{fractions(score.random)}"
             for score in scores
         ),
     ]

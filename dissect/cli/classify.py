@@ -73,7 +73,7 @@ def classify(
     solver: Annotated[
         str,
         typer.Option(
-            help="liblinear (LinearSVC), lbfgs (the same minimum), or auto: by size.",
+            help="The solver: liblinear (LinearSVC), lbfgs (the same minimum), or auto: by size.",
             rich_help_panel=_CLASSIFIER,
         ),
     ] = "auto",

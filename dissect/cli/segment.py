@@ -1,4 +1,4 @@
-"""`dissect segment`: how far the segmenter can be trusted."""
+"""`dissect segment`: the class of every pixel of samples, or of the images of a source."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,135 +6,86 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dissect.cli.labels import SegmenterName
-from dissect.cli.options import Boxes, Concept, Device, Json, Model, Out
+from dissect.cli.options import Device, Json, Model, Out, Seed
 from dissect.cli.output import Output
 
 if TYPE_CHECKING:
-    import numpy as np
-    from matplotlib.figure import Figure
-    from numpy.typing import NDArray
-
-    from dissect.annotations import Annotations
-    from dissect.data import RenderedSource
-    from dissect.segmentation import BoxMatch, Segmenter
+    from torch import Tensor
 
 __all__ = ["segment"]
 
-# Renders of another series than the generator's training and the segmenter's own.
-_HELD_OUT_SEED = 1
-_COLUMNS = 12
+_COLUMNS, _MAX_SHOWN = 4, 24
+_BATCH = 100
 
 
 def segment(
-    segmenter: SegmenterName = None,
-    concept: Concept = "window",
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            help="A source of images, such as bedrooms or folder:PATH (see `dissect data info`). "
+            "The default is samples of --model."
+        ),
+    ] = None,
     model: Model = "bedrooms64",
-    boxes: Boxes = None,
-    renders: Annotated[int, typer.Option(help="Held-out renders to score it on.", min=1)] = 2_000,
+    n: Annotated[int, typer.Option("--n", help="Number of images.", min=1, max=10_000)] = 24,
+    size: Annotated[
+        int, typer.Option(help="Side of a source's images, in pixels.", min=1, max=1_024)
+    ] = 64,
+    segmenter: SegmenterName = None,
     out: Out = Path("out"),
+    seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Score the segmenter on held-out renders, and on samples against boxes drawn by eye."""
+    """Give every pixel of images a class.
+
+    It writes up to 24 images, each beside its classes (segment.png), the class numbers of all
+    pixels (segment.safetensors), and the fraction of each image that a class covers
+    (segment.json).
+    """
+    import json
+
+    import numpy as np
+    import torch
+
     from dissect._utils.device import resolve_device
-    from dissect._utils.io import write_image
-    from dissect.annotations import Annotations, annotation_file
-    from dissect.data import RenderedSource, source
-    from dissect.figures import rasterized
-    from dissect.models import load
-    from dissect.probe.fit import annotated_images
-    from dissect.segmentation import evaluate_on_boxes, evaluate_on_renders, load_segmenter
+    from dissect._utils.images import image_grid, to_images
+    from dissect._utils.io import write_image, write_json, write_tensors
+    from dissect.figures.segmentation import overlay_classes
+    from dissect.segmentation import load_segmenter
 
     output = Output(as_json=as_json)
-    place = resolve_device(device)
-    eyes = load_segmenter(segmenter, device=place)
-    eyes.class_id(concept)
-    annotations = Annotations.load(boxes or annotation_file(model, concept), concept)
-    images = annotated_images(load(model, device=place), annotations)
-    found = evaluate_on_boxes(eyes, images, annotations)
-    held_out = source("bedrooms", count=renders, seed=_HELD_OUT_SEED)
-    assert isinstance(held_out, RenderedSource)
-    scores = evaluate_on_renders(eyes, held_out, renders)
-    figure = _picture(eyes, scores, held_out, images, annotations, found)
-    output.wrote(write_image(out / "segment.png", rasterized(figure)))
-    mean = sum(scores.values()) / len(scores)
-    values = {
-        "segmenter": segmenter or "bundled",
-        "concept": concept,
-        "iou": scores,
-        "iou_mean": mean,
-        "n_renders": renders,
-        "n_images": len(annotations),
-        "n_boxes": found.n_boxes,
-        "recall": found.recall,
-        "recall_ci": list(found.recall_ci),
-        "n_without": len(found.negatives),
-        "false_alarms": found.false_alarm_rate,
-        "false_alarms_ci": list(found.false_alarm_rate_ci),
-    }
-    lines = [f"{'class':<12}IoU on {renders} renders that were never trained on"]
-    lines += [f"{name:<12}{score:.3f}" for name, score in scores.items()]
-    lines += [f"{'mean':<12}{mean:.3f}", *_box_lines(found, concept, model)]
-    output.result(values, "\n".join(lines))
+    network = load_segmenter(segmenter, device=resolve_device(device))
+    images = _images(source, model, n, size, seed, device)
+    labels = torch.cat([network.labels(part).cpu() for part in images.split(_BATCH)])
+    pixels = to_images(images)
+    colours = overlay_classes(pixels, labels.numpy(), network.classes)
+    pairs = np.concatenate([pixels, colours], 2)[:_MAX_SHOWN]
+    output.wrote(write_image(out / "segment.png", image_grid(pairs, columns=_COLUMNS, scale=2)))
+    numbers = {"labels": labels.to(torch.uint8 if len(network.classes) <= 256 else torch.int32)}
+    metadata = {"classes": json.dumps(network.classes)}
+    output.wrote(write_tensors(out / "segment.safetensors", numbers, metadata))
+    areas = torch.stack([(labels == k).float().mean((1, 2)) for k in range(len(network.classes))])
+    table = dict(zip(network.classes, areas.tolist(), strict=True))
+    of = source or model
+    values = {"of": of, "n": len(images), "seed": seed, "segmenter": segmenter or "bundled"}
+    output.wrote(write_json(out / "segment.json", {**values, "areas": table}))
+    mean = dict(zip(network.classes, areas.mean(1).tolist(), strict=True))
+    lines = [f"mean area of each class over {len(images)} images of {of}:"]
+    lines += [f"  {name:<12}{area:6.1%}" for name, area in mean.items()]
+    output.result({**values, "mean_area": mean}, "\n".join(lines))
 
 
-def _box_lines(found: "BoxMatch", concept: str, model: str) -> list[str]:
-    r_low, r_high = found.recall_ci
-    a_low, a_high = found.false_alarm_rate_ci
-    return [
-        f"{len(found.detected)} annotated samples of {model}:",
-        f"{found.n_detected} of {found.n_boxes} {concept} boxes found, {found.recall:.1%} "
-        f"({r_low:.1%} to {r_high:.1%}): at least {found.min_overlap:.0%} of the box",
-        f"false alarm on {len(found.false_alarms)} of {len(found.negatives)} samples without a "
-        f"box, {found.false_alarm_rate:.1%} ({a_low:.1%} to {a_high:.1%}): at "
-        f"least {found.min_area:.2%} of the image",
-    ]
-
-
-def _picture(
-    eyes: "Segmenter",
-    scores: dict[str, float],
-    held_out: "RenderedSource",
-    images: "NDArray[np.uint8]",
-    annotations: "Annotations",
-    found: "BoxMatch",
-) -> "Figure":
-    """Renders with their true classes, samples with and without boxes, and where it errs."""
-    import numpy as np
-
+def _images(source: str | None, model: str, n: int, size: int, seed: int, device: str) -> "Tensor":
+    """Images (N, 3, H, W) in [-1, 1]: the first `n` of a source, or samples of a model."""
+    from dissect._utils.device import resolve_device
     from dissect._utils.images import to_tensor
-    from dissect.figures.segmentation import SegmentationRow, segmentation_figure
+    from dissect.data import source as load_source
+    from dissect.models import generate, latents_for, load
 
-    def seen(shown: "NDArray[np.uint8]") -> "NDArray[np.int64]":
-        return eyes.labels(to_tensor(shown)).numpy()
-
-    first = np.arange(min(_COLUMNS, len(held_out)))
-    renders, masks = held_out.images(first), held_out.masks(first)
-    true = np.array([_number(eyes, name) for name in held_out.classes])[masks]
-    rows = [
-        SegmentationRow("held-out render", renders),
-        SegmentationRow("its true classes", renders, true),
-        SegmentationRow("segmenter", renders, seen(renders)),
-    ]
-    missed = [place for place, boxes in enumerate(found.detected) if not all(boxes)]
-    groups = {
-        "sample, box drawn": [
-            place for place, boxes in enumerate(found.detected) if boxes and all(boxes)
-        ],
-        "sample, no box": [place for place in found.negatives if place not in found.false_alarms],
-        "box missed": missed,
-        "false alarm": list(found.false_alarms),
-    }
-    for name, places in groups.items():
-        if places:
-            chosen = places[:_COLUMNS]
-            boxes = [annotations.boxes[place] for place in chosen]
-            rows.append(SegmentationRow(name, images[chosen], None, boxes))
-            rows.append(SegmentationRow("segmenter", images[chosen], seen(images[chosen]), boxes))
-    title = "Classes in the colours of the bars; yellow: boxes drawn by eye"
-    return segmentation_figure(rows, eyes.classes, scores, columns=_COLUMNS, title=title)
-
-
-def _number(eyes: "Segmenter", name: str) -> int:
-    # Class 0 stands in for what the segmenter has no word for.
-    return eyes.classes.index(name) if name in eyes.classes else 0
+    if source is None:
+        generator = load(model, device=resolve_device(device))
+        return generate(generator, latents_for(generator, n, seed))
+    # Only rendered sources have a seed.
+    images = load_source(source, size=size, count=n, seed=seed)
+    return to_tensor(images.images(range(len(images))))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from dissect._utils.errors import DissectError
-from dissect.cli.attributes import error_table, error_values
+from dissect.cli.evaluate import error_table, error_values
 from dissect.cli.options import Device, Json, Out, Seed
 from dissect.cli.output import Output
 

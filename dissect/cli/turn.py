@@ -1,7 +1,6 @@
 """`dissect turn`: samples moved along the direction of an attribute."""
 
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,63 +21,92 @@ if TYPE_CHECKING:
 __all__ = ["turn"]
 
 _NAME = re.compile(r"\w[\w -]*")  # it becomes part of files' names
-_STEERED = "steered"  # a path of its own for each sample, no direction
+_STEERED = "steered"  # latents optimised for each sample, without a direction
+_DIRECTION = "Direction"
 _POSITIONS = 11
-_CALIBRATION, _ORDINARY = 60, 1_000  # latents
-_MEASURED = 10_000  # index of the first latent that is measured: none was looked at before
+_N_SCALING, _N_ORDINARY = 60, 1_000  # latents
+_START = 10_000  # index of the first latent that is measured; none of them is used before
 
 
 def turn(
-    attribute: Annotated[str, typer.Argument(help="What changes along the axis.")] = "yaw",
+    attribute: Annotated[
+        str, typer.Argument(help="The attribute that changes along the axis.")
+    ] = "yaw",
     model: Model = "faces64",
+    n: Annotated[
+        int, typer.Option("--n", help="Number of samples that are measured.", min=3)
+    ] = 200,
+    rows: Annotated[int, typer.Option(help="Number of samples in the figure.", min=1)] = 6,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="Conditions on the samples that are used, shown and measured, such as window>0.03."
+        ),
+    ] = None,
     method: Annotated[
         str,
         typer.Option(
-            help="How it is found: exemplars (the paper), regression, held (regression that "
-            "holds the other attributes), components (GANSpace), all of these, or "
-            "steered (a path for each sample)."
+            help="The method: exemplars (the paper), regression, held (regression that holds the "
+            "other attributes), components (GANSpace), all of these, or steered (a path for each "
+            "sample).",
+            rich_help_panel=_DIRECTION,
         ),
     ] = "all",
     exemplars: Annotated[
         Path | None,
-        typer.Option(help="JSON file of two concepts, one for each end of the axis."),
-    ] = None,
-    count: Annotated[int, typer.Option(help="Exemplars at each end (4 in the paper).", min=1)] = 4,
-    among: Annotated[
-        int, typer.Option(help="Samples that the directions are found from.", min=20)
-    ] = 4_000,
-    only: Annotated[
-        str | None,
         typer.Option(
-            help="Find from, show and measure only samples that meet conditions, window>0.03."
+            help="A JSON file of two concepts, one for each end of the axis.",
+            rich_help_panel=_DIRECTION,
         ),
     ] = None,
+    n_exemplars: Annotated[
+        int,
+        typer.Option(
+            "--n-exemplars",
+            help="Number of exemplars at each end. The paper has 4.",
+            min=1,
+            rich_help_panel=_DIRECTION,
+        ),
+    ] = 4,
+    pool: Annotated[
+        int,
+        typer.Option(
+            help="Number of samples from which directions are found.",
+            min=20,
+            rich_help_panel=_DIRECTION,
+        ),
+    ] = 4_000,
     direction: Annotated[
-        Path | None, typer.Option(help="Follow a saved direction instead of finding one.")
+        Path | None,
+        typer.Option(
+            help="A saved direction, which is used instead of a new one.",
+            rich_help_panel=_DIRECTION,
+        ),
     ] = None,
     length: Annotated[
         float | None,
         typer.Option(
-            help="From the middle to an end; by default as long as nothing saturates, or as it is "
-            "found where there is no such length."
+            help="The length from the middle to an end. The default is the largest at which the "
+            "attribute does not saturate.",
+            rich_help_panel=_DIRECTION,
         ),
     ] = None,
     symmetric: Annotated[
         bool,
         typer.Option(
-            "--symmetric", help="Take what a sample has of the direction away before it is moved."
+            "--symmetric",
+            help="Remove a sample's own component along the direction before it is moved.",
+            rich_help_panel=_DIRECTION,
         ),
     ] = False,
-    judge: Annotated[
+    reader: Reader = "auto",
+    readout: Annotated[
         Path | None,
         typer.Option(
-            help="The file of an attribute network or a segmenter that measures, in the place of "
-            "the one that found the direction."
+            help="The file of an attribute network or a segmenter that measures the result. The "
+            "default is the reader that found the direction."
         ),
     ] = None,
-    rows: Annotated[int, typer.Option(help="Samples shown.", min=1)] = 6,
-    measured: Annotated[int, typer.Option(help="Samples measured.", min=3)] = 200,
-    reader: Reader = "auto",
     out: Out = Path("out"),
     seed: Seed = 0,
     device: Device = "auto",
@@ -110,54 +138,63 @@ def turn(
     finding = direction is None and exemplars is None
     if method == _STEERED and not (finding and length is None):
         raise DissectError(
-            "steered finds a path of its own for each sample: it takes no --direction, "
+            "steered optimises the latents of each sample: it takes no --direction, "
             "--exemplars or --length"
         )
     place = resolve_device(device)
     generator = load(model, device=place)
-    eyes = attribute_reader_for(reader, model, place)
-    if eyes is not None:
-        eyes.column(attribute)
+    attributes = attribute_reader_for(reader, model, place)
+    if attributes is not None:
+        attributes.column(attribute)
     elif finding:
         raise DissectError(
-            f"nothing reads {model}: give --reader, or pick both ends by eye and give --exemplars"
+            f"nothing reads {model}: give --reader, or choose both ends by eye and give --exemplars"
         )
-    elif only is not None or judge is not None:
-        raise DissectError(f"--only and --judge need a reader of {model}; see --reader")
-    judging = eyes if judge is None else attribute_reader_for(reader, model, place, judge)
-    conditions = parse_conditions(only, eyes.names) if only and eyes is not None else ()
-    samples = AttributedSamples(generator, seed, eyes, conditions)
+    elif only is not None or readout is not None:
+        raise DissectError(f"--only and --readout need a reader of {model}; see --reader")
+    measuring = attributes
+    if readout is not None:
+        measuring = attribute_reader_for(reader, model, place, readout)
+    conditions = parse_conditions(only, attributes.names) if only and attributes is not None else ()
+    samples = AttributedSamples(generator, seed, attributes, conditions)
     directions = _given(generator, attribute, direction, exemplars)
-    if finding and eyes is not None and method != _STEERED:
-        found_from = samples.latents(among)
+    if finding and attributes is not None and method != _STEERED:
+        found_from = samples.latents(pool)
         methods = METHODS if method == "all" else (method,)
         directions = find_directions(
-            generator, eyes, attribute, found_from, methods, count=count, seed=seed
+            generator, attributes, attribute, found_from, methods, count=n_exemplars, seed=seed
         )
-    fresh = samples.latents(max(measured, rows) + _CALIBRATION, _MEASURED)
-    z = fresh[:-_CALIBRATION]
+    fresh = samples.latents(max(n, rows) + _N_SCALING, _START)
+    z = fresh[:-_N_SCALING]
     if length is not None:
         directions = [found.of_length(length) for found in directions]
-    elif eyes is not None and direction is None:
+    elif attributes is not None and direction is None:
         directions = [
-            scale_to_effect(generator, eyes, fresh[-_CALIBRATION:], found, symmetric=symmetric)
+            scale_to_effect(generator, attributes, fresh[-_N_SCALING:], found, symmetric=symmetric)
             for found in directions
         ]
     positions = torch.linspace(-1, 1, _POSITIONS)
     turns = [(found, found.applied(z, positions, symmetric=symmetric)) for found in directions]
-    ordinary = samples.latents(_ORDINARY)
-    if method == _STEERED and eyes is not None:
-        turns.append(_steered(generator, eyes, attribute, z, ordinary))
+    ordinary = samples.latents(_N_ORDINARY)
+    if method == _STEERED and attributes is not None:
+        turns.append(_steered(generator, attributes, attribute, z, ordinary))
     scores = []
-    spread = None if judging is None else read_attributes(generator, judging, ordinary).std(0)
+    spread = None if measuring is None else read_attributes(generator, measuring, ordinary).std(0)
     for found, paths in turns:
-        if judging is not None and spread is not None:
-            read_out = read_attributes(generator, judging, paths[:measured].flatten(0, 1))
-            along = read_out.unflatten(0, (measured, _POSITIONS))
-            start = z[:measured]
+        if measuring is not None and spread is not None:
+            read_out = read_attributes(generator, measuring, paths[:n].flatten(0, 1))
+            along = read_out.unflatten(0, (n, _POSITIONS))
+            start = z[:n]
             scores.append(
                 evaluate_direction(
-                    generator, judging, along, found, start, spread, symmetric=symmetric, seed=seed
+                    generator,
+                    measuring,
+                    along,
+                    found,
+                    start,
+                    spread,
+                    symmetric=symmetric,
+                    seed=seed,
                 )
             )
         named = out / f"turn-{attribute}-{found.method}"
@@ -167,10 +204,10 @@ def turn(
             output.wrote(found.save(named.with_suffix(".json")))
             output.wrote(found.save(named.with_suffix(".safetensors")))
     table = [
-        {**asdict(score), "cleaner_than_random": score.cleaner_than_random} for score in scores
+        {**score.to_dict(), "cleaner_than_random": score.cleaner_than_random} for score in scores
     ]
     values = {
-        "n": measured if scores else 0,
+        "n": n if scores else 0,
         "attribute": attribute,
         "only": only,
         "seed": seed,
@@ -184,7 +221,7 @@ def turn(
 def _given(
     generator: "nn.Module", attribute: str, direction: Path | None, exemplars: Path | None
 ) -> list["Direction"]:
-    """The direction that a file holds, or that leads between the two ends that one lists."""
+    """The direction of a file, or that between the two concepts of a list of exemplars."""
     from dissect.latent_space import Direction, Exemplars, direction_from_list
     from dissect.models import fingerprint
 

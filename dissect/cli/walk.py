@@ -1,7 +1,7 @@
-"""`dissect walk`: rows between random latents, and how evenly their pictures change."""
+"""`dissect walk`: rows between random latents, and how evenly their images change."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -12,6 +12,7 @@ from dissect.cli.output import Output
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL import Image
     from torch import Tensor
 
     from dissect.latent_space import StepSizes
@@ -22,119 +23,145 @@ __all__ = ["Reader", "walk"]
 Reader = Annotated[
     str,
     typer.Option(
-        help="What reads the images: faces (attributes), bedrooms (areas, by the segmenter), "
-        "none, or auto: by what the model was trained on."
+        help="The attributes that are read from images: faces (by the attribute network), "
+        "bedrooms (areas, by the segmenter), none, or auto (by the model's training source)."
     ),
 ]
-_SHOWN_CONCEPTS, _MOST_CONCEPTS = 3, 6
+_DEFAULT_CURVES, _MAX_CURVES = 3, 6
+_FIGURE, _MEASURE = "Figure", "Measurement"
+_SIGNED = ("yaw", "pitch")  # not amounts, and therefore no curves by default
 
 
 def walk(
     model: Model = "bedrooms64",
-    rows: Annotated[int, typer.Option(help="Rows, one more point than that.", min=1)] = 8,
-    columns: Annotated[int, typer.Option(help="Images in a row.", min=2)] = 10,
-    path: Annotated[str, typer.Option(help="Path: linear (the paper) or spherical.")] = "linear",
-    between: Annotated[
-        int, typer.Option(help="Steps measured from one shown image to the next.", min=1)
-    ] = 4,
+    n: Annotated[int, typer.Option("--n", help="Number of rows.", min=1)] = 8,
+    path: Annotated[
+        str, typer.Option(help="The path between latents: linear (the paper) or spherical.")
+    ] = "linear",
     reader: Reader = "auto",
+    columns: Annotated[
+        int, typer.Option(help="Number of images in a row.", min=2, rich_help_panel=_FIGURE)
+    ] = 10,
     concept: Annotated[
         list[str] | None,
         typer.Option(
-            "--concept", "-c", help="Draw its curve, of up to six; by default three that vary most."
+            "--concept",
+            "-c",
+            help="An attribute whose curve is drawn; repeatable, up to six. The default is the "
+            "three that vary most.",
+            rich_help_panel=_FIGURE,
         ),
     ] = None,
-    control: Annotated[
-        int,
-        typer.Option(help="Images of the training source compared with; 0: none.", min=0),
-    ] = 2_000,
     animate: Annotated[
-        bool, typer.Option("--gif", help="Also walk.gif, all rows one after another.")
+        bool,
+        typer.Option(
+            "--gif", help="Also write walk.gif, with all rows in sequence.", rich_help_panel=_FIGURE
+        ),
     ] = False,
+    substeps: Annotated[
+        int,
+        typer.Option(
+            help="Number of measured steps between two images of a row.",
+            min=1,
+            rich_help_panel=_MEASURE,
+        ),
+    ] = 4,
+    control: Annotated[
+        bool,
+        typer.Option(
+            help="Compare with the walk of a generator that has memorised its training images.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = True,
+    pool: Annotated[
+        int,
+        typer.Option(
+            help="Number of training images that the control searches.",
+            min=1,
+            rich_help_panel=_MEASURE,
+        ),
+    ] = 2_000,
     out: Out = Path("out"),
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Walk between random latents and measure how evenly the pictures change (section 6.1)."""
+    """Walk between random latents and measure how evenly the images change (section 6.1)."""
     from dissect._utils.device import resolve_device
     from dissect._utils.images import to_images
-    from dissect._utils.io import write_image, write_json
+    from dissect._utils.io import write_animation, write_image, write_json
     from dissect.figures.latent_space import walk_figure
+    from dissect.latent_space import Path as LatentPath
     from dissect.latent_space import attribute_reader_for, interpolation_rows
     from dissect.models import generate, latents_for, load
 
     output = Output(as_json=as_json)
     place = resolve_device(device)
     generator = load(model, device=place)
-    eyes = attribute_reader_for(reader, model, place)
-    fine = (columns - 1) * between + 1
-    z = interpolation_rows(latents_for(generator, rows + 1, seed), fine, path)  # type: ignore[arg-type]
+    attributes = attribute_reader_for(reader, model, place)
+    points = (columns - 1) * substeps + 1
+    ends = latents_for(generator, n + 1, seed)
+    z = interpolation_rows(ends, points, cast(LatentPath, path))
     images = generate(generator, z.flatten(0, 1)).cpu()
-    by_row = images.unflatten(0, (rows, fine))
-    pictures = to_images(images).reshape(rows, fine, *images.shape[2:], 3)
-    curves = _curves(eyes, images, rows, fine)
-    shown = _chosen(curves, concept, eyes)
-    sizes = {"walk": _sizes(by_row, eyes)}
+    rows = images.unflatten(0, (n, points))
+    pixels = to_images(images).reshape(n, points, *images.shape[2:], 3)
+    curves: dict[str, NDArray[np.floating[Any]]] = {}
+    if attributes is not None:
+        values = attributes.read(images).reshape(n, points, -1)
+        curves = {name: values[:, :, k].numpy() for k, name in enumerate(attributes.names)}
+    shown = _curve_names(curves, concept, attributes)
+    steps = {"walk": _step_sizes(rows, attributes)}
     if control:
-        sizes |= _controls(model, by_row, control, eyes, output)
-    figure = walk_figure(pictures[:, ::between], {name: curves[name] for name in shown})
+        steps |= _controls(model, rows, pool, attributes, output)
+    figure = walk_figure(pixels[:, ::substeps], {name: curves[name] for name in shown})
     output.wrote(write_image(out / "walk.png", figure))
     if animate:
-        output.wrote(_gif(out / "walk.gif", pictures))
-    measured: dict[str, Any] = {
-        name: {space: _summary(size) for space, size in found.items()}
-        for name, found in sizes.items()
+        output.wrote(write_animation(out / "walk.gif", _frames(pixels), milliseconds=60))
+    summary = {
+        name: {space: sizes.summary() for space, sizes in spaces.items()}
+        for name, spaces in steps.items()
     }
-    details = {name: values.tolist() for name, values in curves.items()}
-    steps = {
-        name: {space: {"mean": size.mean, "largest": size.largest} for space, size in found.items()}
-        for name, found in sizes.items()
+    details = {
+        "curves": {name: values.tolist() for name, values in curves.items()},
+        "steps": {
+            name: {space: sizes.to_dict() for space, sizes in spaces.items()}
+            for name, spaces in steps.items()
+        },
     }
-    output.wrote(write_json(out / "walk.json", {"curves": details, "steps": steps}))
-    lines = [f"{rows} rows of {fine} latents each; largest step over mean step, median of rows:"]
-    for name, found in measured.items():
-        parts = ", ".join(f"{value['ratio']:.2f} in {space}" for space, value in found.items())
+    output.wrote(write_json(out / "walk.json", details))
+    lines = [f"{n} rows of {points} latents each; largest step over mean step, median of rows:"]
+    for name, spaces in summary.items():
+        parts = ", ".join(f"{sizes['ratio']:.2f} in {space}" for space, sizes in spaces.items())
         lines.append(f"  {name}: {parts}")
     output.result(
         {
-            "n": rows * columns,
-            "rows": rows,
+            "n": n,
             "columns": columns,
             "path": path,
             "seed": seed,
-            "steps_measured": fine - 1,
+            "steps_measured": points - 1,
             "concepts": shown,
-            "largest_over_mean": measured,
+            "largest_over_mean": summary,
         },
         "\n".join(lines),
     )
 
 
-def _sizes(by_row: "Tensor", reader: "AttributeReader | None") -> dict[str, "StepSizes"]:
-    """Steps of rows of images (rows, n, C, H, W) in pixels, and in features where there are any."""
+def _step_sizes(rows: "Tensor", reader: "AttributeReader | None") -> dict[str, "StepSizes"]:
+    """Steps of rows of images (rows, n, C, H, W) in pixels and, where there are any, features."""
     from dissect.latent_space import step_sizes
 
-    found = {"pixels": step_sizes(by_row)}
+    spaces = {"pixels": step_sizes(rows)}
     if reader is not None and reader.features is not None:
-        features = reader.features(by_row.flatten(0, 1))
-        found["features"] = step_sizes(features.reshape(*by_row.shape[:2], -1))
-    return found
-
-
-def _summary(size: "StepSizes") -> dict[str, float]:
-    count = len(size.mean)
-    return {
-        "ratio": round(size.ratio, 4),
-        "mean": sum(size.mean) / count,
-        "largest": sum(size.largest) / count,
-    }
+        features = reader.features(rows.flatten(0, 1))
+        spaces["features"] = step_sizes(features.reshape(*rows.shape[:2], -1))
+    return spaces
 
 
 def _controls(
-    model: str, by_row: "Tensor", n: int, reader: "AttributeReader | None", output: Output
+    model: str, rows: "Tensor", n: int, reader: "AttributeReader | None", output: Output
 ) -> dict[str, dict[str, "StepSizes"]]:
-    """The same rows as a memorising generator would show them, and faded in pixel space."""
+    """The same rows from a generator that has memorised its images, and faded in pixel space."""
     from dissect.data import source
     from dissect.latent_space import crossfade_rows, image_source_for, nearest_images
 
@@ -142,57 +169,43 @@ def _controls(
     if name not in ("faces", "bedrooms"):
         output.note("no control: the model's card names no rendered source")
         return {}
-    opened = source(name, size=by_row.shape[-1], count=n)
-    copies = nearest_images(by_row.flatten(0, 1), opened, n).reshape(by_row.shape)
-    faded = crossfade_rows(copies[:, [0, -1]], by_row.shape[1])
+    training = source(name, size=rows.shape[-1], count=n)
+    copies = nearest_images(rows.flatten(0, 1), training, n).reshape(rows.shape)
+    faded = crossfade_rows(copies[:, [0, -1]], rows.shape[1])
     return {
-        "each image replaced by the nearest training image": _sizes(copies, reader),
-        "fade between the ends' nearest training images": _sizes(faded, reader),
+        "each image replaced by the nearest training image": _step_sizes(copies, reader),
+        "fade between the ends' nearest training images": _step_sizes(faded, reader),
     }
 
 
-def _curves(
-    reader: "AttributeReader | None", images: "Tensor", rows: int, fine: int
-) -> dict[str, "NDArray[np.floating[Any]]"]:
-    if reader is None:
-        return {}
-    values = reader.read(images).reshape(rows, fine, -1)
-    return {name: values[:, :, k].numpy() for k, name in enumerate(reader.names)}
-
-
-def _chosen(
+def _curve_names(
     curves: dict[str, "NDArray[np.floating[Any]]"],
-    wanted: list[str] | None,
+    concepts: list[str] | None,
     reader: "AttributeReader | None",
 ) -> list[str]:
-    if wanted:
+    if concepts:
         if reader is None:
             raise DissectError("--concept needs a reader of the model's images; see --reader")
-        if len(wanted) > _MOST_CONCEPTS:
-            raise DissectError(f"at most {_MOST_CONCEPTS} curves can be told apart beside a row")
-        return [reader.names[reader.column(name)] for name in wanted]
-    shares = [name for name in curves if not name.endswith("_side") and name not in _SIGNED]
+        if len(concepts) > _MAX_CURVES:
+            raise DissectError(f"at most {_MAX_CURVES} curves can be drawn beside a row")
+        return [reader.names[reader.column(name)] for name in concepts]
+    amounts = [name for name in curves if not name.endswith("_side") and name not in _SIGNED]
 
-    def change(name: str) -> float:
-        # Against its usual amount, or walls would always come before windows.
+    def variation(name: str) -> float:
+        # Relative to the usual amount; otherwise walls would always precede windows.
         return float(curves[name].std() / max(abs(curves[name].mean()), 1e-3) ** 0.5)
 
-    return sorted(shares, key=change, reverse=True)[:_SHOWN_CONCEPTS]
+    return sorted(amounts, key=variation, reverse=True)[:_DEFAULT_CURVES]
 
 
-_SIGNED = ("yaw", "pitch")  # a curve of them is no amount
-
-
-def _gif(path: Path, pictures: "NDArray[np.uint8]") -> Path:
+def _frames(pixels: "NDArray[np.uint8]") -> "list[Image.Image]":
+    """The images of all rows, enlarged four times."""
     from PIL import Image
 
-    from dissect._utils.io import write_animation
-
-    frames = [
+    return [
         Image.fromarray(image).resize(
             (image.shape[1] * 4, image.shape[0] * 4), Image.Resampling.NEAREST
         )
-        for place, row in enumerate(pictures)
-        for image in row[place > 0 :]  # a row begins where the last one ended
+        for number, row in enumerate(pixels)
+        for image in row[number > 0 :]  # a row begins where the last one ended
     ]
-    return write_animation(path, frames, milliseconds=60)

@@ -11,7 +11,7 @@ from dissect._utils.errors import DissectError
 from dissect._utils.images import image_grid
 from dissect.figures.style import LINES, mpl_style, rasterized
 
-__all__ = ["Column", "arithmetic_figure", "contact_sheet", "turn_figure", "walk_figure"]
+__all__ = ["ConceptColumn", "arithmetic_figure", "contact_sheet", "turn_figure", "walk_figure"]
 
 Images = NDArray[np.uint8]
 INK, PAPER, FAINT, SIGN = (34, 34, 34), (255, 255, 255), (110, 110, 110), (89, 89, 89)
@@ -19,15 +19,15 @@ _TEXT = 20
 
 
 @dataclass(frozen=True)
-class Column:
+class ConceptColumn:
     """One concept of an arithmetic figure.
 
     Attributes:
         name: the concept.
-        sign: what stands before it: "", "+", "-", or with a factor, "+ 2 x".
-        exemplars: (K, H, W, 3) uint8; a few of them where there are many.
-        mean: the image of their mean latent, (H, W, 3).
-        pixel_mean: the mean of their images.
+        sign: in front of it: "", "+", "-", or with a factor, "+ x 2".
+        exemplars: the images of up to five exemplars, (K, H, W, 3) uint8.
+        mean: the image of the exemplars' mean latent, (H, W, 3).
+        pixel_mean: the mean of their images, (H, W, 3).
     """
 
     name: str
@@ -38,7 +38,7 @@ class Column:
 
 
 def arithmetic_figure(
-    columns: Sequence[Column],
+    columns: Sequence[ConceptColumn],
     block: Images,
     pixel_result: Images,
     *,
@@ -47,14 +47,14 @@ def arithmetic_figure(
 ) -> Image.Image:
     """Exemplars above their means, signs between them, and the result with its neighbours.
 
-    Below, the same sum in pixel space (Radford et al. 2015, Figure 7).
+    The same sum in pixel space is below (Radford et al. 2015, Figure 7).
 
     Args:
         columns: the concepts, in the order of the sum.
-        block: (9, H, W, 3): row by row, the result itself in the middle.
+        block: the result, in the middle, and its neighbours, row by row: (9, H, W, 3).
         pixel_result: (H, W, 3).
-        result: what the result should be.
-        scale: enlargement; None makes images about 128 pixels wide.
+        result: the caption of the result.
+        scale: of the images; None makes them about 128 pixels wide.
     """
     side = columns[0].mean.shape[0] * (scale or _scale(columns[0].mean.shape[0]))
     gap, sign_width, margin, bracket = 4, 76, 24, 34
@@ -74,8 +74,8 @@ def arithmetic_figure(
         page.paste(large, (x, y))
 
     x = margin
-    for place, column in enumerate(columns):
-        if place or column.sign == "-":
+    for index, column in enumerate(columns):
+        if index or column.sign == "-":
             for y in (means_at, below_at):
                 _operator(draw, column.sign, x - sign_width // 2, y + side // 2, font)
         for row, image in enumerate(column.exemplars):
@@ -87,8 +87,8 @@ def arithmetic_figure(
         x += side + sign_width
     for y in (means_at, below_at):
         _operator(draw, "=", x - sign_width // 2, y + side // 2, font)
-    for place, image in enumerate(block):
-        row, across = divmod(place, 3)
+    for index, image in enumerate(block):
+        row, across = divmod(index, 3)
         put(image, x + across * (side + gap), means_at - (2 - row) * (side + gap))
     middle = x + (3 * side + 2 * gap) // 2
     _words(draw, result, middle, names_at, 3 * side, font)
@@ -106,13 +106,13 @@ def turn_figure(
     last_name: str,
     scale: int | None = None,
 ) -> Image.Image:
-    """Samples moved along an axis, its two ends above them (Radford et al. 2015, Figure 8).
+    """Samples moved along an axis, below its two ends (Radford et al. 2015, Figure 8).
 
     Args:
         first, last: (H, W, 3), images of the means of the exemplars at both ends.
-        rows: (N, P, H, W, 3), P odd; the middle column is the samples as they are.
-        first_name, last_name: what the ends show.
-        scale: enlargement; None makes images about 128 pixels wide.
+        rows: (N, P, H, W, 3), P odd; the middle column has the samples themselves.
+        first_name, last_name: the captions of the ends.
+        scale: of the images; None makes them about 128 pixels wide.
 
     Raises:
         DissectError: rows of another shape.
@@ -154,14 +154,14 @@ def turn_figure(
 def walk_figure(
     rows: Images, curves: Mapping[str, NDArray[np.floating]] | None = None
 ) -> Image.Image:
-    """Rows of images between points of latent space, a curve of each concept beside each row.
+    """Rows of images between points in latent space, with a curve of each concept beside them.
 
     Figure 4 of Radford et al. (2015) shows the rows.
 
     Args:
         rows: (N, P, H, W, 3).
-        curves: by concept, (N, M): its amount along each row, at most `len(LINES)`; each is drawn
-            against its largest, which the legend tells. None draws the rows alone.
+        curves: for each of at most `len(LINES)` concepts, its amount along each row, (N, M). It is
+            drawn relative to its largest value, which the legend gives. None draws no curves.
     """
     count, columns = rows.shape[:2]
     scale = 2
@@ -175,7 +175,7 @@ def walk_figure(
     pitch = (rows.shape[2] + 1) * scale
     with mpl_style():
         figure = Figure(figsize=(wide / dots, (grid.height + head) / dots), dpi=dots)
-        figure.set_layout_engine("none")  # places are given
+        figure.set_layout_engine("none")  # positions are given
         tops = {name: max(float(values.max()), 0.001) for name, values in curves.items()}
         whole = grid.height + head
         for row in range(count):
@@ -196,7 +196,7 @@ def walk_figure(
             handlelength=1.2,
             labelspacing=0.2,
         )
-        # Print resolution is finer than the grid's pixels; the panel must be as tall as the grid.
+        # The figure is rasterised at print resolution; the panel must be as tall as the grid.
         panel = rasterized(figure).resize((wide, whole), Image.Resampling.LANCZOS)
     page = Image.new("RGB", (grid.width + panel.width, grid.height + head), PAPER)
     page.paste(panel, (grid.width, 0))
@@ -207,13 +207,13 @@ def walk_figure(
 def contact_sheet(
     images: Images, *, start: int = 0, columns: int = 10, scale: int | None = None
 ) -> Image.Image:
-    """Images with their numbers below them, from which exemplars are picked by eye.
+    """Images with their numbers below them, from which exemplars are chosen by eye.
 
     Args:
         images: (N, H, W, 3) uint8.
         start: number of the first.
         columns: images in a row.
-        scale: enlargement; None makes images about 128 pixels wide.
+        scale: of the images; None makes them about 128 pixels wide.
     """
     count, height, width, _ = images.shape
     enlarged = scale or _scale(width)
@@ -221,15 +221,15 @@ def contact_sheet(
     cell, tall = width * enlarged + 6, height * enlarged + 20
     page = Image.new("RGB", (cell * columns, tall * -(-count // columns)), PAPER)
     draw = ImageDraw.Draw(page)
-    for place, pixels in enumerate(images):
-        row, column = divmod(place, columns)
+    for index, pixels in enumerate(images):
+        row, column = divmod(index, columns)
         large = Image.fromarray(pixels).resize(
             (width * enlarged, height * enlarged), Image.Resampling.NEAREST
         )
         page.paste(large, (column * cell + 3, row * tall))
         draw.text(
             (column * cell + cell // 2, row * tall + height * enlarged + 2),
-            str(start + place),
+            str(start + index),
             INK,
             font,
             anchor="mt",

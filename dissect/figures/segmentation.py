@@ -1,4 +1,4 @@
-"""What a segmenter sees: classes in colour over renders and samples, and its scores."""
+"""Figures of segmentations: classes in colour over images, and the IoU of each class."""
 
 import colorsys
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from dissect.annotations import Box
 
-__all__ = ["SegmentationRow", "class_colours", "segmentation_figure", "with_classes"]
+__all__ = ["SegmentationRow", "class_colours", "segmentation_figure", "overlay_classes"]
 
-_ENLARGED = 3
+_SCALE = 3
 _BOX = (255, 235, 0)
 _COLOURS = {
     "wall": "#c9c5bb",
@@ -41,14 +41,14 @@ _COLOURS = {
 
 @dataclass(frozen=True)
 class SegmentationRow:
-    """Images beside one another under one name.
+    """A row of images with a name.
 
     Attributes:
-        name: written before them.
+        name: written to their left.
         images: (N, H, W, 3) uint8.
-        labels: the class of every pixel (N, H, W), shown in colour over the image; None: the
-            images as they are.
-        boxes: of each image, drawn in yellow.
+        labels: the class of every pixel (N, H, W), shown in colour over the images; None shows
+            the images alone.
+        boxes: the boxes of each image, drawn in yellow.
     """
 
     name: str
@@ -58,22 +58,22 @@ class SegmentationRow:
 
 
 def class_colours(classes: Sequence[str]) -> NDArray[np.uint8]:
-    """A colour of each class, (K, 3): those of the renders have their own, others are spread."""
+    """A colour for each class, (K, 3) uint8: fixed for the rendered classes, spread for others."""
     colours = []
-    for place, name in enumerate(classes):
+    for index, name in enumerate(classes):
         if name in _COLOURS:
             colours.append([int(_COLOURS[name][k : k + 2], 16) for k in (1, 3, 5)])
         else:
             # The golden ratio keeps neighbours apart however many classes there are.
-            hue, light = place * 0.618034 % 1, (0.45, 0.65)[place % 2]
+            hue, light = index * 0.618034 % 1, (0.45, 0.65)[index % 2]
             colours.append([round(255 * part) for part in colorsys.hls_to_rgb(hue, light, 0.6)])
     return np.array(colours, np.uint8)
 
 
-def with_classes(
+def overlay_classes(
     images: NDArray[np.uint8], labels: NDArray[np.integer], classes: Sequence[str]
 ) -> NDArray[np.uint8]:
-    """`images` (N, H, W, 3) in pale grey under the colours of their pixels' classes."""
+    """`images` (N, H, W, 3) in pale grey, tinted with the colours of their classes."""
     grey = images.mean(3, keepdims=True)
     mixed = 0.35 * grey + 0.65 * class_colours(classes)[labels]
     tinted: NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
@@ -100,7 +100,7 @@ def segmentation_figure(
     from matplotlib.figure import Figure
 
     tiles = np.concatenate([_tiles(row, classes, columns) for row in rows])
-    sheet = np.asarray(image_grid(tiles, columns=columns, scale=1, gap=2 * _ENLARGED))
+    sheet = np.asarray(image_grid(tiles, columns=columns, scale=1, gap=2 * _SCALE))
     wide = 0.92 * columns
     high = wide * sheet.shape[0] / sheet.shape[1]
     with mpl_style():
@@ -121,33 +121,33 @@ def segmentation_figure(
 
 def _bars(axes: Any, scores: Mapping[str, float], colours: Sequence[Any]) -> None:
     values = list(scores.values())
-    places = np.arange(len(values))
-    axes.barh(places, values, 0.72, color=colours, edgecolor=GREY, linewidth=0.4)
-    for place, value in zip(places, values, strict=True):
-        axes.text(value + 0.02, place, f"{value:.2f}", va="center", fontsize=8)
+    positions = np.arange(len(values))
+    axes.barh(positions, values, 0.72, color=colours, edgecolor=GREY, linewidth=0.4)
+    for position, value in zip(positions, values, strict=True):
+        axes.text(value + 0.02, position, f"{value:.2f}", va="center", fontsize=8)
     axes.set(
-        yticks=places,
+        yticks=positions,
         yticklabels=list(scores),
         xlim=(0, 1.14),
         xlabel="IoU",
-        title=f"Held-out renders: mean {np.mean(values):.3f}",
+        title=f"Held-out renders: mean {np.nanmean(values):.3f}",
     )
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
 
 
 def _tiles(row: SegmentationRow, classes: Sequence[str], columns: int) -> NDArray[np.uint8]:
-    """The images of a row, enlarged, each pixel as it is, with what is to be seen on them."""
-    images = row.images if row.labels is None else with_classes(row.images, row.labels, classes)
-    shown = images[:columns].repeat(_ENLARGED, 1).repeat(_ENLARGED, 2)
+    """The images of a row, enlarged without interpolation, with their classes and boxes."""
+    images = row.images if row.labels is None else overlay_classes(row.images, row.labels, classes)
+    shown = images[:columns].repeat(_SCALE, 1).repeat(_SCALE, 2)
     tiles = np.full((columns, *shown.shape[1:]), 255, np.uint8)
     tiles[: len(shown)] = shown
-    for place, boxes in enumerate(row.boxes[:columns]):
-        picture = Image.fromarray(tiles[place])
+    for index, boxes in enumerate(row.boxes[:columns]):
+        picture = Image.fromarray(tiles[index])
         draw = ImageDraw.Draw(picture)
         for box in boxes:
             edges = (box.x, box.y, box.right, box.bottom)
-            x0, y0, x1, y1 = (round(edge * _ENLARGED) for edge in edges)
+            x0, y0, x1, y1 = (round(edge * _SCALE) for edge in edges)
             draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=_BOX, width=2)
-        tiles[place] = np.asarray(picture)
+        tiles[index] = np.asarray(picture)
     return tiles

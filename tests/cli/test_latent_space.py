@@ -49,9 +49,9 @@ def refused(capsys, *words):
 
 
 def test_walk_draws_rows_and_measures_them(capsys, model, tmp_path):
-    words = ("walk", "--model", model, "--rows", "2", "--columns", "3", "--between", "2", "--gif")
-    result = said(capsys, *words, "--control", "40", "--out", str(tmp_path))
-    assert (result["n"], result["steps_measured"]) == (6, 4)
+    words = ("walk", "--model", model, "--n", "2", "--columns", "3", "--substeps", "2", "--gif")
+    result = said(capsys, *words, "--pool", "40", "--out", str(tmp_path))
+    assert (result["n"], result["steps_measured"]) == (2, 4)
     measured = result["largest_over_mean"]
     assert len(measured) == 3
     for spaces in measured.values():
@@ -64,7 +64,7 @@ def test_walk_draws_rows_and_measures_them(capsys, model, tmp_path):
     assert len(details["curves"]["smile"][0]) == 5
     assert Image.open(tmp_path / "walk.gif").n_frames == 9
     bare = said(
-        capsys, *words[:-1], "--reader", "none", "--control", "0", "--out", str(tmp_path / "bare")
+        capsys, *words[:-1], "--reader", "none", "--no-control", "--out", str(tmp_path / "bare")
     )
     assert list(bare["largest_over_mean"]) == ["walk"]
     assert Image.open(tmp_path / "bare" / "walk.png").size == ((3 * 65 - 1) * 2, (2 * 65 - 1) * 2)
@@ -72,12 +72,12 @@ def test_walk_draws_rows_and_measures_them(capsys, model, tmp_path):
 
 def test_more_curves_than_can_be_told_apart_are_refused(capsys, model, tmp_path):
     many = [word for name in ("smile",) * 7 for word in ("--concept", name)]
-    words = ("walk", "--model", model, "--rows", "1", "--columns", "2", "--control", "0", *many)
+    words = ("walk", "--model", model, "--n", "1", "--columns", "2", "--no-control", *many)
     assert "at most 6 curves" in refused(capsys, *words, "--out", str(tmp_path))
 
 
 def test_walk_is_the_same_from_the_same_seed(capsys, model, tmp_path):
-    words = ("walk", "--model", model, "--rows", "1", "--columns", "3", "--control", "0")
+    words = ("walk", "--model", model, "--n", "1", "--columns", "3", "--no-control")
     for place, seed in (("a", "4"), ("b", "4"), ("c", "5")):
         said(capsys, *words, "--seed", seed, "--out", str(tmp_path / place))
     pictures = {place: (tmp_path / place / "walk.png").read_bytes() for place in "abc"}
@@ -110,9 +110,9 @@ def test_arithmetic_from_exemplars(capsys, model, tmp_path):
 def test_arithmetic_by_attributes_with_trials(capsys, model, tmp_path):
     result = said(
         capsys,
-        *("arithmetic", "up - down", "--model", model, "--among", "60"),
+        *("arithmetic", "up - down", "--model", model, "--pool", "60"),
         *("--find", "up=skin_light>-9", "--find", "down=skin_light<9"),
-        *("--want", "yaw>-900", "--trials", "5", "--out", str(tmp_path)),
+        *("--expect", "yaw>-900", "--n", "5", "--out", str(tmp_path)),
     )
     assert [trial["exemplars"] for trial in result["trials"]] == [1, 3, 5, 10]
     for trial in result["trials"]:
@@ -124,7 +124,7 @@ def test_arithmetic_by_attributes_with_trials(capsys, model, tmp_path):
 def test_a_sum_says_what_it_and_its_neighbours_show(capsys, model, tmp_path):
     listed = exemplars(model, tmp_path / "e.json")
     words = ("arithmetic", "one - two + three", "--model", model, "--exemplars", listed)
-    status, out, err = run(capsys, *words, "--want", "yaw<-900", "--out", tmp_path)
+    status, out, err = run(capsys, *words, "--expect", "yaw<-900", "--out", tmp_path)
     assert status == 0
     assert "random latents as far from 'three'" in out + err
     shown = json.loads((tmp_path / "arithmetic.json").read_text())["shown"]
@@ -138,13 +138,13 @@ def test_a_sum_says_what_it_and_its_neighbours_show(capsys, model, tmp_path):
     [
         (("one - - two",), "'one - [here]- two'"),
         (("one + four",), "unknown concept 'four'"),
-        (("one", "--means", "4"), "3 exemplars, fewer than --means 4"),
+        (("one", "--n-exemplars", "4"), "3 exemplars, fewer than --n-exemplars 4"),
         (("one", "--find", "up"), "write NAME=CONDITIONS"),
         (("up", "--find", "up=smyle>1"), "unknown attribute 'smyle'"),
-        (("up", "--find", "up=yaw>9999", "--among", "30"), "none of 30 samples"),
-        (("one", "--trials", "5"), "--trials needs --find"),
+        (("up", "--find", "up=yaw>9999", "--pool", "30"), "none of 30 samples"),
+        (("one", "--n", "5"), "--n needs --find"),
         (("one", "--reader", "no"), "unknown reader 'no'"),
-        (("one", "--reader", "none", "--want", "yaw>1"), "need a reader"),
+        (("one", "--reader", "none", "--expect", "yaw>1"), "need a reader"),
     ],
 )
 def test_a_mistake_in_arithmetic_is_one_line(capsys, model, tmp_path, words, line):
@@ -160,7 +160,7 @@ def test_exemplars_of_another_model_are_refused(capsys, model, tmp_path):
         assert "latents of another model" in line
 
 
-TURN = ("--among", "300", "--measured", "10", "--rows", "2")
+TURN = ("--pool", "300", "--n", "10", "--rows", "2")
 
 
 def test_turn_by_every_method(capsys, model, tmp_path):
@@ -198,7 +198,7 @@ def test_turn_along_paths_of_their_own(capsys, model, tmp_path):
 def test_turn_among_those_that_meet_conditions(capsys, model, tmp_path):
     words = ("turn", "skin_light", "--model", model, *TURN, "--method", "regression")
     everyone = said(capsys, *words, "--out", str(tmp_path / "a"))
-    said(capsys, "attributes", "--model", model, "--out", str(tmp_path))
+    said(capsys, "evaluate", "attributes", "--model", model, "--n", "0", "--out", str(tmp_path))
     smiles = json.loads((tmp_path / "attributes.json").read_text())["attributes"]["smile"]
     half = f"smile>{sorted(smiles)[50]:.4f}"
     some = said(capsys, *words, "--only", half, "--out", str(tmp_path / "b"))
@@ -208,13 +208,13 @@ def test_turn_among_those_that_meet_conditions(capsys, model, tmp_path):
     assert loose["directions"] == everyone["directions"]
 
 
-def test_another_network_can_judge(capsys, model, tmp_path):
+def test_another_network_can_measure(capsys, model, tmp_path):
     network = AttributeNetwork(ATTRIBUTES).eval()
-    path = save_attribute_network(tmp_path / "judge.safetensors", network, card={})
+    path = save_attribute_network(tmp_path / "readout.safetensors", network, card={})
     words = ("turn", "yaw", "--model", model, *TURN, "--method", "held", "--length", "1")
     plain = said(capsys, *words, "--out", str(tmp_path / "a"))
-    judged = said(capsys, *words, "--judge", str(path), "--out", str(tmp_path / "b"))
-    assert plain["directions"][0]["reach"] != judged["directions"][0]["reach"]
+    other = said(capsys, *words, "--readout", str(path), "--out", str(tmp_path / "b"))
+    assert plain["directions"][0]["reach"] != other["directions"][0]["reach"]
     vectors = [Direction.load(tmp_path / run / "turn-yaw-held.json").vector for run in "ab"]
     assert torch.equal(*vectors)
 
@@ -241,14 +241,14 @@ def test_turn_between_ends_picked_by_eye_needs_no_reader(capsys, model, tmp_path
     [
         (("yaws",), "unknown attribute 'yaws'"),
         (("yaw", "--method", "magic"), "unknown method 'magic'"),
-        (("yaw", "--reader", "none"), "pick both ends by eye"),
+        (("yaw", "--reader", "none"), "choose both ends by eye"),
         (("yaw", "--direction", "none.json"), "no such file"),
-        (("yaw", "--method", "steered", "--length", "2"), "a path of its own"),
+        (("yaw", "--method", "steered", "--length", "2"), "of each sample"),
         (("yaw", "--only", "smyle>1"), "unknown attribute 'smyle'"),
-        (("yaw", "--only", "smile>99", "--among", "20"), "fewer than one sample in 100"),
+        (("yaw", "--only", "smile>99", "--pool", "20"), "fewer than one sample in 100"),
         (("side/way",), "use letters and digits"),
-        (("yaw", "--judge", "none"), "no such file"),
-        (("bed", "--reader", "bedrooms", "--judge", "none"), "no such segmenter"),
+        (("yaw", "--readout", "none"), "no such file"),
+        (("bed", "--reader", "bedrooms", "--readout", "none"), "no such segmenter"),
     ],
 )
 def test_a_mistake_in_turn_is_one_line(capsys, model, words, line):
@@ -263,7 +263,8 @@ def test_a_direction_of_another_model_is_refused(capsys, model, tmp_path):
 
 
 def test_attributes_of_samples_are_listed(capsys, model, tmp_path):
-    result = said(capsys, "attributes", "--model", model, "--n", "12", "--out", str(tmp_path))
+    words = ("evaluate", "attributes", "--model", model, "--samples", "12", "--n", "0")
+    result = said(capsys, *words, "--out", str(tmp_path))
     assert result["fingerprint"] == fingerprint(load(model))
     listed = json.loads((tmp_path / "attributes.json").read_text())["attributes"]
     assert len(listed["yaw"]) == 12
@@ -271,10 +272,10 @@ def test_attributes_of_samples_are_listed(capsys, model, tmp_path):
 
 
 def test_what_bedrooms_show_is_listed_and_checked(capsys, model, tmp_path):
-    words = ("attributes", "--model", model, "--reader", "bedrooms")
-    result = said(capsys, *words, "--n", "5", "--out", str(tmp_path))
+    words = ("evaluate", "attributes", "--model", model)
+    rooms = (*words, "--reader", "bedrooms", "--n", "10", "--samples", "5")
+    result = said(capsys, *rooms, "--out", str(tmp_path))
     assert {"window", "window_side"} <= set(result["names"])
-    checked = json.loads(run(capsys, *words, "--held-out", "10", "--json")[1])
-    assert checked["n"] == 10
-    assert checked["mean_error"]["window"] < 0.05
-    assert "nothing reads" in refused(capsys, "attributes", "--model", model, "--reader", "none")
+    assert (result["n"], result["samples"]) == (10, 5)
+    assert result["mean_error"]["window"] < 0.05
+    assert "nothing reads" in refused(capsys, *words, "--reader", "none")

@@ -8,9 +8,10 @@ from helpers.command_line import run
 from PIL import Image
 
 from dissect._utils.errors import DissectError
+from dissect._utils.io import read_tensors
 from dissect.data import source
-from dissect.models import Generator, generate, latents_for, save_checkpoint
-from dissect.segmentation import load_unet
+from dissect.models import Generator, generate, latents_for, load, save_checkpoint
+from dissect.segmentation import load_segmenter, load_unet
 from dissect.training.segmenter import SegmenterConfig, train_segmenter
 
 
@@ -19,19 +20,40 @@ def _cache(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("DISSECT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-def test_segment_scores_renders_and_boxes(capsys, tmp_path):
-    status, out, err = run(capsys, "segment", "--renders", 40, "--out", tmp_path, "--json")
+def test_a_segmenter_is_measured_on_renders_and_boxes(capsys, tmp_path):
+    words = ("evaluate", "segmenter", "--n", 40, "--out", tmp_path, "--json")
+    status, out, err = run(capsys, *words)
     assert status == 0, err
     found = json.loads(out)
     assert found["n_renders"] == 40
     assert found["iou"]["bed"] > 0.9
     assert found["n_boxes"] == 52
-    assert found["n_without"] == 102
+    assert found["n_negatives"] == 102
     assert found["recall"] >= 0.9
-    assert found["false_alarms"] <= 0.1
+    assert found["false_alarm_rate"] <= 0.1
     low, high = found["recall_ci"]
     assert low < found["recall"] <= high
-    assert Image.open(tmp_path / "segment.png").width > 1_000
+    assert Image.open(tmp_path / "evaluate.png").width > 1_000
+
+
+def test_images_of_a_source_and_samples_are_segmented(capsys, tmp_path):
+    status, out, err = run(capsys, "segment", "--n", 5, "--seed", 3, "--out", tmp_path, "--json")
+    assert status == 0, err
+    found = json.loads(out)
+    tensors, metadata = read_tensors(tmp_path / "segment.safetensors")
+    z = latents_for(load("bedrooms64"), 5, 3)
+    labels = load_segmenter().labels(generate(load("bedrooms64"), z))
+    assert torch.equal(tensors["labels"].long(), labels)
+    assert json.loads(metadata["classes"])[3] == "window"
+    share = float((labels == 3).float().mean())
+    assert found["mean_area"]["window"] == pytest.approx(share, abs=1e-5)
+    areas = json.loads((tmp_path / "segment.json").read_text())["areas"]
+    assert len(areas["window"]) == 5
+    assert Image.open(tmp_path / "segment.png").width > 4 * 2 * 2 * 64
+    words = ("segment", "bedrooms", "--n", 3, "--out", tmp_path / "b", "--json")
+    status, out, err = run(capsys, *words)
+    assert status == 0, err
+    assert json.loads(out)["mean_area"]["wall"] > 0.1
 
 
 def test_a_segmenter_gets_used_to_samples_and_says_of_which(capsys, tmp_path):

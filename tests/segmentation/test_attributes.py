@@ -123,9 +123,21 @@ def test_the_bundled_network_reads_faces_that_it_has_not_seen():
     assert card["source"] == "faces"
 
 
-def test_the_held_out_error_is_printed(capsys):
+def test_the_held_out_error_is_printed(capsys, tmp_path):
     with pytest.raises(SystemExit) as ended:
-        main(["attributes", "--held-out", "20", "--json"])
+        main(
+            [
+                "evaluate",
+                "attributes",
+                "--n",
+                "20",
+                "--samples",
+                "2",
+                "--out",
+                str(tmp_path),
+                "--json",
+            ]
+        )
     assert ended.value.code == 0
     said = json.loads(capsys.readouterr().out)
     assert said["n"] == 20
