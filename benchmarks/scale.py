@@ -1,8 +1,6 @@
-"""What a training at scale costs, from rates measured here: `python benchmarks/scale.py`.
+"""What each part of a training does in a second on one core: `python benchmarks/scale.py`.
 
-Measures on one core, in processor time, what each part of a training does in a second; prints the
-rates, and the plan that follows from them and from the assumptions below for 3 million and for 100
-million images, as the tables of docs/scale.md.
+In processor time, so that other load on the machine counts for little; the table of docs/scale.md.
 """
 
 import argparse
@@ -42,34 +40,13 @@ class Rates:
     checkpoint_s: float
 
 
-@dataclass(frozen=True)
-class Assumed:
-    """Of a GPU and its machine: not measured."""
-
-    peak: float = 312e12  # bfloat16 operations/s of an A100, by its data sheet
-    used: float = 0.25  # of that, by networks of this size
-    eight: float = 0.9 * 8  # eight GPUs over one
-    cores: int = 16  # a GPU
-    dollars: float = 2.5  # a GPU and hour
-    file_bytes: float = 15e3  # of an LSUN image
-
-
-JOBS = {
-    "LSUN, 3 million, 5 epochs": (3_033_042, 5),
-    "100 million, 1 epoch": (100_000_000, 1),
-}
-_PACKED_BYTES = 64 * 64 * 3
-
-
 def main() -> None:
-    """Measure, and print both tables."""
-    parser = argparse.ArgumentParser(description="The plan of docs/scale.md.")
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description="The rates of docs/scale.md.")
     parser.add_argument("--steps", type=int, default=3, help="of training that are measured")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rates, assumed = measure(options.steps), Assumed()
-    operations = operations_an_image()
-    gpu = assumed.peak * assumed.used / operations
+    rates = measure(options.steps)
     print("| measured on one core of this CPU | |\n|---|---|")
     for what, value in (
         ("decoding JPEG files of 256x256 to 64x64", f"{rates.decode:,.0f} images/s"),
@@ -81,59 +58,9 @@ def main() -> None:
             "a checkpoint of them",
             f"{rates.checkpoint_bytes / 1e6:.0f} MB, {rates.checkpoint_s:.1f} s without the disk",
         ),
-        ("counted: operations an image and step", f"{operations / 1e9:.1f} billion"),
+        ("counted: operations an image and step", f"{operations_an_image() / 1e9:.1f} billion"),
     ):
         print(f"| {what} | {value} |")
-    print(
-        f"\nAssumed: a GPU at {assumed.peak / 1e12:.0f} Tflop/s, {assumed.used:.0%} of it used, so"
-    )
-    print(
-        f"{gpu:,.0f} images/s; eight GPUs are {assumed.eight:.1f} times one; {assumed.cores} cores"
-    )
-    print(
-        f"and {assumed.dollars} dollars a GPU and hour; {assumed.file_bytes / 1e3:.0f} kB a file."
-    )
-    for name, (images, epochs) in JOBS.items():
-        print(f"\n| {name} | this CPU, one core | one GPU | eight GPUs |\n|---|---|---|---|")
-        for row in plan(images, epochs, rates, assumed, gpu):
-            print("| " + " | ".join(row) + " |")
-
-
-def plan(
-    images: int, epochs: int, rates: Rates, assumed: Assumed, gpu: float
-) -> list[tuple[str, str, str, str]]:
-    """The rows of a job's table."""
-    cores = (1, assumed.cores, 8 * assumed.cores)
-    speeds = (rates.train, gpu, gpu * assumed.eight)
-    decode = [images / rates.decode / n for n in cores]
-    hashing = [images / rates.hash / n + images / rates.group for n in cores]
-    training = [images * epochs / speed for speed in speeds]
-    needed = [speed / rates.read for speed in speeds]
-    gpus = (0, 1, 8)
-    money = [
-        n * assumed.dollars * (a + b + c) / 3600
-        for n, a, b, c in zip(gpus, decode, hashing, training, strict=True)
-    ]
-    memory = images * (16 + 16 + 8 + 8 + 8)
-
-    def row(what: str, values: list[str]) -> tuple[str, str, str, str]:
-        return what, values[0], values[1], values[2]
-
-    return [
-        row("decoding and packing once", [_time(s) for s in decode]),
-        row("de-duplication, packed", [_time(s) for s in hashing]),
-        row("training", [_time(s) for s in training]),
-        row("cores that only read packed images", [f"{n:.2f}" for n in needed]),
-        row(
-            "cores that would decode every time instead",
-            [f"{speed / rates.decode:.1f}" for speed in speeds],
-        ),
-        row("money", ["-", *(f"{m:,.0f} dollars" for m in money[1:])]),
-        row(
-            "disk: files, packed", [_sizes(images * assumed.file_bytes, images * _PACKED_BYTES)] * 3
-        ),
-        row("memory: de-duplication, order of an epoch", [_sizes(memory, images * 8)] * 3),
-    ]
 
 
 def measure(steps: int) -> Rates:
@@ -197,21 +124,6 @@ def _jpeg(pixels: "np.typing.NDArray[np.uint8]") -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=75)
     return stream.getvalue()
-
-
-def _time(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:,.1f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def _sizes(*sizes: float) -> str:
-    units = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6))
-    found = [next((u for u in units if size >= u[1]), units[-1]) for size in sizes]
-    return ", ".join(
-        f"{size / unit:.1f} {name}" for size, (name, unit) in zip(sizes, found, strict=True)
-    )
 
 
 if __name__ == "__main__":

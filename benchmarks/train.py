@@ -109,7 +109,7 @@ def measure(sizes: Sizes, rows: list[str], steps: int) -> dict[str, list[float]]
 def _work(pipe: Connection, sizes: Sizes, row: str) -> None:
     torch.set_num_threads(sizes.threads)
     torch.manual_seed(0)
-    step = _train_step(sizes) if row == "step" else _loop(sizes, row)
+    step = train_step_loop(sizes) if row == "step" else plain_loop(sizes, row)
     for _ in range(2):
         step()
     pipe.send(None)
@@ -126,7 +126,8 @@ def _batch(sizes: Sizes) -> tuple[Tensor, Tensor]:
     return real.to(sizes.device), z.to(sizes.device)
 
 
-def _train_step(sizes: Sizes) -> Callable[[], None]:
+def train_step_loop(sizes: Sizes) -> Callable[[], None]:
+    """One call of `dissect.training.train_step`."""
     config = TrainConfig(
         generator_width=sizes.generator_width,
         discriminator_width=sizes.discriminator_width,
@@ -144,7 +145,7 @@ def _train_step(sizes: Sizes) -> Callable[[], None]:
     return step
 
 
-def _loop(sizes: Sizes, row: str) -> Callable[[], None]:
+def plain_loop(sizes: Sizes, row: str) -> Callable[[], None]:
     """One step of the loop of PyTorch's DCGAN example, with the switches up to `row`."""
     on = set(list(SWITCHES)[: list(SWITCHES).index(row) + 1])
     side, kernel = sizes.image_size, sizes.kernel
