@@ -95,11 +95,7 @@ WRITING_FUNCTIONS = {
     ("torch", "save"),
 }
 # Silences the interpreter's last flush to a pipe that was closed: no file, but /dev/null.
-WRITERS = {
-    ("cli/app.py", "os.open"),
-    ("_utils/distributed.py", "os.open"),  # a pipe; goes with the hand-written exchange
-    ("training/shared_weights.py", "os.truncate"),  # memory; goes with it, too
-}
+WRITERS = {("cli/app.py", "os.open")}
 
 
 def writes(file):

@@ -22,9 +22,7 @@ from dissect.annotations.coco import Coco, coco_dict, read_coco
 
 __all__ = [
     "Agreement",
-    "AnnotatedImage",
     "Annotations",
-    "Box",
     "annotation_file",
     "pair_iou",
     "pixels_digest",

@@ -178,21 +178,8 @@ class Nightstand:
         """Paints the table, its drawers and its lamp."""
         b = self.body
         canvas.box(b, self.colour, "furniture", top=tone(self.colour, 1.08))
-        _, cw = b.frame.of(canvas.camera.x, canvas.camera.y)
-        if cw > b.w1:
-            step = (b.z1 - 0.1) / self.drawers
-            for k in range(self.drawers):
-                z = 0.08 + k * step
-                canvas.panel(
-                    b.frame,
-                    b.u0 + 0.05,
-                    b.u1 - 0.05,
-                    z,
-                    z + step - 0.04,
-                    tone(self.colour, 0.84),
-                    "furniture",
-                    w=b.w1,
-                )
+        front = tone(self.colour, 0.84)
+        _paint_drawers(canvas, b, front, self.drawers, 0.1, 0.0, 0.04)
         if self.lamp is not None:
             self.lamp.paint(canvas)
 
@@ -288,21 +275,8 @@ class Chest:
         """Paints the chest."""
         b = self.body
         canvas.box(b, self.colour, "furniture", top=tone(self.colour, 1.08))
-        _, cw = b.frame.of(canvas.camera.x, canvas.camera.y)
-        if cw > b.w1:
-            step = (b.z1 - 0.12) / self.rows
-            for k in range(self.rows):
-                z = 0.08 + k * step
-                canvas.panel(
-                    b.frame,
-                    b.u0 + 0.05,
-                    b.u1 - 0.05,
-                    z + 0.02,
-                    z + step - 0.03,
-                    tone(self.colour, 0.86),
-                    "furniture",
-                    w=b.w1,
-                )
+        front = tone(self.colour, 0.86)
+        _paint_drawers(canvas, b, front, self.rows, 0.12, 0.02, 0.03)
 
 
 Piece = Bed | Nightstand | Wardrobe | Chest
@@ -347,3 +321,20 @@ def sample_bed(rng: Rng, body: Body, frame_colour: Colour) -> Bed:
         drop=rng.uniform(0.14, 0.26),
         tufted=rng.chance(0.35),
     )
+
+
+def _paint_drawers(
+    canvas: Canvas, b: Body, colour: Colour, rows: int, ends: float, below: float, above: float
+) -> None:
+    """Paints the fronts of drawers, one above the other, where the camera sees them.
+
+    `ends` are left free below and above all of them, `below` and `above` each one.
+    """
+    _, cw = b.frame.of(canvas.camera.x, canvas.camera.y)
+    if cw <= b.w1:
+        return
+    step = (b.z1 - ends) / rows
+    for k in range(rows):
+        z = 0.08 + k * step
+        bounds = (b.u0 + 0.05, b.u1 - 0.05, z + below, z + step - above)
+        canvas.panel(b.frame, *bounds, colour, "furniture", w=b.w1)
