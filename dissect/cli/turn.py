@@ -255,7 +255,7 @@ def _steered(
 
     column = reader.column(attribute)
     values = read_attributes(generator, reader, ordinary)
-    low, high = (float(values[:, column].quantile(share)) for share in (0.1, 0.9))
+    low, high = (float(values[:, column].quantile(q)) for q in (0.1, 0.9))
     targets = torch.linspace(low, high, _POSITIONS)
     paths = optimize_latents(generator, reader, z, column, targets, values.std(0))
     half = (paths[:, -1] - paths[:, 0]) / 2

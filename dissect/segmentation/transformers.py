@@ -60,23 +60,24 @@ def from_transformers(
     processor: Any = None,
     device: str | torch.device = "cpu",
 ) -> Segmenter:
-    """The segmenter that a semantic segmentation model of the transformers library is.
+    """A segmenter from a semantic segmentation model of the transformers library.
 
-        eyes = from_transformers("nvidia/segformer-b0-finetuned-ade-512-512")
-        eyes = from_transformers("models/mine", names={"windowpane": "window"})
+        segmenter = from_transformers("nvidia/segformer-b0-finetuned-ade-512-512")
+        segmenter = from_transformers("models/mine", names={"windowpane": "window"})
 
-    Images are resized and normalised as the model's image processor says, and its logits brought
-    back to the size of the images, bilinearly. Labels that `names` gives one word are one class:
-    their probabilities are added, and the class of a pixel is the most probable one.
+    Images are resized and normalised as the model's image processor does, and the logits resized to
+    the images, bilinearly. Labels with the same word in `names` are one class: their probabilities
+    are added, and the class of a pixel is the most probable one. The segmenter runs one call at a
+    time.
 
     Args:
         model: a name on the Hugging Face hub, a folder that `save_pretrained` wrote, or the model
             itself: it gives logits (N, K, h, w), and `config.id2label` names its K labels.
-        names: its labels to words of ours; other labels keep their own name. None: ADE20K_WORDS,
-            as far as the model has these labels. Of a label such as `windowpane, window` the
+        names: a class for each label that is renamed; other labels keep their name. None takes
+            those of ADE20K_WORDS that the model has. Of a label such as `windowpane, window` the
             first word counts, in small letters.
-        processor: what to prepare images by: an image processor, or its settings as a mapping.
-            None: what the name or folder says.
+        processor: an image processor, or its settings as a mapping. None reads the settings from
+            the name or folder.
         device: where the model computes.
 
     Raises:
@@ -121,8 +122,8 @@ def from_transformers(
 
     def features(images: Tensor) -> Tensor:
         with torch.inference_mode():
-            found = [_pooled(run(part, output_hidden_states=True)) for part in images.split(_BATCH)]
-        return torch.cat(found).to(images.device)
+            parts = [_pooled(run(part, output_hidden_states=True)) for part in images.split(_BATCH)]
+        return torch.cat(parts).to(images.device)
 
     return Segmenter(classes, label, probability, features)
 
