@@ -1,5 +1,6 @@
 """Sets of units, and the rules that rank them."""
 
-from dissect.units.units import Rule, Units, UnitsFile, parse_rule, rank_units
+from dissect.units.rules import RULES, Rule, parse_rule, rank_units
+from dissect.units.units import Units, UnitsFile
 
-__all__ = ["Rule", "Units", "UnitsFile", "parse_rule", "rank_units"]
+__all__ = ["RULES", "Rule", "Units", "UnitsFile", "parse_rule", "rank_units"]

@@ -1,4 +1,4 @@
-"""Units of one layer: which feature maps, how they scored, and the rules that choose them."""
+"""Units of one layer: which feature maps, and how they scored."""
 
 import math
 import operator
@@ -14,56 +14,7 @@ from dissect._utils.errors import DissectError
 from dissect._utils.result import Result
 from dissect._utils.schema import FileModel, NonEmpty, parse, read_file, write_file
 
-__all__ = ["Rule", "Units", "UnitsFile", "parse_rule", "rank_units"]
-
-# Every rule by name, and whether it takes a count: `positive`, but `top:K`. A further rule is one
-# more line here; whoever measures its scores passes them to `rank_units`.
-RULES: dict[str, bool] = {
-    "positive": False,
-    "top": True,
-    "iou": True,
-    "ace": True,
-    "causal": True,
-    "gradient": True,
-    "auto": False,
-}
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A way to choose units: a name of `RULES`, and how many units where the rule takes a count."""
-
-    name: str
-    count: int | None = None
-
-    def __str__(self) -> str:
-        return self.name if self.count is None else f"{self.name}:{self.count}"
-
-
-def parse_rule(text: str) -> Rule:
-    """The rule that `text` names: `positive`, or `top:K` with K at least 1.
-
-    Raises:
-        DissectError: an unknown rule, a count that is missing, not a whole number or below 1, or
-            a count where the rule takes none.
-    """
-    name, colon, count = text.strip().partition(":")
-    if name not in RULES:
-        raise DissectError(f"unknown rule {text!r}: use {_known_rules()}")
-    if not RULES[name]:
-        if colon:
-            raise DissectError(f"the rule {name!r} takes no count, yet {text!r} gives one")
-        return Rule(name)
-    # isdecimal alone lets digits of other scripts pass; nobody means those.
-    if not (count.isascii() and count.isdecimal()) or len(count) > 9 or int(count) < 1:
-        raise DissectError(
-            f"the rule {text!r} needs a count of at least 1 after a colon, as in '{name}:12'"
-        )
-    return Rule(name, int(count))
-
-
-def _known_rules() -> str:
-    return " or ".join(f"'{name}:K'" if counted else f"'{name}'" for name, counted in RULES.items())
+__all__ = ["Units", "UnitsFile", "check_count"]
 
 
 class UnitsFile(FileModel):
@@ -150,7 +101,7 @@ class Units(Result):
         Raises:
             DissectError: `k` below 1 or above the number of units.
         """
-        _check_count(k, len(self), "the set")
+        check_count(k, len(self), "the set")
         order: Sequence[int] = range(len(self))
         if self.scores:
             order = sorted(order, key=lambda place: -self.scores[place])
@@ -251,52 +202,12 @@ class Units(Result):
         return cls.from_file(read_file(path, UnitsFile), str(path))
 
 
-def rank_units(
-    scores: Iterable[SupportsFloat],
-    *,
-    layer: str,
-    rule: Rule,
-    keep: Iterable[bool] | None = None,
-    concept: str | None = None,
-    model: str | None = None,
-) -> Units:
-    """Units of a layer in order of their scores, the highest first; ties by the lower index.
-
-    Args:
-        scores: one finite number for every unit of the layer.
-        layer: its name.
-        rule: its count, where it has one, is how many units there will be.
-        keep: whether each unit may be chosen at all; all may without it.
-        concept, model: handed on to the `Units`.
+def check_count(count: int, available: int, place: str) -> None:
+    """Nothing, where so many units can be taken of so many.
 
     Raises:
-        DissectError: a count below 1 or above the number of units of the layer, or scores that
-            are not finite.
+        DissectError: a count below 1, or above their number.
     """
-    values = _floats(scores)
-    if not all(map(math.isfinite, values)):
-        raise DissectError(f"the scores of units in {layer!r} must be finite numbers")
-    if rule.count is not None:
-        _check_count(rule.count, len(values), f"{layer!r}")
-    allowed = range(len(values))
-    kept = (
-        list(allowed)
-        if keep is None
-        else [unit for unit, ok in zip(allowed, keep, strict=True) if ok]
-    )
-    order = sorted(kept, key=lambda unit: -values[unit])[: rule.count]
-    return Units(
-        layer=layer,
-        indices=tuple(order),
-        total=len(values),
-        scores=tuple(values[unit] for unit in order),
-        concept=concept,
-        rule=str(rule),
-        model=model,
-    )
-
-
-def _check_count(count: int, available: int, place: str) -> None:
     if not 1 <= count <= available:
         raise DissectError(f"cannot take {count} units of {place}, which has {available}")
 
