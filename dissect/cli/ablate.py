@@ -114,7 +114,7 @@ def ablate(
     from dissect.effect.compare import compare, fresh_latents, top_samples_by_concept
     from dissect.figures import labelled_rows
     from dissect.models import fingerprint, load
-    from dissect.probe.fit import fit_from_labels, mean_elsewhere
+    from dissect.probe.fit import background_mean, fit_from_labels
     from dissect.surgery import Intervention, mean_activation
     from dissect.units import Units, parse_rule
 
@@ -216,7 +216,7 @@ def ablate(
         z[shown],
         edit,
         gate=probe if where != "everywhere" else None,
-        background=mean_elsewhere(generator, found, layer) if shows_filled else None,
+        background=background_mean(generator, found, layer) if shows_filled else None,
         control_seed=seed,
     )
     named = {

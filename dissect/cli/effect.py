@@ -88,7 +88,7 @@ def effect(
         from dissect.effect.compare import fresh_latents
         from dissect.effect.study import study_effect, study_size
         from dissect.models import fingerprint, load
-        from dissect.probe.fit import fit_from_labels, mean_elsewhere
+        from dissect.probe.fit import background_mean, fit_from_labels
         from dissect.segmentation import load_segmenter
         from dissect.surgery.intervention import Intervention
         from dissect.units import Units, parse_rule
@@ -137,7 +137,7 @@ def effect(
         units.check(fingerprint(generator), layer, len(probe.weight))
         z = fresh_latents(generator, n, seed, annotations)
         progress(1)
-        elsewhere = mean_elsewhere(generator, seen, layer)
+        elsewhere = background_mean(generator, seen, layer)
         real = None
         if group.is_main_process:  # which alone needs them; the others begin to measure
             real = _real_features(eyes, eyes.source, annotations.size)

@@ -21,23 +21,23 @@ from dissect.segmentation import Segmenter
 from dissect.segmentation.pseudo_labels import ConceptLabels, pseudo_label
 
 __all__ = [
-    "UNSCORED",
+    "NO_SCORE",
     "annotated_images",
     "annotated_latents",
     "fit_from_boxes",
     "fit_from_labels",
     "fit_from_segmenter",
-    "fitted_ahead",
+    "load_cached_probe",
     "grid_layers",
     "labelled_cells",
-    "mean_elsewhere",
-    "save_ahead",
+    "background_mean",
+    "save_cached_probe",
 ]
 
 _AHEAD = "probe of boxes"
 
 # Settings of `fit_probe` for whoever needs no score: only as many fits as must be made.
-UNSCORED: Mapping[str, Any] = {"folds": 2, "resamples": 1, "shuffles": 2, "sign_fits": 1}
+NO_SCORE: Mapping[str, Any] = {"folds": 2, "resamples": 1, "shuffles": 2, "sign_fits": 1}
 
 
 def annotated_latents(model: nn.Module, annotations: Annotations) -> Tensor:
@@ -89,7 +89,9 @@ def fit_from_boxes(
     return fit_from_labels(model, ConceptLabels(annotations), layer, seed=seed, scored=scored)
 
 
-def fitted_ahead(name: str, model: nn.Module, annotations: Annotations, layer: str) -> Probe | None:
+def load_cached_probe(
+    name: str, model: nn.Module, annotations: Annotations, layer: str
+) -> Probe | None:
     """What `fit_from_boxes` gives without a score, where a bundled model brings just that.
 
     scikit-learn alone takes a second to import, which is long for whoever waits for a page.
@@ -116,8 +118,8 @@ def fitted_ahead(name: str, model: nn.Module, annotations: Annotations, layer: s
     return found if same else None
 
 
-def save_ahead(path: str | Path, probe: Probe, annotations: Annotations) -> Path:
-    """`path`, now holding the probe of these boxes for `fitted_ahead`."""
+def save_cached_probe(path: str | Path, probe: Probe, annotations: Annotations) -> Path:
+    """`path`, now holding the probe of these boxes for `load_cached_probe`."""
     held = {"boxes": annotations.digest, "probe": probe.fields()}
     return write_record(path, _AHEAD, 1, held)
 
@@ -169,7 +171,7 @@ def fit_from_labels(
     """The probe of `layer` from labels of either kind (see `fit_from_segmenter`)."""
     acts, coverage = labelled_cells(model, labels, layer)
     if not scored:
-        settings |= UNSCORED
+        settings |= NO_SCORE
     return fit_probe(
         acts,
         coverage,
@@ -195,7 +197,7 @@ def labelled_cells(model: nn.Module, labels: ConceptLabels, layer: str) -> tuple
     return acts, labels.coverage((acts.shape[2], acts.shape[3]))
 
 
-def mean_elsewhere(model: nn.Module, labels: ConceptLabels | Annotations, layer: str) -> Tensor:
+def background_mean(model: nn.Module, labels: ConceptLabels | Annotations, layer: str) -> Tensor:
     """The mean of every unit of `layer` over the labelled cells without the concept, (C,).
 
     Raises:

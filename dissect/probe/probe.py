@@ -189,7 +189,7 @@ def fit_probe(
     activations: Tensor | npt.NDArray[Any],
     coverage: Tensor | npt.NDArray[Any],
     *,
-    layer: str | None = None,
+    layer: str,
     concept: str = "",
     model: str | None = None,
     seed: int = 0,
@@ -213,8 +213,7 @@ def fit_probe(
     Args:
         activations: (N, C, H, W), of one layer on N images.
         coverage: (N, H, W) in [0, 1], from `Annotations.coverage`.
-        layer: its name; without it the name that the paper's generator gives a grid of this size,
-            `layer8x8` for 8 x 8.
+        layer: its name.
         concept: what the boxes are around.
         model: the generator's fingerprint, to be handed on to the units.
         seed: of everything that is drawn at random.
@@ -290,9 +289,8 @@ def fit_probe(
         n_scored=len(cells.label),
         folds=int(fold.max()) + 1,
     )
-    height, width = activations.shape[2:]
     return Probe(
-        layer=layer or f"layer{height}x{width}",
+        layer=layer,
         concept=concept,
         weight=torch.from_numpy(weight),
         bias=bias,

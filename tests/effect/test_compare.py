@@ -5,7 +5,7 @@ from dissect.annotations import AnnotatedImage, Annotations, Box
 from dissect.effect.compare import compare
 from dissect.hooks import activations, record
 from dissect.models import Generator, fingerprint, latents_for
-from dissect.probe.fit import fit_from_boxes, mean_elsewhere
+from dissect.probe.fit import background_mean, fit_from_boxes
 from dissect.surgery import Intervention
 
 LAYER = "layer8x8"
@@ -42,7 +42,7 @@ def test_what_units_are_elsewhere_is_their_mean_over_the_cells_outside_every_box
                 if not (k % 3 == 0 and row < 2 and column < 2):
                     total += acts[k, :, row, column]
                     cells += 1
-    found = mean_elsewhere(generator, annotations, LAYER)
+    found = background_mean(generator, annotations, LAYER)
     assert torch.allclose(found, total / cells, atol=1e-5)
 
 

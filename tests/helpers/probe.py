@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dissect.probe import Probe, fit_probe
 
-QUICK: dict[str, Any] = {"resamples": 20, "sign_fits": 5, "shuffles": 2}
+QUICK: dict[str, Any] = {"layer": "conv", "resamples": 20, "sign_fits": 5, "shuffles": 2}
 
 
 def boxes_on_grid(images: int = 12, grid: int = 4, seed: int = 0) -> Tensor:
@@ -37,6 +37,4 @@ def telling_units(coverage: Tensor, noise: float = 0.3, seed: int = 0) -> Tensor
 
 def small_probe() -> Probe:
     coverage = boxes_on_grid()
-    return fit_probe(
-        telling_units(coverage), coverage, layer="conv", concept="window", model="f" * 16, **QUICK
-    )
+    return fit_probe(telling_units(coverage), coverage, concept="window", model="f" * 16, **QUICK)

@@ -7,7 +7,7 @@ import torch
 
 from dissect import Annotations, annotation_file, load
 from dissect._utils.errors import DissectError
-from dissect.probe.fit import fit_from_boxes, fitted_ahead, save_ahead
+from dissect.probe.fit import fit_from_boxes, load_cached_probe, save_cached_probe
 
 MODEL, LAYER = "bedrooms64", "layer8x8"
 
@@ -20,7 +20,7 @@ def generator():
 @pytest.mark.parametrize("concept", ["window", "picture"])
 def test_what_was_fitted_ahead_is_what_a_fit_gives(generator, concept):
     boxes = Annotations.load(annotation_file(MODEL, concept))
-    ahead = fitted_ahead(MODEL, generator, boxes, LAYER)
+    ahead = load_cached_probe(MODEL, generator, boxes, LAYER)
     fitted = fit_from_boxes(generator, boxes, LAYER, scored=False)
     assert (ahead.layer, ahead.concept, ahead.model) == (LAYER, concept, fitted.model)
     assert ahead.settings == fitted.settings
@@ -31,21 +31,25 @@ def test_what_was_fitted_ahead_is_what_a_fit_gives(generator, concept):
 
 def test_it_counts_for_these_boxes_this_layer_and_this_model_alone(generator):
     boxes = Annotations.load(annotation_file(MODEL, "window"))
-    assert fitted_ahead(MODEL, generator, replace(boxes, images=boxes.images[1:]), LAYER) is None
-    assert fitted_ahead(MODEL, generator, boxes, "layer16x16") is None
-    assert fitted_ahead("faces64", generator, boxes, LAYER) is None
+    assert (
+        load_cached_probe(MODEL, generator, replace(boxes, images=boxes.images[1:]), LAYER) is None
+    )
+    assert load_cached_probe(MODEL, generator, boxes, "layer16x16") is None
+    assert load_cached_probe("faces64", generator, boxes, LAYER) is None
     other = load(MODEL)
     with torch.no_grad():
         next(other.parameters()).add_(1)
-    assert fitted_ahead(MODEL, other, boxes, LAYER) is None
+    assert load_cached_probe(MODEL, other, boxes, LAYER) is None
 
 
 def test_a_damaged_file_is_one_line(generator, tmp_path, monkeypatch):
     boxes = Annotations.load(annotation_file(MODEL, "window"))
-    path = save_ahead(tmp_path / "p.json", fitted_ahead(MODEL, generator, boxes, LAYER), boxes)
+    path = save_cached_probe(
+        tmp_path / "p.json", load_cached_probe(MODEL, generator, boxes, LAYER), boxes
+    )
     monkeypatch.setattr("dissect.probe.fit.bundled_file", lambda name, file: path)
-    assert fitted_ahead(MODEL, generator, boxes, LAYER) is not None
+    assert load_cached_probe(MODEL, generator, boxes, LAYER) is not None
     path.write_text(path.read_text().replace('"weight"', '"heavy"'))
     with pytest.raises(DissectError, match="weight") as caught:
-        fitted_ahead(MODEL, generator, boxes, LAYER)
+        load_cached_probe(MODEL, generator, boxes, LAYER)
     assert "\n" not in str(caught.value)

@@ -20,7 +20,7 @@ def probe() -> Probe:
 def test_the_unit_that_is_on_in_boxes_is_the_one_selected() -> None:
     coverage = boxes_on_grid()
     units = torch.stack([1 - coverage, coverage], dim=1)
-    probe = fit_probe(units, coverage, layer="conv", concept="window", model="f" * 16, **QUICK)
+    probe = fit_probe(units, coverage, concept="window", model="f" * 16, **QUICK)
     # Each unit is one minus the other, so neither can weigh more.
     assert probe.weight[1] == pytest.approx(-probe.weight[0].item(), rel=1e-4)
     selected = probe.units("positive")
@@ -93,11 +93,6 @@ def test_a_rule_that_asks_for_too_many_units_is_refused(probe: Probe) -> None:
         probe.units("best")
 
 
-def test_the_name_of_the_layer_goes_by_the_grid_of_the_papers_generator() -> None:
-    coverage = boxes_on_grid()
-    assert fit_probe(telling_units(coverage), coverage, **QUICK).layer == "layer4x4"
-
-
 def test_cells_in_boxes_are_positive_and_those_outside_all_boxes_negative() -> None:
     coverage = boxes_on_grid(images=10)
     coverage[0, 0, 0] = 0.5 if coverage[0, 0, 0] == 0 else 1
@@ -167,7 +162,12 @@ def test_no_image_is_on_both_sides_of_the_cross_validation() -> None:
 def test_shuffled_labels_score_as_a_coin_does() -> None:
     coverage = boxes_on_grid(images=40)
     score = fit_probe(
-        telling_units(coverage), coverage, shuffles=20, resamples=20, sign_fits=1
+        telling_units(coverage),
+        coverage,
+        layer="conv",
+        shuffles=20,
+        resamples=20,
+        sign_fits=1,
     ).score
     low, high = score.shuffled_auc_ci
     assert score.shuffled_auc == pytest.approx(0.5, abs=0.05)
@@ -179,7 +179,9 @@ def test_the_interval_surrounds_the_score_and_narrows_with_more_images() -> None
     widths = []
     for images in (16, 160):
         coverage = boxes_on_grid(images)
-        score = fit_probe(telling_units(coverage, noise=1.0), coverage, sign_fits=1).score
+        score = fit_probe(
+            telling_units(coverage, noise=1.0), coverage, layer="conv", sign_fits=1
+        ).score
         assert score.auc_ci[0] < score.auc < score.auc_ci[1]
         assert score.average_precision_ci[0] < score.average_precision
         assert score.average_precision < score.average_precision_ci[1]
@@ -201,7 +203,7 @@ def test_a_sign_is_stable_where_the_unit_tells_and_not_where_it_is_noise() -> No
     coverage = boxes_on_grid(images=40)
     units = torch.randn(40, 30, 4, 4, generator=torch.Generator().manual_seed(3))
     units[:, 0] += 2 * coverage
-    stability = fit_probe(units, coverage, resamples=1, shuffles=2).sign_stability
+    stability = fit_probe(units, coverage, layer="conv", resamples=1, shuffles=2).sign_stability
     assert stability[0] == 1
     assert stability[1:].mean() < 0.95
     assert ((stability >= 0) & (stability <= 1)).all()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dissect.annotations import Annotations
 from dissect.probe import Probe, fit_probe
-from dissect.probe.fit import UNSCORED, fitted_ahead, labelled_cells
+from dissect.probe.fit import NO_SCORE, labelled_cells, load_cached_probe
 from dissect.segmentation.pseudo_labels import ConceptLabels
 from dissect.studio.sessions.generator import GeneratorSession
 
@@ -47,8 +47,8 @@ def study_layer(generator: GeneratorSession, boxes: Annotations, layer: str) -> 
     with generator.lock:
         acts, coverage = labelled_cells(generator.model, ConceptLabels(boxes), layer)
     # Whoever wants a picture need not wait for the fit.
-    probe = fitted_ahead(generator.name, generator.model, boxes, layer) or fit_probe(
-        acts, coverage, layer=layer, concept=boxes.concept, model=generator.fingerprint, **UNSCORED
+    probe = load_cached_probe(generator.name, generator.model, boxes, layer) or fit_probe(
+        acts, coverage, layer=layer, concept=boxes.concept, model=generator.fingerprint, **NO_SCORE
     )
     acts = acts.cpu()
     peak, cell = acts.flatten(2).max(2)
