@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from dissect.models import save_checkpoint as save
     from dissect.probe import Probe, fit_probe
+    from dissect.probe.fit import fit_probe_from_boxes
     from dissect.segmentation import Segmenter, load_segmenter
     from dissect.surgery import (
         Intervention,
@@ -72,6 +73,7 @@ __all__ = [
     "annotation_file",
     "Probe",
     "fit_probe",
+    "fit_probe_from_boxes",
     "Units",
     # Act.
     "Intervention",
@@ -109,6 +111,7 @@ _ROOMS = {
         *("load", "save_checkpoint"),
     ),
     "dissect.probe": ("Probe", "fit_probe"),
+    "dissect.probe.fit": ("fit_probe_from_boxes",),
     "dissect.segmentation": ("Segmenter", "load_segmenter"),
     "dissect.surgery": (
         *("Intervention", "MaskGate", "ablated", "bake", "excise", "inserted"),

@@ -1,5 +1,6 @@
 """From boxes on a generator's samples, or a segmenter's masks, to a probe of its layers."""
 
+import warnings
 from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
@@ -24,7 +25,7 @@ __all__ = [
     "NO_SCORE",
     "annotated_images",
     "annotated_latents",
-    "fit_from_boxes",
+    "fit_probe_from_boxes",
     "fit_from_labels",
     "fit_from_segmenter",
     "load_cached_probe",
@@ -65,7 +66,7 @@ def annotated_images(model: nn.Module, annotations: Annotations) -> NDArray[np.u
     return to_images(generate(model, annotated_latents(model, annotations)))
 
 
-def fit_from_boxes(
+def fit_probe_from_boxes(
     model: nn.Module,
     annotations: Annotations,
     layer: str,
@@ -86,13 +87,21 @@ def fit_from_boxes(
     Raises:
         DissectError: boxes for another model, no such layer, or a layer without a grid.
     """
+    changed = annotations.differing(annotated_images(model, annotations))
+    if changed:
+        warnings.warn(
+            f"{len(changed)} of {len(annotations)} samples differ in some bytes from those "
+            "annotated, though the model is the same: another processor or version rounds "
+            "differently",
+            stacklevel=2,
+        )
     return fit_from_labels(model, ConceptLabels(annotations), layer, seed=seed, scored=scored)
 
 
 def load_cached_probe(
     name: str, model: nn.Module, annotations: Annotations, layer: str
 ) -> Probe | None:
-    """What `fit_from_boxes` gives without a score, where a bundled model brings just that.
+    """What `fit_probe_from_boxes` gives without a score, where a bundled model brings just that.
 
     scikit-learn alone takes a second to import, which is long for whoever waits for a page.
 
@@ -148,7 +157,7 @@ def fit_from_segmenter(
         layer: the layer that is probed.
         n: how many samples are segmented: the first ones of `seed`.
         seed: of the samples, and of what is drawn at random in fitting.
-        scored: as `fit_from_boxes` takes it.
+        scored: as `fit_probe_from_boxes` takes it.
         settings: what else `fit_probe` takes, such as `inside` and `C`.
 
     Raises:

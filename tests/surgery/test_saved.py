@@ -13,7 +13,7 @@ from dissect.annotations import AnnotatedImage, Annotations, Box
 from dissect.cli import main
 from dissect.models import Generator, fingerprint, latents_for, load, load_checkpoint
 from dissect.models import save_checkpoint as save
-from dissect.probe.fit import fit_from_boxes
+from dissect.probe.fit import fit_probe_from_boxes
 from dissect.units import Units
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,7 +91,9 @@ def test_the_gate_in_the_file_is_the_probe(capsys, study, tmp_path):
     file = tmp_path / "edited.safetensors"
     _, result, _ = run(capsys, study, tmp_path, "--where", "probe", "--save", str(file))
     generator = load(study / "g.safetensors")
-    probe = fit_from_boxes(generator, Annotations.load(study / "spot.json", "spot"), "layer8x8")
+    probe = fit_probe_from_boxes(
+        generator, Annotations.load(study / "spot.json", "spot"), "layer8x8"
+    )
     z = dissect.latents(20, seed=78, size=8)
     with (
         torch.no_grad(),
