@@ -63,7 +63,7 @@ figures: $(VENV)/.installed
 	$(BIN)/dissect rules --out out/figures
 	$(BIN)/dissect evaluate segmenter --out out/figures
 	$(BIN)/dissect guided --out out/figures
-	$(BIN)/dissect guided --units all --out out/figures/guided
+	$(BIN)/dissect guided --unit-range all --out out/figures/guided
 	$(BIN)/dissect ablate --insert --out out/figures
 	$(BIN)/dissect ablate --swap picture --labels segmenter --among 300 --out out/figures
 	$(BIN)/dissect ablate --concept picture --strength 1.5 --rule positive --n 8 --out out/figures/picture

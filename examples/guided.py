@@ -1,4 +1,4 @@
-"""Figure 5 through the API: what a discriminator's features answer to, and one by every method.
+"""Figure 5 through the API: what a discriminator's features respond to, and one by every method.
 
     python examples/guided.py
 
@@ -25,25 +25,25 @@ LAYER, UNIT = "layer4x4", 5
 
 
 def main() -> None:
-    """Find the strongest images, print what the features answer to, draw both pictures."""
+    """Find the strongest images, print what the features respond to, draw both pictures."""
     discriminator = dissect.load("bedrooms64", network="discriminator")
     bedrooms = source("bedrooms", count=2_000, seed=1)
-    twin = attribution.random_twin(discriminator, bedrooms)
+    random_copy = attribution.random_init_copy(discriminator, bedrooms)
 
     sides = {}
-    for name, network in {"random": twin, "trained": discriminator}.items():
-        study = attribution.study_features(network, LAYER, bedrooms, range(6), called=name)
-        assert study.shares is not None
-        for unit, ratios in zip(study.shares.units, study.shares.over_chance, strict=True):
+    for name, network in {"random": random_copy, "trained": discriminator}.items():
+        study = attribution.study_features(network, LAYER, bedrooms, range(6), label=name)
+        assert study.fractions is not None
+        for unit, ratios in zip(study.fractions.units, study.fractions.over_chance, strict=True):
             best = int(np.nanargmax(ratios))
-            print(f"{name} feature {unit}: {study.shares.classes[best]} {ratios[best]:.2f}")
-        sides[name] = attribution.pictures(network, bedrooms, study.responses, n_units=6, n=5)
+            print(f"{name} feature {unit}: {study.fractions.classes[best]} {ratios[best]:.2f}")
+        sides[name] = attribution.feature_pictures(network, bedrooms, study.largest, n_units=6, n=5)
     sheet = guided_sheet(sides["random"], sides["trained"])
     print("wrote", write_image(Path("out/guided.png"), sheet))
 
-    found = attribution.strongest(discriminator, LAYER, bedrooms, [UNIT], k=8)
-    pixels = bedrooms.images(found.image[0])
-    target = (discriminator, to_tensor(pixels), LAYER, UNIT, torch.from_numpy(found.place[0]))
+    largest = attribution.max_activations(discriminator, LAYER, bedrooms, [UNIT], k=8)
+    pixels = bedrooms.images(largest.image[0])
+    target = (discriminator, to_tensor(pixels), LAYER, UNIT, torch.from_numpy(largest.position[0]))
     methods = {
         "plain gradient": attribution.saliency(*target, absolute=False),
         "guided, strict": attribution.guided_backprop(*target),
@@ -53,14 +53,14 @@ def main() -> None:
         "Grad-CAM\non layer16x16": attribution.grad_cam(*target, at="layer16x16"),
         "occlusion": attribution.occlusion(*target),
     }
-    rows = {"image": pixels, **{name: as_pixels(said) for name, said in methods.items()}}
+    rows = {"image": pixels, **{name: as_pixels(values) for name, values in methods.items()}}
     caption = f"feature {UNIT} of {LAYER}, where it responds most"
     print("wrote", write_image(Path("out/methods.png"), labelled_rows(rows, caption=caption)))
 
 
-def as_pixels(said: Tensor) -> np.ndarray:
-    """What a method said, at the size of the images, 0 in mid grey: (N, 64, 64, 3) uint8."""
-    large = interpolate(said, (64, 64)).expand(-1, 3, -1, -1)
+def as_pixels(values: Tensor) -> np.ndarray:
+    """The values of a method, at the size of the images, 0 in mid grey: (N, 64, 64, 3) uint8."""
+    large = interpolate(values, (64, 64)).expand(-1, 3, -1, -1)
     return signed_images(large.permute(0, 2, 3, 1).numpy())
 
 

@@ -1,6 +1,7 @@
-"""What a unit answers to: attribution through captum, LeakyReLU made right."""
+"""What a unit responds to: attribution through captum, LeakyReLU made right."""
 
-from dissect.attribution.concepts import ConceptShares, concept_shares, receptive_field
+from dissect.attribution.concepts import ConceptFractions, concept_fractions, receptive_field
+from dissect.attribution.max_activations import MaxActivations, max_activations
 from dissect.attribution.methods import (
     deconvolution,
     grad_cam,
@@ -9,27 +10,31 @@ from dissect.attribution.methods import (
     occlusion,
     saliency,
 )
-from dissect.attribution.random_init import random_twin
+from dissect.attribution.random_init import random_init_copy
 from dissect.attribution.rectifiers import GuidedRule
-from dissect.attribution.responses import Responses, strongest
-from dissect.attribution.study import FeaturePictures, FeatureStudy, pictures, study_features
+from dissect.attribution.study import (
+    FeaturePictures,
+    FeatureStudy,
+    feature_pictures,
+    study_features,
+)
 
 __all__ = [
-    "ConceptShares",
+    "ConceptFractions",
     "FeaturePictures",
     "FeatureStudy",
     "GuidedRule",
-    "Responses",
-    "concept_shares",
+    "MaxActivations",
+    "concept_fractions",
     "deconvolution",
     "grad_cam",
     "guided_backprop",
     "integrated_gradients",
+    "max_activations",
     "occlusion",
-    "pictures",
-    "random_twin",
+    "feature_pictures",
+    "random_init_copy",
     "receptive_field",
     "saliency",
-    "strongest",
     "study_features",
 ]

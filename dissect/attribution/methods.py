@@ -1,23 +1,23 @@
-"""Which pixels one unit answers to, by the methods of captum, at one place of its layer.
+"""Which pixels one unit answers to, by captum's methods, at one position of its layer.
 
     gradient = guided_backprop(D, images, "layer4x4", unit=3)     # where it responds most
-    gradient = guided_backprop(D, images, "layer4x4", unit=3, place=(1, 2))
+    gradient = guided_backprop(D, images, "layer4x4", unit=3, position=(1, 2))
 
-Every function takes the same target: a `unit` (for all images, or one for each) and a `place`
+Every function takes the same target: a `unit` (for all images, or one for each) and a `position`
 (row and column for all images or for each; None: where the unit responds most in each image).
+captum's explainers are used once each, since they keep the handles of earlier hooks.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
-from dissect.attribution.rectifiers import GuidedRule, UnitAt, checked_rule, guided_network
-from dissect.attribution.target import Place, Target, Unit
+from dissect.attribution.rectifiers import LayerOutput, checked_rule, guided_network
+from dissect.attribution.target import Position, Target, Unit
 from dissect.hooks import resolve_layer
 
 __all__ = [
@@ -37,12 +37,12 @@ def guided_backprop(
     images: Tensor,
     layer: str,
     unit: Unit,
-    place: Place = None,
+    position: Position = None,
     *,
     rule: str = "strict",
     batch_size: int = 100,
 ) -> Tensor:
-    """Guided backpropagation from one unit at one place, the shape of `images`.
+    """Guided backpropagation from one unit at one position, the shape of `images`.
 
     The gradient of the unit with respect to the image, but for what passes an activation
     backwards. With x the activation's input in the forward pass and g the gradient that comes in
@@ -52,11 +52,11 @@ def guided_backprop(
         LeakyReLU, strict  the same: g where x > 0 and g > 0, else 0
         LeakyReLU, leaky   g where x > 0 and g > 0, slope * g where x <= 0 and g > 0, else 0
 
-    The strict rule takes the LeakyReLU for what stands in the place of a ReLU, and shows only what
-    the features found; the leaky one takes the network's own gradient and removes what is
-    negative. On a network without LeakyReLU both are captum's `GuidedBackprop`, bit for bit. (So,
-    as there, where an activation's input is also used beside it, as in a residual block with
-    the activation first, what is set to 0 is what is negative of the sum of both gradients.)
+    The strict rule treats a LeakyReLU as a ReLU, and shows only what made the unit respond; the
+    leaky one removes what is negative from the network's own gradient. On a network without
+    LeakyReLU both are captum's `NeuronGuidedBackprop`, bit for bit. (As there, where an
+    activation's input is also used beside it, as in a residual block with the activation first,
+    the sum of both gradients is what is set to 0 where it is negative.)
 
     Radford et al. (2015), section 6.2 and Figure 5.
 
@@ -66,14 +66,14 @@ def guided_backprop(
         images: (N, C, H, W), or whatever the model takes, as floats in its range.
         layer: the name of the layer that the unit belongs to.
         unit: which unit, for all images or (N,).
-        place: its row and column, for all images or (N, 2); None: where it responds most in each.
+        position: its row and column, for all images or (N, 2); None: where it responds most.
         rule: "strict" or "leaky".
         batch_size: images in a forward and backward pass.
 
     Raises:
-        DissectError: no such layer, unit, place or rule; batch norm in training mode; or a network
-            in which the rule would have no effect, because an activation is no module of those
-            kinds or there is none.
+        DissectError: no such layer, unit, position or rule; batch norm in training mode; or a
+            network in which the rule would have no effect, because an activation is no module of
+            those kinds or there is none.
 
     >>> import torch
     >>> from torch import nn
@@ -81,12 +81,16 @@ def guided_backprop(
     >>> tuple(guided_backprop(model, torch.randn(5, 3, 8, 8), "2", unit=1).shape)
     (5, 3, 8, 8)
     """
-    from captum.attr import GuidedBackprop
+    from captum.attr import NeuronGuidedBackprop
 
-    target = Target.of(model, images, layer, unit, place, batch_size=batch_size)
-    return _through_rectifiers(
-        GuidedBackprop, model, target, layer, checked_rule(rule), batch_size
-    ).to(images.device)
+    rule = checked_rule(rule)
+    target = Target.from_arguments(model, images, layer, unit, position, batch_size)
+    with guided_network(model, layer, target.images[:1], rule) as network:
+        return _attribute(
+            lambda part: NeuronGuidedBackprop(network, network).attribute(part.images, part.select),
+            target,
+            batch_size,
+        ).to(images.device)
 
 
 def deconvolution(
@@ -94,24 +98,33 @@ def deconvolution(
     images: Tensor,
     layer: str,
     unit: Unit,
-    place: Place = None,
+    position: Position = None,
     *,
     batch_size: int = 100,
 ) -> Tensor:
-    """captum's `Deconvolution` from one unit at one place, the shape of `images`.
+    """captum's `NeuronDeconvolution` of one unit at one position, the shape of `images`.
 
     As guided backpropagation, but activations pass backwards what is positive of g, whatever
     their input was (Zeiler and Fergus 2014). A slope has no part in that, so that ReLU and
     LeakyReLU are treated alike.
 
     Arguments and errors are those of `guided_backprop`.
-    """
-    from captum.attr import Deconvolution
 
-    target = Target.of(model, images, layer, unit, place, batch_size=batch_size)
-    return _through_rectifiers(Deconvolution, model, target, layer, "strict", batch_size).to(
-        images.device
-    )
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(0.2), nn.Conv2d(4, 2, 3)).eval()
+    >>> tuple(deconvolution(model, torch.randn(5, 3, 8, 8), "2", unit=1).shape)
+    (5, 3, 8, 8)
+    """
+    from captum.attr import NeuronDeconvolution
+
+    target = Target.from_arguments(model, images, layer, unit, position, batch_size)
+    with guided_network(model, layer, target.images[:1], "strict") as network:
+        return _attribute(
+            lambda part: NeuronDeconvolution(network, network).attribute(part.images, part.select),
+            target,
+            batch_size,
+        ).to(images.device)
 
 
 def saliency(
@@ -119,26 +132,36 @@ def saliency(
     images: Tensor,
     layer: str,
     unit: Unit,
-    place: Place = None,
+    position: Position = None,
     *,
     absolute: bool = True,
     batch_size: int = 100,
 ) -> Tensor:
-    """captum's `Saliency`, the plain gradient of one unit at one place, the shape of `images`.
+    """captum's `NeuronGradient`, the plain gradient of one unit: the shape of `images`.
 
     Args:
-        model, images, layer, unit, place, batch_size: as in `guided_backprop`; any activations.
-        absolute: the gradient's size without its sign, captum's default.
+        model, images, layer, unit, position, batch_size: as in `guided_backprop`; any activations.
+        absolute: the gradient's size without its sign, as in Simonyan et al. (2014).
 
     Raises:
-        DissectError: no such layer, unit or place; or batch norm in training mode.
-    """
-    from captum.attr import Saliency
+        DissectError: no such layer, unit or position; or batch norm in training mode.
 
-    target = Target.of(model, images, layer, unit, place, batch_size=batch_size)
-    return _by_captum(Saliency(UnitAt(model, layer)), target, batch_size, abs=absolute).to(
-        images.device
-    )
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(0.2), nn.Conv2d(4, 2, 3)).eval()
+    >>> tuple(saliency(model, torch.randn(5, 3, 8, 8), "2", unit=1).shape)
+    (5, 3, 8, 8)
+    """
+    from captum.attr import NeuronGradient
+
+    target = Target.from_arguments(model, images, layer, unit, position, batch_size)
+    network = LayerOutput(model, layer)
+    gradient = _attribute(
+        lambda part: NeuronGradient(network, network).attribute(part.images, part.select),
+        target,
+        batch_size,
+    ).to(images.device)
+    return gradient.abs() if absolute else gradient
 
 
 def integrated_gradients(
@@ -146,39 +169,49 @@ def integrated_gradients(
     images: Tensor,
     layer: str,
     unit: Unit,
-    place: Place = None,
+    position: Position = None,
     *,
     baseline: float | Tensor = 0.0,
     steps: int = 50,
     batch_size: int = 100,
 ) -> Tensor:
-    """captum's `IntegratedGradients` of one unit at one place, the shape of `images`.
+    """captum's `NeuronIntegratedGradients` of one unit at one position: the shape of `images`.
 
     Its sum over an image is the unit's value there less its value for the baseline (Sundararajan
     et al. 2017), up to the error of the `steps`.
 
     Args:
-        model, images, layer, unit, place, batch_size: as in `guided_backprop`; any activations.
+        model, images, layer, unit, position, batch_size: as in `guided_backprop`; any activations.
         baseline: the image at which the path begins, a value for all pixels or (1, C, H, W); 0 is
             mid grey for images in [-1, 1].
         steps: points of the path, at least 1.
 
     Raises:
-        DissectError: no such layer, unit or place; no steps; or batch norm in training mode.
+        DissectError: no such layer, unit or position; no steps; or batch norm in training mode.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> flat = nn.Sequential(nn.Flatten(), nn.Identity()).eval()
+    >>> integrated_gradients(flat, torch.tensor([[[3.0, 5.0]]]), "1", unit=1).tolist()
+    [[[0.0, 5.0]]]
     """
-    from captum.attr import IntegratedGradients
+    from captum.attr import NeuronIntegratedGradients
 
     if steps < 1:
         raise DissectError(f"a path has at least 1 step, not {steps}")
-    target = Target.of(model, images, layer, unit, place, batch_size=batch_size)
+    target = Target.from_arguments(model, images, layer, unit, position, batch_size)
     start = baseline.to(target.images.device) if isinstance(baseline, Tensor) else baseline
-    return _by_captum(
-        IntegratedGradients(UnitAt(model, layer)),
+    network = LayerOutput(model, layer)
+    return _attribute(
+        lambda part: NeuronIntegratedGradients(network, network).attribute(
+            part.images,
+            part.select,
+            baselines=start,
+            n_steps=steps,
+            internal_batch_size=batch_size,
+        ),
         target,
         batch_size,
-        baselines=start,
-        n_steps=steps,
-        internal_batch_size=batch_size,
     ).to(images.device)
 
 
@@ -187,31 +220,42 @@ def grad_cam(
     images: Tensor,
     layer: str,
     unit: Unit,
-    place: Place = None,
+    position: Position = None,
     *,
     at: str,
     batch_size: int = 100,
 ) -> Tensor:
-    """captum's `LayerGradCam` of one unit at one place, on an earlier layer: (N, 1, h, w).
+    """captum's `LayerGradCam` of one unit at one position, on an earlier layer: (N, 1, h, w).
 
     The earlier layer's activations, each unit weighted by the mean of its gradient, summed over its
     units; negative where they speak against the unit (Selvaraju et al. 2017, without the last
     ReLU). captum hooks the earlier layer while it runs.
 
     Args:
-        model, images, layer, unit, place, batch_size: as in `guided_backprop`; any activations.
+        model, images, layer, unit, position, batch_size: as in `guided_backprop`; any activations.
         at: the name of the earlier layer, (N, C, h, w).
 
     Raises:
-        DissectError: no such layer, unit or place; `at` does not run before the layer; or batch
+        DissectError: no such layer, unit or position; `at` does not run before the layer; or batch
             norm in training mode.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(0.2), nn.Conv2d(4, 2, 3)).eval()
+    >>> tuple(grad_cam(model, torch.randn(5, 3, 8, 8), "2", unit=1, at="0").shape)
+    (5, 1, 6, 6)
     """
     from captum.attr import LayerGradCam
 
     earlier = resolve_layer(model, at)
-    target = Target.of(model, images, layer, unit, place, batch_size=batch_size)
-    explainer = LayerGradCam(UnitAt(model, layer), earlier)
-    return _by_captum(explainer, target, batch_size, source=f"layer {at!r}").to(images.device)
+    target = Target.from_arguments(model, images, layer, unit, position, batch_size)
+    network = LayerOutput(model, layer)
+    return _attribute(
+        lambda part: LayerGradCam(_values(network, part), earlier).attribute(part.images),
+        target,
+        batch_size,
+        source=f"layer {at!r}",
+    ).to(images.device)
 
 
 def occlusion(
@@ -219,28 +263,34 @@ def occlusion(
     images: Tensor,
     layer: str,
     unit: Unit,
-    place: Place = None,
+    position: Position = None,
     *,
     window: int = 8,
     stride: int = 4,
     value: float = 0.0,
     batch_size: int = 100,
 ) -> Tensor:
-    """captum's `Occlusion` of one unit at one place, the shape of `images`.
+    """captum's `Occlusion` of one unit at one position, the shape of `images`.
 
     How much the unit falls where a square of the image is covered, averaged over the squares that
     cover a pixel (Zeiler and Fergus 2014).
 
     Args:
-        model, images, layer, unit, place, batch_size: as in `guided_backprop`; any activations;
+        model, images, layer, unit, position, batch_size: as in `guided_backprop`; any activations;
             images (N, C, H, W).
         window: side of the square in pixels, at most that of the image.
         stride: pixels between two squares, at least 1 and at most `window`.
         value: what covers; 0 is mid grey for images in [-1, 1].
 
     Raises:
-        DissectError: no such layer, unit or place; a window or stride out of range; or batch norm
-            in training mode.
+        DissectError: no such layer, unit or position; a window or stride out of range; or batch
+            norm in training mode.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> mean = nn.Sequential(nn.AvgPool2d(4)).eval()
+    >>> occlusion(mean, torch.ones(1, 1, 4, 4), "0", unit=0, window=2, stride=2)[0, 0, 0].tolist()
+    [0.25, 0.25, 0.25, 0.25]
     """
     from captum.attr import Occlusion
 
@@ -249,41 +299,37 @@ def occlusion(
             f"window {window} and stride {stride} must be 1 <= stride <= window <= the side of "
             f"the images (N, C, H, W); got images {tuple(images.shape)}"
         )
-    target = Target.of(model, images, layer, unit, place, batch_size=batch_size)
-    return _by_captum(
-        Occlusion(UnitAt(model, layer)),
+    target = Target.from_arguments(model, images, layer, unit, position, batch_size)
+    network = LayerOutput(model, layer)
+    return _attribute(
+        lambda part: Occlusion(_values(network, part)).attribute(
+            part.images,
+            sliding_window_shapes=(images.shape[1], window, window),
+            strides=(images.shape[1], stride, stride),
+            baselines=value,
+        ),
         target,
         batch_size,
-        sliding_window_shapes=(images.shape[1], window, window),
-        strides=(images.shape[1], stride, stride),
-        baselines=value,
     ).to(images.device)
 
 
-def _through_rectifiers(
-    method: Callable[[nn.Module], Any],
-    model: nn.Module,
-    target: Target,
-    layer: str,
-    rule: GuidedRule,
-    batch_size: int,
-) -> Tensor:
-    with guided_network(model, layer, target.images[:1], rule) as network:
-        # An explainer of its own: captum's keep the handles of earlier hooks.
-        return _by_captum(method(network), target, batch_size)
+def _values(network: LayerOutput, target: Target) -> Callable[[Tensor], Tensor]:
+    """The function from images to the attributed entries, for the methods without a neuron."""
+    return lambda images: target.select(network(images))
 
 
-def _by_captum(
-    explainer: Any, target: Target, batch_size: int, *, source: str = "the image", **options: Any
+def _attribute(
+    method: Callable[[Target], Any], target: Target, batch_size: int, *, source: str = "the image"
 ) -> Tensor:
-    """What the explainer says of the target, on the model's device, outside any graph."""
+    """The method's attribution of the target in batches, on the model's device, without a graph."""
     parts = []
-    with torch.inference_mode(False), _without_its_warnings():
+    with torch.inference_mode(False), torch.enable_grad(), warnings.catch_warnings():
+        # What captum does on every call.
+        warnings.filterwarnings("ignore", "Setting backward hooks on ReLU")
+        warnings.filterwarnings("ignore", "Input Tensor .* did not already require gradients")
         for part in target.split(batch_size):
-            # captum sets requires_grad on what it is given, and may leave it so.
-            given = part.images.detach()
             try:
-                said = explainer.attribute(given, additional_forward_args=(part.index,), **options)
+                parts.append(method(part).detach())
             except (AssertionError, RuntimeError) as error:
                 # captum asserts that a layer ran; torch, that there is a gradient.
                 if not any(words in str(error) for words in _NO_PATH):
@@ -292,14 +338,4 @@ def _by_captum(
                     f"the unit does not depend on {source}: it must lie before the unit's layer, "
                     "with nothing detached between"
                 ) from error
-            parts.append(said.detach())
     return torch.cat(parts)
-
-
-@contextmanager
-def _without_its_warnings() -> Iterator[None]:
-    """A block in which captum does not warn of what it does on every call."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Setting backward hooks on ReLU")
-        warnings.filterwarnings("ignore", "Input Tensor .* did not already require gradients")
-        yield

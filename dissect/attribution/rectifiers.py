@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dissect._utils.errors import DissectError
 from dissect.hooks import record
 
-__all__ = ["GuidedRule", "UnitAt", "checked_rule", "guided_network"]
+__all__ = ["GuidedRule", "LayerOutput", "checked_rule", "guided_network"]
 
 GuidedRule = Literal["strict", "leaky"]
 """What passes a LeakyReLU backwards; see `dissect.attribution.guided_backprop`."""
@@ -49,11 +49,12 @@ def checked_rule(rule: str) -> GuidedRule:
     return rule  # type: ignore[return-value]
 
 
-class UnitAt(nn.Module):
-    """Images (N, ...) to (N,) values: of a layer's output in each, the entry that `index` names.
+class LayerOutput(nn.Module):
+    """Images (N, ...) to what a layer of the model gives for them, with its graph.
 
     The modules below it are the stand-ins and not those of the model, so that what walks through
-    modules to hook them, as captum does, does not come to the model.
+    modules to hook them, as captum does, does not come to the model. It is a model and its layer
+    at once to captum's `Neuron` classes, which then need no pass through what follows the layer.
     """
 
     def __init__(self, model: nn.Module, layer: str, rectifiers: Sequence["_InTurn"] = ()) -> None:
@@ -63,19 +64,14 @@ class UnitAt(nn.Module):
         self._rectifiers = tuple(rectifiers)
         self.stand_ins = nn.ModuleList(one for turn in rectifiers for one in turn.stand_ins)
 
-    def forward(self, images: Tensor, index: Tensor) -> Tensor:
-        """The values; `index` (N, k) is the unit and its place, k axes of the output but the first.
+    def forward(self, images: Tensor) -> Tensor:
+        """The layer's output.
 
         Raises:
             DissectError: what `record` raises.
         """
-        values = self.output(images)
-        return values[(torch.arange(len(values), device=values.device), *index.unbind(1))]
-
-    def output(self, images: Tensor) -> Tensor:
-        """What the whole layer gives, with its graph."""
         for rectifier in self._rectifiers:
-            rectifier.restart()
+            rectifier.called = 0
         with record(self._model[0], self._layer, stop=True, detach=False) as acts:
             self._model[0](images)
         return acts[self._layer]
@@ -84,7 +80,7 @@ class UnitAt(nn.Module):
 @contextmanager
 def guided_network(
     model: nn.Module, layer: str, image: Tensor, rule: GuidedRule
-) -> Iterator[UnitAt]:
+) -> Iterator[LayerOutput]:
     """A block with a network in which captum's guided backpropagation keeps to `rule`.
 
     Args:
@@ -103,9 +99,9 @@ def guided_network(
         for module, count in runs.items()
     }
     with _called_instead(turns):
-        network = UnitAt(model, layer, tuple(turns.values()))
+        network = LayerOutput(model, layer, tuple(turns.values()))
         with torch.no_grad():
-            same = torch.allclose(network.output(image), plain, equal_nan=True)
+            same = torch.allclose(network(image), plain, equal_nan=True)
         if not same:
             raise DissectError(
                 f"before {layer!r}, {type(model).__name__} relies on an activation writing in "
@@ -145,20 +141,16 @@ class _InTurn:
     def __init__(self, stand_ins: Sequence[_StandIn], layer: str) -> None:
         self.stand_ins = stand_ins
         self._layer = layer
-        self._called = 0
-
-    def restart(self) -> None:
-        """Begin a pass."""
-        self._called = 0
+        self.called = 0
 
     def __call__(self, input: Tensor) -> Tensor:
-        if self._called == len(self.stand_ins):
+        if self.called == len(self.stand_ins):
             raise DissectError(
                 f"which activations run before {self._layer!r} depends on the image: give images "
                 "one at a time"
             )
-        self._called += 1
-        output: Tensor = self.stand_ins[self._called - 1](input)
+        self.called += 1
+        output: Tensor = self.stand_ins[self.called - 1](input)
         return output
 
 

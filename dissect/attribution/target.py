@@ -1,6 +1,6 @@
-"""What is attributed: one unit of a layer at one place, in each of some images."""
+"""What is attributed: one unit of a layer at one position, in each of some images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TypeAlias
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from dissect._utils.errors import DissectError
 from dissect.hooks import activations
 
-__all__ = ["Place", "Target", "Unit", "peaks"]
+__all__ = ["Position", "Target", "Unit"]
 
 Unit: TypeAlias = int | Sequence[int] | Tensor
 """A unit for all images, or one for each."""
-Place: TypeAlias = Sequence[int] | Sequence[Sequence[int]] | Tensor | None
+Position: TypeAlias = Sequence[int] | Sequence[Sequence[int]] | Tensor | None
 """Row and column for all images, or for each; None: where the unit responds most in each."""
 
 
@@ -25,7 +25,7 @@ class Target:
 
     Attributes:
         images: (N, ...) on the model's device, outside any graph.
-        index: (N, k) int64 on that device: the unit, then its place; k axes but the first.
+        index: (N, k) int64 on that device: the unit, then its position; k axes but the first.
     """
 
     images: Tensor
@@ -33,21 +33,20 @@ class Target:
 
     @classmethod
     @torch.inference_mode(False)
-    def of(
+    def from_arguments(
         cls,
         model: nn.Module,
         images: Tensor,
         layer: str,
         unit: Unit,
-        place: Place,
-        *,
+        position: Position,
         batch_size: int,
     ) -> "Target":
-        """The target that the arguments of the functions of this room name.
+        """The target that the arguments of the methods of attribution name.
 
         Raises:
-            DissectError: no images, images that are no floats, no such unit or place, or another
-                number of them than of images; and what `activations` raises.
+            DissectError: no images, images that are no floats, no such unit or position, or
+                another number of them than of images; and what `activations` raises.
         """
         if not images.is_floating_point() or images.ndim < 2 or not len(images):
             raise DissectError(
@@ -55,65 +54,65 @@ class Target:
                 f"takes; got {str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
             )
         device = next(chain(model.parameters(), model.buffers()), images).device
-        ours = images.detach().to(device)
-        if ours.is_inference():
-            ours = ours.clone()
-        seen = ours[:1] if place is not None else ours
-        acts = activations(model, layer, seen, batch_size=batch_size)
+        moved = images.detach().to(device)
+        if moved.is_inference():
+            moved = moved.clone()
+        # One image tells the shape; all are needed only to look for the largest response.
+        seen = moved if position is None else moved[:1]
+        acts = activations(model, layer, seen, batch_size=batch_size, to="cpu")
         if acts.ndim < 2:
             raise DissectError(f"layer {layer!r} gives one number an image, and so has no units")
-        units = _column(unit, len(images), "unit").squeeze(1)
-        _check(units, acts.shape[1], f"layer {layer!r} has {acts.shape[1]} units", "unit")
-        if place is None:
-            places = peaks(acts, units)
+        n_units, *grid = acts.shape[1:]
+        units = _table(unit, len(images), "unit", 1, single_ndim=0)
+        _check_range(units, n_units, f"layer {layer!r} has {n_units} units", "unit")
+        if position is None:
+            maps = acts[torch.arange(len(acts)), units[:, 0]]
+            # A layer without a grid has one position, of no coordinates.
+            peaks = torch.unravel_index(maps.flatten(1).argmax(1), grid) if grid else ()
+            index = torch.stack([units[:, 0], *peaks], 1)
         else:
-            places = _column(place, len(images), "place", acts.ndim - 2)
-        for axis, size in enumerate(acts.shape[2:]):
-            grid = "x".join(map(str, acts.shape[2:]))
-            _check(places[:, axis], size, f"layer {layer!r} has a grid of {grid}", "place")
-        return cls(ours, torch.cat([units.unsqueeze(1), places], 1).to(device))
+            positions = _table(position, len(images), "position", len(grid), single_ndim=1)
+            name = f"layer {layer!r} has a grid of {'x'.join(map(str, grid))}"
+            for axis, size in enumerate(grid):
+                _check_range(positions[:, axis], size, name, "position")
+            index = torch.cat([units, positions], 1)
+        return cls(moved, index.to(device))
 
-    def split(self, size: int) -> list["Target"]:
+    def select(self, acts: Tensor) -> Tensor:
+        """The attributed entries (N,) of the layer's output (N, C, ...), captum's neuron selector.
+
+        The output may hold the images several times one after the other, as integrated gradients
+        stack the points of their paths.
+        """
+        index = self.index.repeat(len(acts) // len(self.index), 1)
+        return acts[(torch.arange(len(acts), device=acts.device), *index.unbind(1))]
+
+    def split(self, size: int) -> Iterator["Target"]:
         """The same in parts of `size` images."""
-        parts = zip(self.images.split(size), self.index.split(size), strict=True)
-        return [Target(images, index) for images, index in parts]
+        return map(Target, self.images.split(size), self.index.split(size))
 
 
-def peaks(acts: Tensor, units: Tensor) -> Tensor:
-    """Where each unit responds most: (N, k - 1) places, int64, the first of equal ones.
-
-    Args:
-        acts: (N, C, ...), a layer's output; k axes but the first.
-        units: (N,) int64, the unit of each row.
-    """
-    maps = acts[torch.arange(len(acts)), units.to(acts.device)]
-    flat = maps.flatten(1).argmax(1) if maps.ndim > 1 else maps.new_zeros(len(maps)).long()
-    places = torch.unravel_index(flat, maps.shape[1:]) if maps.ndim > 1 else ()
-    return torch.stack(places, 1).cpu() if places else torch.empty(len(maps), 0).long()
-
-
-def _column(value: Unit | Place, rows: int, what: str, width: int = 1) -> Tensor:
-    """`value` as (rows, width), the same in every row where only one was given."""
+def _table(value: Unit | Position, rows: int, name: str, width: int, *, single_ndim: int) -> Tensor:
+    """`value` as (rows, width) int64, the same in every row where only one was given."""
     try:
-        table = torch.as_tensor(value)
+        table = torch.as_tensor(value).cpu()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DissectError(f"{what} must be whole numbers, not {value!r}") from error
-    single = table.ndim == (0 if what == "unit" else 1)
-    wanted = (rows,) if what == "unit" else (rows, width)
+        raise DissectError(f"{name} must be whole numbers, not {value!r}") from error
     if table.is_floating_point() or table.dtype == torch.bool:
-        raise DissectError(f"{what} must be whole numbers, not {value!r}")
-    if single and table.numel() == width:
-        return table.long().cpu().reshape(1, width).expand(rows, width)
-    if tuple(table.shape) != wanted:
-        one = "a whole number" if what == "unit" else f"{width} whole numbers"
+        raise DissectError(f"{name} must be whole numbers, not {value!r}")
+    if table.ndim == single_ndim and table.numel() == width:
+        return table.long().reshape(1, width).expand(rows, width)
+    shape = (rows, width)[: 1 + single_ndim]
+    if tuple(table.shape) != shape:
+        single = "a whole number" if single_ndim == 0 else f"{width} whole numbers"
         raise DissectError(
-            f"{what} must be {one}, or one for each of the {rows} images: shape {wanted}, "
+            f"{name} must be {single}, or one for each of the {rows} images: shape {shape}, "
             f"not {tuple(table.shape)}"
         )
-    return table.long().cpu().reshape(rows, width)
+    return table.long().reshape(rows, width)
 
 
-def _check(values: Tensor, size: int, has: str, what: str) -> None:
-    wrong = values[(values < 0) | (values >= size)]
-    if len(wrong):
-        raise DissectError(f"{has}; {what} {int(wrong[0])} is not among them (0 is the first)")
+def _check_range(values: Tensor, size: int, limit: str, name: str) -> None:
+    outside = values[(values < 0) | (values >= size)]
+    if len(outside):
+        raise DissectError(f"{limit}; {name} {int(outside[0])} is not among them (0 is the first)")

@@ -1,4 +1,4 @@
-"""`dissect guided`: what the discriminator's features answer to, beside random filters."""
+"""`dissect guided`: what the discriminator's features respond to, beside random filters."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,31 +28,38 @@ def guided(
     source: Annotated[
         str,
         typer.Argument(
-            help="Images: bedrooms, folder:PATH, lsun:PATH and so on; see dissect data."
+            help="The images: bedrooms, folder:PATH, lsun:PATH and so on; see dissect data."
         ),
     ] = "bedrooms",
     model: Model = "bedrooms64",
     layer: Layer = "layer4x4",
-    units: Annotated[
+    unit_range: Annotated[
         str,
-        typer.Option("--units", "-u", help="Features: 0-5 (the paper's first six), 3,17 or all."),
+        typer.Option(
+            "--unit-range",
+            "-u",
+            help="The features to study: 0-5 (the first six, as in the paper), 3,17 or all.",
+        ),
     ] = "0-5",
     images: Annotated[
         int | None,
         typer.Option(
-            help="Look for the strongest responses in the first so many images; by default in "
-            f"{_IMAGES}, or in all where there are fewer.",
+            help="How many images are searched for the strongest activations. The default is "
+            f"{_IMAGES}, or all images if there are fewer.",
             min=1,
         ),
     ] = None,
     strongest: Annotated[
-        int, typer.Option(help="Images a feature is judged by, those it responds to most.", min=1)
+        int, typer.Option(help="How many strongest images each feature is judged by.", min=1)
     ] = 20,
-    columns: Annotated[int, typer.Option(help="How many of them are shown.", min=1)] = 5,
-    rule: Annotated[
+    columns: Annotated[
+        int, typer.Option(help="How many of these images the figure shows.", min=1)
+    ] = 5,
+    relu_rule: Annotated[
         str,
         typer.Option(
-            help="What passes a LeakyReLU backwards: strict (as a ReLU) or leaky (keeps the slope)."
+            help="The gradient that passes a LeakyReLU backwards: strict treats it as a ReLU, "
+            "leaky keeps its slope."
         ),
     ] = "strict",
     out: Out = Path("out"),
@@ -60,41 +67,41 @@ def guided(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Show what discriminator features answer to, by guided backpropagation (Figure 5)."""
+    """Show what discriminator features respond to, by guided backpropagation (Figure 5)."""
     from dissect._utils.device import resolve_device
     from dissect._utils.io import write_image
-    from dissect.attribution.random_init import random_twin
+    from dissect.attribution.random_init import random_init_copy
     from dissect.attribution.rectifiers import checked_rule
-    from dissect.attribution.study import pictures, study_features
+    from dissect.attribution.study import feature_pictures, study_features
     from dissect.figures import concepts_figure, guided_sheet, rasterized
     from dissect.models import load
 
     output = Output(as_json=as_json)
-    checked_rule(rule)
-    wanted = _units(units)
+    rule = checked_rule(relu_rule)
+    units = _parse_units(unit_range)
     network = load(model, network="discriminator", device=resolve_device(device))
-    opened, count = _open(source, images, strongest, network, seed, output)
+    opened, count = _open_images(source, images, strongest, network, seed, output)
     trained = study_features(
-        network, layer, opened, wanted, k=strongest, count=count, rule=rule, called="trained"
+        network, layer, opened, units, k=strongest, count=count, rule=rule, label="trained"
     )
-    twin = random_twin(network, opened, seed, count=count)
+    control = random_init_copy(network, opened, seed, count=count)
     random = study_features(
-        twin, layer, opened, wanted, k=strongest, count=count, rule=rule, called="random"
+        control, layer, opened, units, k=strongest, count=count, rule=rule, label="random"
     )
-    rows = _ROWS_SHOWN if wanted else _FIRST
+    rows = _ROWS_SHOWN if units else _FIRST
     sheet = guided_sheet(
-        pictures(twin, opened, random.responses, n_units=rows, n=columns, rule=rule),
-        pictures(network, opened, trained.responses, n_units=rows, n=columns, rule=rule),
-        notes=[] if trained.shares is None else _notes(trained, rows),
+        feature_pictures(control, opened, random.largest, n_units=rows, n=columns, rule=rule),
+        feature_pictures(network, opened, trained.largest, n_units=rows, n=columns, rule=rule),
+        notes=[] if trained.fractions is None else _notes(trained, rows),
         caption=f"{model}, {layer}: {count} images of {source}, rule {rule}",
     )
     output.wrote(write_image(out / "guided.png", sheet))
     if (
-        trained.shares is not None
-        and random.shares is not None
-        and len(trained.responses.units) > _ROWS_SHOWN
+        trained.fractions is not None
+        and random.fractions is not None
+        and len(trained.largest.units) > _ROWS_SHOWN
     ):
-        dots = (trained.shares.by_class(), random.shares.by_class())
+        dots = (trained.fractions.by_class(), random.fractions.by_class())
         picture = rasterized(concepts_figure(*dots))
         output.wrote(write_image(out / "guided-concepts.png", picture))
     values = {
@@ -103,32 +110,32 @@ def guided(
         "seed": seed,
         "layer": layer,
         "rule": rule,
-        "n_units": trained.responses.total,
+        "n_units": trained.largest.total,
         "n_strongest": strongest,
-        "units": trained.as_list(),
-        "random": random.as_list(),
-        "reaching": _reaching(trained, random),
+        "units": trained.to_dict()["units"],
+        "random": random.to_dict()["units"],
+        "reaching": _count_reaching(trained, random),
     }
     output.result(values, _text(trained, random, source, count))
 
 
-def _units(text: str) -> list[int] | None:
+def _parse_units(text: str) -> list[int] | None:
     """The features that `text` names, each once; None for all."""
     if text.strip() == "all":
         return None
-    found: dict[int, None] = {}
+    units: dict[int, None] = {}
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise DissectError(f"--units {text!r} is not known: use 0-5, 3,17,40 or all")
+            raise DissectError(f"--unit-range {text!r} is not known: use 0-5, 3,17,40 or all")
         low, high = int(first), int(last or first)
         if high < low or high - low > 100_000:
-            raise DissectError(f"--units {text!r}: a range goes up, as in 0-5")
-        found.update(dict.fromkeys(range(low, high + 1)))
-    return list(found)
+            raise DissectError(f"--unit-range {text!r}: a range goes up, as in 0-5")
+        units.update(dict.fromkeys(range(low, high + 1)))
+    return list(units)
 
 
-def _open(
+def _open_images(
     spec: str, asked: int | None, strongest: int, network: "nn.Module", seed: int, output: Output
 ) -> tuple["ImageSource", int]:
     """The source at the network's size, and how many of its images to look at."""
@@ -136,8 +143,8 @@ def _open(
 
     size = getattr(network, "image_size", 64)
     # Only a source of files is limited: one that renders would render 50,000.
-    drawn = ":" not in spec
-    opened = source(spec, size=size, count=asked or (_IMAGES if drawn else None), seed=seed)
+    is_rendered = ":" not in spec
+    opened = source(spec, size=size, count=asked or (_IMAGES if is_rendered else None), seed=seed)
     for name, reason in dict(getattr(opened, "skipped", {})).items():
         output.note(f"skipped {name}: {reason}")
     count = min(len(opened), asked or _IMAGES)
@@ -150,58 +157,63 @@ def _open(
 
 
 def _notes(study: "FeatureStudy", rows: int) -> list[str]:
-    """What each feature answers to most, for the figure."""
+    """The classes that each feature responds to most, for the figure."""
     return [
-        "\n".join(f"{name} {ratio:.1f}" for name, ratio in _answers(study, at)[:_CONCEPTS_NAMED])
-        for at in range(min(len(study.responses.units), rows))
+        "\n".join(
+            f"{name} {ratio:.1f}" for name, ratio in _ranked_classes(study, at)[:_CONCEPTS_NAMED]
+        )
+        for at in range(min(len(study.largest.units), rows))
     ]
 
 
-def _answers(study: "FeatureStudy", at: int) -> list[tuple[str, float]]:
+def _ranked_classes(study: "FeatureStudy", at: int) -> list[tuple[str, float]]:
     """The classes and their energy over chance, the largest first, where it can be judged."""
     import numpy as np
 
-    assert study.shares is not None
-    pairs = zip(study.shares.classes, map(float, study.shares.over_chance[at]), strict=True)
+    assert study.fractions is not None
+    pairs = zip(study.fractions.classes, map(float, study.fractions.over_chance[at]), strict=True)
     return sorted((pair for pair in pairs if not np.isnan(pair[1])), key=lambda pair: -pair[1])
 
 
-def _reaching(trained: "FeatureStudy", random: "FeatureStudy") -> dict[str, Any] | None:
+def _count_reaching(trained: "FeatureStudy", random: "FeatureStudy") -> dict[str, Any] | None:
     """By class, how many features have at least twice the energy of chance, and of the area."""
-    if trained.shares is None or random.shares is None:
+    if trained.fractions is None or random.fractions is None:
         return None
     counts = {
-        "over_chance": trained.shares.reaching(trained.shares.over_chance, _REACHING),
-        "over_area": trained.shares.reaching(trained.shares.over_area, _REACHING),
-        "random_over_chance": random.shares.reaching(random.shares.over_chance, _REACHING),
-        "random_over_area": random.shares.reaching(random.shares.over_area, _REACHING),
+        "over_chance": trained.fractions.count_reaching(trained.fractions.over_chance, _REACHING),
+        "over_area": trained.fractions.count_reaching(trained.fractions.over_area, _REACHING),
+        "random_over_chance": random.fractions.count_reaching(
+            random.fractions.over_chance, _REACHING
+        ),
+        "random_over_area": random.fractions.count_reaching(random.fractions.over_area, _REACHING),
     }
     return {
         "threshold": _REACHING,
         "classes": {
-            name: {key: row[name] for key, row in counts.items()} for name in trained.shares.classes
+            name: {key: row[name] for key, row in counts.items()}
+            for name in trained.fractions.classes
         },
     }
 
 
 def _text(trained: "FeatureStudy", random: "FeatureStudy", source: str, count: int) -> str:
-    found = trained.responses
+    largest = trained.largest
     lines = [
-        f"{len(found.units)} of the {found.total} features of {found.layer}, their "
-        f"{found.image.shape[1]} strongest of {count} images of {source}"
+        f"{len(largest.units)} of the {largest.total} features of {largest.layer}, their "
+        f"{largest.image.shape[1]} strongest of {count} images of {source}"
     ]
-    if trained.shares is None:
+    if trained.fractions is None:
         return "\n".join([*lines, "These images have no masks, so no concepts are counted."])
-    if len(found.units) <= _ROWS_SHOWN:
+    if len(largest.units) <= _ROWS_SHOWN:
         lines.append("energy of the guided gradient inside a mask, over chance:")
-        for at, unit in enumerate(found.units):
+        for at, unit in enumerate(largest.units):
             here, there = (
-                ", ".join(f"{name} {ratio:.2f}" for name, ratio in _answers(study, at)[:3])
+                ", ".join(f"{name} {ratio:.2f}" for name, ratio in _ranked_classes(study, at)[:3])
                 for study in (trained, random)
             )
             lines.append(f"  feature {unit:<4} {here}   (random: {there})")
         return "\n".join(lines)
-    reaching = _reaching(trained, random)
+    reaching = _count_reaching(trained, random)
     assert reaching is not None
     lines += [
         f"features with at least {_REACHING:g} times the energy inside a mask that chance has, and "

@@ -1,4 +1,4 @@
-"""What the features of a discriminator answer to, beside random filters."""
+"""What the features of a discriminator respond to, beside random filters."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -37,7 +37,7 @@ def guided_sheet(
     Gradients are brightened alike within a feature; mid grey is 0.
 
     Args:
-        random, trained: what the two networks' features show, alike in number and size.
+        random, trained: the features of the two networks, equal in number and size.
         notes: a line on each feature, on the right.
         caption: a line above everything.
         scale: enlargement, a whole number (nearest neighbour).
@@ -67,13 +67,13 @@ def guided_sheet(
     for at in range(n_units):
         y = top + at * (row + _GUTTER)
         draw.text((_MARGIN, y + row // 2), names[at], INK, font, anchor="lm")
-        note_place = (left + 2 * half + _GUTTER + _MARGIN, y + row // 2)
-        draw.multiline_text(note_place, texts[at], INK, font, anchor="lm", spacing=6)
+        note_xy = (left + 2 * half + _GUTTER + _MARGIN, y + row // 2)
+        draw.multiline_text(note_xy, texts[at], INK, font, anchor="lm", spacing=6)
         for x, side, _ in sides:
             page.paste(_feature(side, at, scale), (x, y))
     for x, _, name in sides:
-        place = (x + half // 2, page_height - _MARGIN)
-        draw.text(place, name, INK, large, anchor="ms")
+        xy = (x + half // 2, page_height - _MARGIN)
+        draw.text(xy, name, INK, large, anchor="ms")
     return page
 
 
@@ -89,7 +89,7 @@ def signed_images(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 def concepts_figure(
     trained: Mapping[str, NDArray[np.float64]], random: Mapping[str, NDArray[np.float64]]
 ) -> "Figure":
-    """By concept, how strongly every feature answers to it, beside random filters.
+    """By concept, how strongly every feature responds to it, beside random filters.
 
     Args:
         trained, random: by concept, the `over_chance` of every feature; NaN where it cannot be
@@ -103,10 +103,10 @@ def concepts_figure(
     with mpl_style():
         figure = Figure(figsize=(1.6 + 0.85 * max(len(names), 3), 3.8))
         axes = figure.subplots()
-        for place, name in enumerate(names):
+        for column, name in enumerate(names):
             control = random[name][~np.isnan(random[name])]
             for values, shift, colour in ((control, -0.17, GREY), (judged[name], 0.17, BLUE)):
-                across = place + shift + jitter.uniform(-0.13, 0.13, len(values))
+                across = column + shift + jitter.uniform(-0.13, 0.13, len(values))
                 axes.plot(across, values, ".", color=colour, markersize=3, alpha=0.6)
         axes.axhline(1, color="black", linewidth=0.8)
         axes.axhline(2, color=ORANGE, linewidth=0.8, linestyle="--")
@@ -117,7 +117,7 @@ def concepts_figure(
             xticks=range(len(names)),
             xlim=(-0.6, len(names) - 0.4),
             ylabel="energy of the guided gradient\ninside the mask, over chance",
-            title="What the features answer to, a dot each",
+            title="What the features respond to, a dot each",
         )
         axes.set_xticklabels(names, rotation=35, ha="right")
         axes.yaxis.set_major_formatter("{x:g}")
@@ -141,7 +141,7 @@ def _feature(side: "FeaturePictures", at: int, scale: int) -> Image.Image:
                 (width * scale, height * scale), Image.Resampling.NEAREST
             )
             strip.paste(large, (x, y))
-        row, column = (int(value) for value in side.places[at, k])
+        row, column = (int(value) for value in side.positions[at, k])
         frame = (
             x + column * width * scale // columns,
             row * height * scale // rows,

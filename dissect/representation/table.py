@@ -223,9 +223,9 @@ class FeatureStudy:
             return train, test
         model = cast(nn.Module, self.model)
         if row == "random":
-            from dissect.attribution import random_twin
+            from dissect.attribution import random_init_copy
 
-            network = random_twin(model, self.train, self.seed)
+            network = random_init_copy(model, self.train, self.seed)
         else:
             network = calibrated(model, self.train)
         train, test = (

@@ -13,10 +13,10 @@ from dissect._utils.errors import DissectError
 from dissect._utils.images import to_tensor
 from dissect.attribution import (
     FeaturePictures,
-    concept_shares,
-    random_twin,
+    concept_fractions,
+    max_activations,
+    random_init_copy,
     receptive_field,
-    strongest,
     study_features,
 )
 from dissect.cli import main
@@ -72,14 +72,14 @@ class Finder(nn.Module):
 
 def test_the_strongest_images_are_those_of_the_largest_response():
     images = pictures_of()
-    found = strongest(Finder().eval(), "sum", images, k=5, batch_size=7)
+    found = max_activations(Finder().eval(), "sum", images, k=5, batch_size=7)
     acts = dissect.activations(Finder().eval(), "sum", to_tensor(images.images(range(40))))
     for unit in range(2):
         largest = acts[:, unit].flatten(1).max(1)
         order = largest.values.argsort(descending=True, stable=True)[:5]
         assert found.image[unit].tolist() == order.tolist()
-        np.testing.assert_array_equal(found.value[unit], largest.values[order].numpy())
-        for image, (row, column) in zip(found.image[unit], found.place[unit], strict=True):
+        np.testing.assert_array_equal(found.activation[unit], largest.values[order].numpy())
+        for image, (row, column) in zip(found.image[unit], found.position[unit], strict=True):
             assert acts[image, unit, row, column] == acts[image, unit].max()
     assert (found.total, found.grid, found.units) == (2, (4, 4), (0, 1))
 
@@ -87,9 +87,9 @@ def test_the_strongest_images_are_those_of_the_largest_response():
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_of_equal_responses_the_earlier_image_comes_first(batch_size):
     images = pictures_of(render=grey)
-    found = strongest(Finder().eval(), "sum", images, [1], k=4, batch_size=batch_size)
+    found = max_activations(Finder().eval(), "sum", images, [1], k=4, batch_size=batch_size)
     assert found.image.tolist() == [[0, 1, 2, 3]]
-    assert found.place.tolist() == [[[0, 0]] * 4]
+    assert found.position.tolist() == [[[0, 0]] * 4]
 
 
 def grey(index, seed, size):
@@ -98,20 +98,20 @@ def grey(index, seed, size):
 
 def test_a_unit_answers_to_what_it_sums():
     images = pictures_of()
-    found = strongest(Finder().eval(), "sum", images, k=10)
-    shares = concept_shares(Finder().eval(), images, found, batch_size=7)
+    found = max_activations(Finder().eval(), "sum", images, k=10)
+    fractions = concept_fractions(Finder().eval(), images, found, batch_size=7)
     # All that is red lies in red squares, and most of what the unit sees is such a square.
-    assert shares.energy[0].mean(0).tolist() == pytest.approx([0, 1, 0, 0])
-    assert shares.energy[1].mean(0).tolist() == pytest.approx([0, 0, 1, 0])
-    for k, (image, (row, column)) in enumerate(zip(found.image[0], found.place[0], strict=True)):
+    assert fractions.energy[0].mean(0).tolist() == pytest.approx([0, 1, 0, 0])
+    assert fractions.energy[1].mean(0).tolist() == pytest.approx([0, 0, 1, 0])
+    for k, (image, (row, column)) in enumerate(zip(found.image[0], found.position[0], strict=True)):
         seen = images.masks([image])[0][4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
-        assert shares.area[0, k, 1] == pytest.approx((seen == 1).mean())
+        assert fractions.area[0, k, 1] == pytest.approx((seen == 1).mean())
     # Each image counts alike, whatever the area.
-    assert shares.over_area[0, 1] == pytest.approx((1 / shares.area[0, :, 1]).mean())
-    assert shares.images.tolist()[0][3] == 0
-    assert np.isnan(shares.over_chance[:, 3]).all(), "a class that is nowhere cannot be judged"
-    np.testing.assert_allclose(shares.chance.sum(2), 1)
-    assert shares.reaching(shares.over_area, 1.0)["blue"] == 1
+    assert fractions.over_area[0, 1] == pytest.approx((1 / fractions.area[0, :, 1]).mean())
+    assert fractions.n_images.tolist()[0][3] == 0
+    assert np.isnan(fractions.over_chance[:, 3]).all(), "a class that is nowhere cannot be judged"
+    np.testing.assert_allclose(fractions.chance.sum(2), 1)
+    assert fractions.count_reaching(fractions.over_area, 1.0)["blue"] == 1
 
 
 def test_a_unit_without_a_gradient_is_not_judged():
@@ -119,10 +119,10 @@ def test_a_unit_without_a_gradient_is_not_judged():
     with torch.no_grad():
         model.colour.bias.fill_(-9)
     images = pictures_of()
-    shares = concept_shares(model, images, strongest(model, "sum", images, k=3))
-    assert np.isnan(shares.energy).all()
-    assert np.isnan(shares.over_chance).all()
-    assert shares.reaching(shares.over_chance) == dict.fromkeys(CLASSES, 0)
+    fractions = concept_fractions(model, images, max_activations(model, "sum", images, k=3))
+    assert np.isnan(fractions.energy).all()
+    assert np.isnan(fractions.over_chance).all()
+    assert fractions.count_reaching(fractions.over_chance) == dict.fromkeys(CLASSES, 0)
 
 
 def test_the_receptive_field_is_what_the_place_sees():
@@ -139,12 +139,12 @@ def test_the_receptive_field_is_what_the_place_sees():
     np.testing.assert_array_equal(field, receptive_field(model, "3", (1, 2), SIZE))
 
 
-def test_the_random_twin_is_drawn_anew_and_calibrated():
+def test_the_random_init_copy_is_drawn_anew_and_calibrated():
     images = pictures_of()
     torch.manual_seed(1)
     model = Discriminator(width=4, image_size=SIZE, kernel=4).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    twin = random_twin(model, images, seed=3)
+    twin = random_init_copy(model, images, seed=3)
     assert type(twin) is Discriminator
     assert not twin.training
     for name, value in model.state_dict().items():
@@ -152,8 +152,8 @@ def test_the_random_twin_is_drawn_anew_and_calibrated():
     for name, parameter in twin.named_parameters():
         drawn = parameter.ndim >= 2 or name.endswith("norm.weight")
         assert torch.equal(parameter, before[name]) != drawn, name
-    again = random_twin(model, images, seed=3)
-    other = random_twin(model, images, seed=4)
+    again = random_init_copy(model, images, seed=3)
+    other = random_init_copy(model, images, seed=4)
     for name, value in twin.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
     assert not torch.equal(twin.layer4x4.conv.weight, other.layer4x4.conv.weight)
@@ -167,11 +167,13 @@ def test_the_random_twin_is_drawn_anew_and_calibrated():
 def test_what_the_bundled_features_answer_to_is_not_chance():
     images = source("bedrooms", count=300)
     model = load("bedrooms64", network="discriminator")
-    trained = study_features(model, "layer4x4", images, range(8), k=10).shares
-    random = study_features(random_twin(model, images), "layer4x4", images, range(8), k=10).shares
-    control = random.reaching(random.over_chance)
+    trained = study_features(model, "layer4x4", images, range(8), k=10).fractions
+    random = study_features(
+        random_init_copy(model, images), "layer4x4", images, range(8), k=10
+    ).fractions
+    control = random.count_reaching(random.over_chance)
     assert control["window"] == control["bed"] == 0
-    found = sum(trained.reaching(trained.over_chance).values())
+    found = sum(trained.count_reaching(trained.over_chance).values())
     assert found >= max(5, 4 * sum(control.values()))
     judged = random.over_chance[~np.isnan(random.over_chance)]
     assert 0.8 < np.median(judged) < 1.25, "random filters have what chance gives them"
@@ -188,7 +190,7 @@ def test_what_the_bundled_features_answer_to_is_not_chance():
 )
 def test_what_cannot_be_looked_for(layer, units, k, said):
     with pytest.raises(DissectError, match=said):
-        strongest(Finder().eval(), layer, pictures_of(), units, k=k)
+        max_activations(Finder().eval(), layer, pictures_of(), units, k=k)
 
 
 def test_the_sheet_shows_each_image_over_its_gradient_with_zero_in_grey():
@@ -242,7 +244,7 @@ def run(capsys, *words):
 
 def test_the_command_draws_the_figure_and_counts(capsys, checkpoint, tmp_path):
     words = ["--model", str(checkpoint / "d.safetensors"), "--images", "30", "--strongest", "4"]
-    status, out, err = run(capsys, *words, "--units", "all", "--out", str(tmp_path), "--json")
+    status, out, err = run(capsys, *words, "--unit-range", "all", "--out", str(tmp_path), "--json")
     assert status == 0, err
     result = json.loads(out)
     assert (result["layer"], result["n_images"], result["n_units"]) == ("layer4x4", 30, 16)
@@ -250,7 +252,7 @@ def test_the_command_draws_the_figure_and_counts(capsys, checkpoint, tmp_path):
     first = result["units"][0]
     assert len(first["strongest"]) == 4
     assert set(first["concepts"]["window"]) == {
-        *("energy", "chance", "area", "over_chance", "over_area", "images")
+        *("energy", "chance", "area", "over_chance", "over_area", "n_images")
     }
     assert sum(one["energy"] for one in first["concepts"].values()) == pytest.approx(1)
     assert len(result["random"]) == 16
@@ -260,7 +262,7 @@ def test_the_command_draws_the_figure_and_counts(capsys, checkpoint, tmp_path):
     ]
     # Six rows of an image over a gradient, of 32 pixels enlarged twice.
     assert Image.open(tmp_path / "guided.png").height > 6 * 2 * 64
-    run(capsys, *words, "--units", "all", "--out", str(tmp_path / "again"))
+    run(capsys, *words, "--unit-range", "all", "--out", str(tmp_path / "again"))
     for name in ("guided.png", "guided-concepts.png"):
         assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
@@ -269,7 +271,7 @@ def test_photographs_have_no_concepts(capsys, checkpoint, tmp_path):
     words = ["--model", str(checkpoint / "d.safetensors"), "--strongest", "5"]
     photos = f"folder:{checkpoint / 'photos'}"
     status, out, err = run(
-        capsys, photos, *words, "--units", "3,1", "--out", str(tmp_path), "--json"
+        capsys, photos, *words, "--unit-range", "3,1", "--out", str(tmp_path), "--json"
     )
     assert status == 0, err
     result = json.loads(out)
@@ -282,13 +284,13 @@ def test_photographs_have_no_concepts(capsys, checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--units", "0,16"], "has 16 units, 0 to 15; there is no 16"),
-        (["--units", "six"], "use 0-5, 3,17,40 or all"),
-        (["--units", "5-1"], "a range goes up"),
+        (["--unit-range", "0,16"], "has 16 units, 0 to 15; there is no 16"),
+        (["--unit-range", "six"], "use 0-5, 3,17,40 or all"),
+        (["--unit-range", "5-1"], "a range goes up"),
         (["--layer", "layer5x5"], "has no layer 'layer5x5'"),
         (["--layer", "score"], "no units on a grid"),
-        (["--layer", "layer16x16.conv", "--units", "0"], "no nn.ReLU or nn.LeakyReLU runs"),
-        (["--rule", "loose"], "use strict or leaky"),
+        (["--layer", "layer16x16.conv", "--unit-range", "0"], "no nn.ReLU or nn.LeakyReLU runs"),
+        (["--relu-rule", "loose"], "use strict or leaky"),
         (["--images", "13"], "has 12 images, fewer than the 13 asked for"),
         (["--strongest", "13"], "offers 12 images, fewer than the 13 strongest"),
         (["--model", "g.safetensors"], "holds a generator, and a discriminator is needed"),

@@ -1,54 +1,59 @@
-"""The images to which the units of a layer respond most, found in one stream through a source."""
+"""The images at which the units of a layer are largest, found in one stream through a source."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_tensor
 from dissect._utils.progress import ProgressCallback, no_progress
+from dissect._utils.result import Result
 from dissect.data import ImageSource
 from dissect.hooks import activations
 
-__all__ = ["Responses", "grid_of", "strongest"]
+__all__ = ["MaxActivations", "feature_grid", "max_activations"]
 
 
-@dataclass(frozen=True)
-class Responses:
-    """For U units, the K images with the largest responses, the largest first.
+@dataclass(frozen=True, repr=False)
+class MaxActivations(Result):
+    """For U units, the K images with the largest activations, the largest first.
 
-    A unit's response to an image is its largest value there.
+    The activation of a unit for an image is its maximum over positions.
 
     Attributes:
         layer: the layer's name.
         total: how many units it has.
         grid: rows and columns of its grid.
         units: the U units.
-        value: (U, K) float32, the responses.
+        activation: (U, K) float32.
         image: (U, K) int64, indices in the source.
-        place: (U, K, 2) int64, row and column of the maximum.
+        position: (U, K, 2) int64, row and column of the maximum.
     """
 
     layer: str
     total: int
     grid: tuple[int, int]
     units: tuple[int, ...]
-    value: NDArray[np.float32]
+    activation: NDArray[np.float32]
     image: NDArray[np.int64]
-    place: NDArray[np.int64]
+    position: NDArray[np.int64]
 
-    def first(self, k: int) -> "Responses":
-        """The same with the `k` largest of each unit."""
-        cut = (self.value[:, :k], self.image[:, :k], self.place[:, :k])
-        return Responses(self.layer, self.total, self.grid, self.units, *cut)
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each unit and image."""
+        arrays = (self.activation.tolist(), self.image.tolist(), self.position.tolist())
+        return [
+            {"unit": unit, "image": image, "activation": activation, "position": position}
+            for unit, *columns in zip(self.units, *arrays, strict=True)
+            for activation, image, position in zip(*columns, strict=True)
+        ]
 
 
-def strongest(
+def max_activations(
     model: nn.Module,
     layer: str,
     source: ImageSource,
@@ -58,11 +63,11 @@ def strongest(
     count: int | None = None,
     batch_size: int = 100,
     progress: ProgressCallback = no_progress,
-) -> Responses:
-    """The `k` images of a source to which each unit of a layer responds most.
+) -> MaxActivations:
+    """The `k` images of a source at which each unit of a layer is largest.
 
-    Of equal responses, the one to the earlier image comes first. The stream holds one batch and
-    the best so far.
+    Of equal activations, that of the earlier image comes first. Memory holds one batch and the
+    best so far.
 
     Args:
         model: in evaluation mode; takes images (N, 3, H, W) in [-1, 1].
@@ -76,7 +81,14 @@ def strongest(
 
     Raises:
         DissectError: no such layer or unit, fewer than `k` images, images that the model does not
-            take, or responses that are not numbers.
+            take, or activations that are not finite.
+
+    >>> from torch import nn
+    >>> from dissect.data import source
+    >>> bedrooms = source("bedrooms", size=16, count=4)
+    >>> largest = max_activations(nn.Sequential(nn.AvgPool2d(8)).eval(), "0", bedrooms, k=2)
+    >>> largest.grid, largest.position.shape
+    ((2, 2), (3, 2, 2))
     """
     total = len(source) if count is None else min(count, len(source))
     if not 1 <= k <= total:
@@ -85,55 +97,51 @@ def strongest(
             if k > total
             else f"at least 1 image a unit must be asked for, not {k}"
         )
-    n_units, grid = grid_of(model, layer, source)
+    n_units, grid = feature_grid(model, layer, source)
     chosen = tuple(range(n_units)) if units is None else tuple(units)
     if wrong := [unit for unit in chosen if not 0 <= unit < n_units]:
         raise DissectError(
             f"layer {layer!r} has {n_units} units, 0 to {n_units - 1}; there is no {wrong[0]}"
         )
     values = torch.empty(len(chosen), 0)
-    images, places = torch.empty(len(chosen), 0).long(), torch.empty(len(chosen), 0).long()
-    for rows in _in_batches(total, batch_size):
+    images, cells = torch.empty(len(chosen), 0).long(), torch.empty(len(chosen), 0).long()
+    for first in range(0, total, batch_size):
+        rows = np.arange(first, min(first + batch_size, total))
         acts = activations(model, layer, to_tensor(source.images(rows)), batch_size=batch_size)
-        largest, at = acts[:, list(chosen)].float().flatten(2).max(2)
+        largest, cell = acts[:, list(chosen)].float().flatten(2).max(2)
         if not bool(largest.isfinite().all()):
-            raise DissectError(
-                f"layer {layer!r} gives values that are not numbers on {source.name}"
-            )
+            raise DissectError(f"layer {layer!r} gives values that are not finite on {source.name}")
         values = torch.cat([values, largest.t().cpu()], 1)
         images = torch.cat([images, torch.from_numpy(rows).expand(len(chosen), -1)], 1)
-        places = torch.cat([places, at.t().cpu()], 1)
+        cells = torch.cat([cells, cell.t().cpu()], 1)
         # A stable sort, so that of equals the earlier stays.
         values, order = values.sort(dim=1, descending=True, stable=True)
         values, order = values[:, :k], order[:, :k]
-        images, places = images.gather(1, order), places.gather(1, order)
+        images, cells = images.gather(1, order), cells.gather(1, order)
         progress(len(rows))
-    row, column = places // grid[1], places % grid[1]
-    return Responses(
+    return MaxActivations(
         layer=layer,
         total=n_units,
         grid=grid,
         units=chosen,
-        value=values.numpy(),
+        activation=values.numpy(),
         image=images.numpy(),
-        place=torch.stack([row, column], 2).numpy(),
+        position=torch.stack(torch.unravel_index(cells, grid), 2).numpy(),
     )
 
 
-def grid_of(model: nn.Module, layer: str, source: ImageSource) -> tuple[int, tuple[int, int]]:
-    """How many units the layer has, and its grid, on the source's first image.
+def feature_grid(model: nn.Module, layer: str, source: ImageSource) -> tuple[int, tuple[int, int]]:
+    """How many units the layer has, and its rows and columns, on the source's first image.
 
     Raises:
         DissectError: no such layer, one without a grid, or images that the model does not take.
     """
-    image = to_tensor(source.images([0]))
-    _check_channels(model, image)
     try:
-        shape = activations(model, layer, image).shape
+        shape = activations(model, layer, to_tensor(source.images([0]))).shape
     except RuntimeError as error:
         raise DissectError(
-            f"{type(model).__name__} does not take images of {source.size} x {source.size} pixels: "
-            f"{error}"
+            f"{type(model).__name__} does not take images of {source.size} x {source.size} pixels "
+            f"in colour: {error}"
         ) from error
     if len(shape) != 4:
         raise DissectError(
@@ -141,22 +149,3 @@ def grid_of(model: nn.Module, layer: str, source: ImageSource) -> tuple[int, tup
             "convolution's"
         )
     return shape[1], (shape[2], shape[3])
-
-
-def _check_channels(model: nn.Module, image: Tensor) -> None:
-    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
-    if first is not None and first.in_channels != image.shape[1]:
-        raise DissectError(
-            f"{type(model).__name__} takes images of {first.in_channels} channels, not of "
-            f"{image.shape[1]}: is it a discriminator?"
-        )
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where the model's first weight lies; the CPU for a model without any."""
-    return next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
-
-
-def _in_batches(total: int, size: int) -> Iterator[NDArray[np.int64]]:
-    for first in range(0, total, size):
-        yield np.arange(first, min(first + size, total))
