@@ -25,7 +25,7 @@ from dissect.figures import boxes_sheet
 from dissect.models import bundled_file, generate
 from dissect.probe.fit import fit_probe_from_boxes
 from dissect.segmentation import load_segmenter
-from dissect.selection.stored import load_choices
+from dissect.selection.stored import load_results
 from dissect.surgery import Intervention
 
 MODEL, CONCEPT, LAYER = "bedrooms64", "window", "layer8x8"
@@ -56,7 +56,7 @@ def states(rule: str) -> list[np.ndarray]:
         units = probe.units("positive")
         edit = Intervention(units)
         return list(compare(generator, z, edit, gate=probe, control_seed=SEED).values())
-    chosen = load_choices(bundled_file(MODEL, f"auto-{CONCEPT}-{LAYER}.json"))
+    chosen = load_results(bundled_file(MODEL, f"auto-{CONCEPT}-{LAYER}.json"))
     everywhere, gated = chosen["everywhere"].intervention, chosen["probe"].intervention
     edits = (None, everywhere, gated, gated.control(SEED))
     return [to_images(generate(generator, z, edit=edit)) for edit in edits]

@@ -16,12 +16,16 @@ from dissect.cli import (
     dedup,
     effect,
     evaluate,
+    export,
     guided,
+    insert,
     probe,
     rules,
     sample,
+    search,
     segment,
     studio,
+    swap,
     train,
     train_attributes,
     train_segmenter,
@@ -63,9 +67,12 @@ def _options(
 
 app.command("probe", cls=Command)(probe.probe)
 app.command("ablate", cls=Command)(ablate.ablate)
+app.command("insert", cls=Command)(insert.insert)
+app.command("swap", cls=Command)(swap.swap)
+app.command("export", cls=Command)(export.export)
 app.command("effect", cls=Command)(effect.effect)
 app.command("rules", cls=Command)(rules.rules)
-app.command("choose", cls=Command)(rules.choose)
+app.command("search", cls=Command)(search.search)
 app.command("units", cls=Command)(units.units)
 app.command("guided", cls=Command)(guided.guided)
 app.command("classify", cls=Command)(classify.classify)

@@ -1,171 +1,97 @@
-"""`dissect effect`: what removing units does, measured against controls."""
+"""`dissect effect`: what an edit does, measured against controls."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dissect._utils.errors import DissectError
 from dissect._utils.progress import progress_bar
-from dissect.cli.choosing import by_rule
-from dissect.cli.chosen import chosen_edits
+from dissect.cli.edit_options import EditOptions, save_edits
 from dissect.cli.effect_text import effect_text
-from dissect.cli.labels import LabelSamples, LabelSource, SegmenterName, open_labels
-from dissect.cli.options import Boxes, Concept, Device, Json, Layer, Model, Out, RuleOrAuto, Seed
+from dissect.cli.option_groups import LabelOptions, ModelOptions, OutputOptions, with_groups
 from dissect.cli.output import Output
+from dissect.cli.study import Study
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from dissect.effect.measure import Effect
-    from dissect.segmentation import Segmenter
-    from dissect.selection.search import Choice
-    from dissect.surgery.intervention import Intervention
+    from dissect.surgery import Intervention
 
 __all__ = ["effect"]
 
-_WHERE = {"both": ("everywhere", "probe"), "everywhere": ("everywhere",), "probe": ("probe",)}
 _REAL_IMAGES, _REAL_SEED = 1_000, 1  # a series on which neither generator nor segmenter learned
 _SHOWN = 12
 
 
+@with_groups
 def effect(
-    concept: Concept = "window",
-    model: Model = "bedrooms64",
-    layer: Layer = "layer8x8",
-    boxes: Boxes = None,
-    labels: LabelSource = "boxes",
-    label_samples: LabelSamples = 300,
-    units_file: Annotated[
-        Path | None, typer.Option("--units", help="A units.json instead of the probe's units.")
-    ] = None,
-    rule: RuleOrAuto = "positive",
-    where: Annotated[
-        str,
-        typer.Option(
-            help="Where it acts: everywhere (the paper), probe (only at cells that the probe "
-            "calls the concept), or both."
-        ),
-    ] = "both",
-    strength: Annotated[
-        float, typer.Option(help="0 untouched, 1 gone (the paper), 2 sign turned.")
-    ] = 1.0,
-    threshold: Annotated[
-        float, typer.Option(help="Probability from which a cell counts as the concept.")
-    ] = 0.5,
-    segmenter: SegmenterName = None,
+    model: ModelOptions,
+    labels: LabelOptions,
+    edit: EditOptions,
+    output: OutputOptions,
     n: Annotated[
         int, typer.Option("--n", help="Fresh latents for the edit itself.", min=10, max=100_000)
     ] = 1_000,
     random_sets: Annotated[
-        int, typer.Option(help="Random unit sets, edited alike.", min=2, max=1_000)
+        int, typer.Option(help="Random sets of units, edited alike.", min=2, max=1_000)
     ] = 20,
-    random_n: Annotated[
+    control_n: Annotated[
         int,
         typer.Option(
-            help="Fresh latents for each random set and each other dose: the first of those.",
+            help="Fresh latents for each random set and for each other strength and number of "
+            "units: the first ones.",
             min=10,
             max=100_000,
         ),
     ] = 300,
-    out: Out = Path("out"),
-    seed: Seed = 2,
-    device: Device = "auto",
-    as_json: Json = False,
 ) -> None:
     """Measure an edit on fresh latents: what it removed, what it kept, and what chance does."""
-    output = Output(as_json=as_json)
-    if where not in _WHERE:
-        raise DissectError(f"--where {where!r} is not known: use {', '.join(_WHERE)}")
+    printed = Output(as_json=output.as_json)
+    edit.check()
     # Before torch is imported, which alone takes seconds.
     with progress_bar("loading", 4) as progress:
-        from dissect._utils.device import resolve_device
         from dissect._utils.distributed import ProcessGroup
-        from dissect.effect.compare import fresh_latents
         from dissect.effect.study import study_effect, study_size
-        from dissect.models import fingerprint, load
-        from dissect.probe.fit import background_mean, fit_from_labels
-        from dissect.segmentation import load_segmenter
-        from dissect.surgery.intervention import Intervention
-        from dissect.units import Units, parse_rule
+        from dissect.probe.fit import background_mean
+        from dissect.surgery import Intervention
 
         progress(1)
-        # Refused before any work is done.
-        Intervention(Units(layer, (), 1), threshold=threshold, strength=strength)
-        parse_rule(rule or "positive")
-        units = None if units_file is None else Units.load(units_file)
-        group = ProcessGroup.from_environment()
-        place = resolve_device(group.local_device(device))
-        eyes = load_segmenter(segmenter, device=place)
-        eyes.class_id(concept)
-        generator = load(model, device=place)
-        seen = open_labels(
-            generator,
-            model,
-            concept,
-            source=labels,
-            boxes=boxes,
-            segmenter=segmenter,
-            n=label_samples,
-            seed=0,
-        )
-        annotations = seen.annotations
+        study = Study.load(model, labels)
+        study.segmenter  # noqa: B018 - refused here, before the work
         progress(1)
-        probe = fit_from_labels(generator, seen, layer, scored=False)
-        auto: Mapping[str, Choice] = {}
-        if units is None and rule == "auto":
-            auto = chosen_edits(
-                rule,
-                generator,
-                model,
-                layer,
-                concept,
-                probe,
-                plain=strength == 1 and threshold == 0.5,
-                labels=labels,
-                segmenter=segmenter,
-                out=out,
-                output=output,
+        edits = edit.load(study, printed, output.out)
+        z = study.fresh(n, output.seed)
+        progress(1)
+        # No choice of units is in this one: it shows what there is to remove at those cells at all.
+        gated = edits.get("probe")
+        beside = {}
+        if gated is not None:
+            levels = background_mean(study.generator, study.labels, study.layer)
+            beside["filled"] = Intervention.fill(
+                study.probe,
+                levels,
+                layer=study.layer,
+                threshold=gated.threshold if gated.gate is study.probe else 0.5,
             )
-            units = next(iter(auto.values())).intervention.units
-        elif units is None:
-            units = by_rule(rule or "positive", generator, layer, concept, probe, segmenter)
-        units.check(fingerprint(generator), layer, len(probe.weight))
-        z = fresh_latents(generator, n, seed, annotations)
+        group = ProcessGroup.from_environment()
+        # Of several processes the first alone needs them; the others begin to measure.
+        real = _real_features(study) if group.is_main_process else None
         progress(1)
-        elsewhere = background_mean(generator, seen, layer)
-        real = None
-        if group.is_main_process:  # which alone needs them; the others begin to measure
-            real = _real_features(eyes, eyes.source, annotations.size)
-        progress(1)
-    edits = {
-        name: auto[name].intervention
-        if auto
-        else Intervention(
-            units, probe if name == "probe" else None, threshold=threshold, strength=strength
-        )
-        for name in _WHERE[where]
-    }
-    main = edits["probe" if "probe" in edits else "everywhere"]
-    # No choice of units is in this one: it shows what there is to remove at those cells at all.
-    filled = Intervention.fill(probe, elsewhere, layer=layer, threshold=threshold)
-    beside = {"filled": filled} if "probe" in edits else {}
-    size = study_size(edits, n, beside=beside, controls=random_sets, n_control_samples=random_n)
+    size = study_size(edits, n, beside=beside, controls=random_sets, n_control_samples=control_n)
     with group.connect(), progress_bar("measuring", size) as progress:
-        study = study_effect(
-            generator,
+        measured = study_effect(
+            study.generator,
             edits,
             z,
-            eyes,
-            concept,
+            study.segmenter,
+            study.concept,
             beside=beside,
             controls=random_sets,
-            n_control_samples=random_n,
-            seed=seed,
+            n_control_samples=control_n,
+            seed=output.seed,
             group=group,
             progress=progress,
         )
@@ -176,77 +102,75 @@ def effect(
         from dissect.effect.report import report
         from dissect.figures import effect_figure, effect_sheet
 
-        found = report(study, real)
+        summed = report(measured, real)
         progress(1)
-        figure = effect_figure(found, edits)
-        shown = _most_of_concept(next(iter(study.edits.values())))
+        main = gated or next(iter(edits.values()))
+        before = next(iter(measured.edits.values())).before
+        # The samples with most pixels of the concept before, in order of rows.
+        shown = sorted((-before).argsort(kind="stable")[:_SHOWN].tolist())
         caption = (
-            f"{model}, {layer}, rule {main.units.rule}: the {len(shown)} of {n} fresh samples "
-            f"with most {concept} before"
+            f"{model.model}, {study.layer}, rule {main.units.rule}: the {len(shown)} of {n} fresh "
+            f"samples with most {study.concept} before"
         )
-        rows = _rows(generator, edits, beside, z[shown], seed, concept)
-        output.wrote(write_image(out / "effect.png", effect_sheet(rows, figure, caption=caption)))
+        rows = _rows(study, edits, beside, z[shown], output.seed)
+        sheet = effect_sheet(rows, effect_figure(summed, edits), caption=caption)
+        printed.wrote(write_image(output.out / "effect.png", sheet))
+        save_edits(edits, printed, output.out)
         progress(1)
     values = {
-        "concept": concept,
-        "labels": labels,
-        "layer": layer,
+        "concept": study.concept,
+        "labels": labels.labels,
+        "layer": study.layer,
         "rule": main.units.rule,
-        "where": where,
+        "where": edit.where,
         "strength": main.strength,
         "threshold": main.threshold,
         "n_selected": len(main.units),
         "units": list(main.units.indices),
-        "seed": seed,
-        **found.edits["probe" if "probe" in edits else "everywhere"].to_dict(),
-        **found.to_dict(),
+        "seed": output.seed,
+        **summed.edits["probe" if gated is not None else next(iter(edits))].to_dict(),
+        **summed.to_dict(),
     }
-    output.result(values, effect_text(found, edits))
+    printed.result(values, effect_text(summed, edits))
 
 
-def _real_features(
-    eyes: "Segmenter", source_name: str | None, size: tuple[int, int]
-) -> "NDArray[np.float64] | None":
+def _real_features(study: Study) -> "NDArray[np.float64] | None":
     """Features of images like those that the segmenter learned from; None where it has none."""
     from dissect._utils.images import to_tensor
     from dissect.data import source
 
-    if eyes.features is None or source_name is None:
+    segmenter = study.segmenter
+    if segmenter.features is None or segmenter.source is None:
         return None
-    opened = source(source_name, size=size[0], count=_REAL_IMAGES, seed=_REAL_SEED, progress=False)
-    images = to_tensor(opened.images(range(len(opened))))
-    features: NDArray[np.float64] = eyes.features(images).double().cpu().numpy()
+    size = study.labels.annotations.size[0]
+    images = source(
+        segmenter.source, size=size, count=_REAL_IMAGES, seed=_REAL_SEED, progress=False
+    )
+    pixels = to_tensor(images.images(range(len(images))))
+    features: NDArray[np.float64] = segmenter.features(pixels).double().cpu().numpy()
     return features
 
 
-def _most_of_concept(found: "Effect") -> list[int]:
-    """The samples with most pixels of the concept before, in order of rows."""
-    order: list[int] = (-found.before).argsort(kind="stable")[:_SHOWN].tolist()
-    return sorted(order)
-
-
 def _rows(
-    generator: "nn.Module",
+    study: Study,
     edits: "Mapping[str, Intervention]",
     beside: "Mapping[str, Intervention]",
     z: "Tensor",
     seed: int,
-    concept: str,
 ) -> "dict[str, NDArray[np.uint8]]":
     """The same samples before, after each edit, and after the first control of each."""
-    from dissect._utils.images import to_images
-    from dissect.models import generate
+    from dissect.effect.compare import draw_each
 
     where = {
         "everywhere": "removed everywhere",
-        "probe": f"removed only where the\nprobe sees a {concept}",
+        "probe": f"removed only where the\nprobe sees a {study.concept}",
     }
-    states = {f"{len(edit.units)} units\n{where[name]}": edit for name, edit in edits.items()}
+    states: dict[str, Intervention | None] = {"before": None}
+    for name, edit in edits.items():
+        states[f"{len(edit.units)} units\n{where[name]}"] = edit
     if "filled" in beside:
-        states[f"there, every unit as\nwhere there is no\n{concept}"] = beside["filled"]
+        label = f"there, every unit as\nwhere there is no\n{study.concept}"
+        states[label] = beside["filled"]
     for name, edit in edits.items():
         states[f"{len(edit.units)} random units\n{where[name]}"] = edit.control(seed)
-    rows = {"before": to_images(generate(generator, z))}
-    for name, edit in states.items():
-        rows[name] = to_images(generate(generator, z, edit=edit))
-    return rows
+    return draw_each(study.generator, z, states)

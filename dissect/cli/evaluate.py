@@ -7,8 +7,7 @@ import typer
 
 from dissect._utils.errors import DissectError
 from dissect.cli.help import Command
-from dissect.cli.labels import SegmenterName
-from dissect.cli.options import Boxes, Concept, Device, Json, Model, Out, Seed
+from dissect.cli.options import Boxes, Concept, Device, Json, Model, Out, Seed, SegmenterName
 from dissect.cli.output import Output
 from dissect.cli.walk import Reader
 

@@ -18,6 +18,7 @@ __all__ = [
     "Rule",
     "RuleOrAuto",
     "Seed",
+    "SegmenterName",
 ]
 
 Model = Annotated[
@@ -48,5 +49,12 @@ OptionalRule = Annotated[
         "--rule",
         help=f"{_RULES_AND_AUTO} By default auto where it has chosen for this model before (as for "
         "the bundled one), else positive.",
+    ),
+]
+SegmenterName = Annotated[
+    str | None,
+    typer.Option(
+        "--segmenter",
+        help="The segmenter: a file, or transformers:NAME. Without it, the bundled one.",
     ),
 ]

@@ -1,23 +1,21 @@
-"""`dissect probe`: which units speak for a concept, from boxes on samples."""
+"""`dissect probe`: which units a concept is read from, by boxes or masks on samples."""
 
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dissect._utils.errors import DissectError
-from dissect.cli.choosing import by_rule, check_rule
-from dissect.cli.labels import LabelSamples, LabelSource, SegmenterName, open_labels
-from dissect.cli.options import Boxes, Concept, Device, Json, Model, Out, Rule, Seed
+from dissect.cli.option_groups import LabelOptions, ModelOptions, OutputOptions, with_groups
 from dissect.cli.output import Output
+from dissect.cli.searched import check_rule, units_by_rule
+from dissect.cli.study import Study
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
-    from torch import nn
 
-    from dissect.annotations import Annotations
     from dissect.probe import Probe
     from dissect.units import Units
 
@@ -26,78 +24,54 @@ __all__ = ["probe"]
 _SAMPLES_SHOWN = 8
 
 
+@with_groups
 def probe(
-    concept: Concept = "window",
-    model: Model = "bedrooms64",
-    layer: Annotated[
-        str, typer.Option("--layer", "-l", help="The layer; `all` scores every one.")
-    ] = "layer8x8",
-    boxes: Boxes = None,
-    labels: LabelSource = "boxes",
-    label_samples: LabelSamples = 300,
-    segmenter: SegmenterName = None,
-    rule: Rule = "positive",
-    out: Out = Path("out"),
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: Json = False,
+    model: ModelOptions,
+    labels: LabelOptions,
+    output: OutputOptions,
+    rule: Annotated[
+        str,
+        typer.Option(
+            help="The rule that chooses units: positive (every weight above 0, as in the paper), "
+            "top:K (the K largest weights), iou:K or ace:K (as GAN Dissection chooses), causal:K "
+            "(by measured effect), or gradient:K (by attribution)."
+        ),
+    ] = "positive",
 ) -> None:
-    """Fit the paper's probe on boxes, score it on held-out samples, and list the units."""
-    from dissect._utils.device import resolve_device
-    from dissect._utils.io import write_image
-    from dissect.figures import layer_scores_figure, rasterized
-    from dissect.models import load
-    from dissect.probe.fit import annotated_images, fit_from_labels, grid_layers
+    """Fit the paper's probe, score it on held-out samples, and list the units.
 
-    output = Output(as_json=as_json)
+    With --layer all every layer is scored, and the best is taken.
+    """
+    printed = Output(as_json=output.as_json)
     check_rule(rule)
-    generator = load(model, device=resolve_device(device))
-    found = open_labels(
-        generator,
-        model,
-        concept,
-        source=labels,
-        boxes=boxes,
-        segmenter=segmenter,
-        n=label_samples,
-        seed=seed,
-    )
-    annotations = found.annotations
-    images = annotated_images(generator, annotations)
+    from dissect._utils.io import write_image
+    from dissect.probe.fit import annotated_images
+
+    study = Study.load(model, labels, label_seed=output.seed)
+    annotations = study.labels.annotations
+    images = annotated_images(study.generator, annotations)
     if changed := annotations.differing(images):
-        output.note(
+        printed.note(
             f"{len(changed)} of {len(annotations)} samples differ in some bytes from those "
             "annotated, though the model is the same: another processor or version rounds "
             "differently"
         )
-    if layer == "all":
-        probes = []
-        for name in grid_layers(generator):
-            try:
-                probes.append(fit_from_labels(generator, found, name, seed=seed))
-            except DissectError as error:
-                # A grid may be too coarse for the boxes, and the others still say something.
-                output.note(f"{name} is left out: {error}")
-        if not probes:
-            raise DissectError(f"no layer of {model} can be probed with these boxes")
-        fitted = max(probes, key=lambda one: one.score.auc)
-        scores = [
-            (one.layer, one.score.auc, *one.score.auc_ci, one.score.shuffled_auc) for one in probes
-        ]
-        picture = rasterized(layer_scores_figure(scores))
-        output.wrote(write_image(out / "layers.png", picture))
-    else:
-        fitted = fit_from_labels(generator, found, layer, seed=seed)
-        probes = [fitted]
-    units = by_rule(rule, generator, fitted.layer, annotations.concept, fitted, segmenter)
-    output.wrote(units.save(out / "units.json"))
-    output.wrote(fitted.save(out / "probe.json"))
-    output.wrote(write_image(out / "probe.png", _picture(fitted, generator, annotations, images)))
-    score = fitted.score
+    probes = _fitted(study, printed, output)
+    best = max(probes, key=lambda one: one.score.auc)
+    study = replace(study, options=replace(model, layer=best.layer))
+    units = (
+        best.units(rule)
+        if rule.partition(":")[0] in ("positive", "top")
+        else units_by_rule(rule, study)
+    )
+    printed.wrote(units.save(output.out / "units.json"))
+    printed.wrote(best.save(output.out / "probe.json"))
+    printed.wrote(write_image(output.out / "probe.png", _picture(best, study, images)))
+    score = best.score
     values = {
         "concept": annotations.concept,
-        "labels": labels,
-        "layer": fitted.layer,
+        "labels": labels.labels,
+        "layer": best.layer,
         "n_images": score.n_images,
         "n_boxes": annotations.n_boxes,
         "n_positive": score.n_positive,
@@ -111,38 +85,58 @@ def probe(
         "n_units": units.total,
         "n_selected": len(units),
         "units": list(units.indices),
-        "sign_stability": [float(fitted.sign_stability[unit]) for unit in units.indices],
+        "sign_stability": [float(best.sign_stability[unit]) for unit in units.indices],
         "layers": {one.layer: {"auc": one.score.auc, "units": units.total} for one in probes},
     }
-    output.result(values, _text(fitted, annotations, probes, units, labels))
+    printed.result(values, _text(best, study, probes, units))
 
 
-def _picture(
-    fitted: "Probe",
-    generator: "nn.Module",
-    annotations: "Annotations",
-    images: "NDArray[np.uint8]",
-) -> "Image.Image":
+def _fitted(study: Study, printed: Output, output: OutputOptions) -> "list[Probe]":
+    """The probe of the layer, or of every layer that has one."""
+    from dissect._utils.io import write_image
+    from dissect.figures import layer_scores_figure, rasterized
+    from dissect.probe.fit import fit_from_labels, grid_layers
+
+    if study.layer != "all":
+        return [fit_from_labels(study.generator, study.labels, study.layer, seed=output.seed)]
+    probes = []
+    for name in grid_layers(study.generator):
+        try:
+            probes.append(fit_from_labels(study.generator, study.labels, name, seed=output.seed))
+        except DissectError as error:
+            # A grid may be too coarse for the boxes, and the others are scored all the same.
+            printed.note(f"{name} is left out: {error}")
+    if not probes:
+        raise DissectError(f"no layer of {study.options.model} can be probed with these boxes")
+    scores = [
+        (one.layer, one.score.auc, *one.score.auc_ci, one.score.shuffled_auc) for one in probes
+    ]
+    picture = rasterized(layer_scores_figure(scores))
+    printed.wrote(write_image(output.out / "layers.png", picture))
+    return probes
+
+
+def _picture(best: "Probe", study: Study, images: "NDArray[np.uint8]") -> "Image.Image":
     from dissect.figures import probe_figure, rasterized
     from dissect.hooks import activations
     from dissect.probe.fit import annotated_latents
 
     # The samples with the largest boxes, where a unit has room to show what it answers to.
-    areas = [sum(box.area for box in boxes) for boxes in annotations.boxes]
-    shown = sorted(range(len(areas)), key=lambda place: -areas[place])[:_SAMPLES_SHOWN]
+    boxes = study.labels.annotations.boxes
+    areas = [sum(box.area for box in one) for one in boxes]
+    shown = sorted(range(len(areas)), key=lambda index: -areas[index])[:_SAMPLES_SHOWN]
+    z = annotated_latents(study.generator, study.labels.annotations)[shown]
     figure = probe_figure(
-        fitted,
+        best,
         images[shown],
-        [annotations.boxes[place] for place in shown],
-        activations(generator, fitted.layer, annotated_latents(generator, annotations)[shown]),
+        [boxes[index] for index in shown],
+        activations(study.generator, best.layer, z),
     )
     return rasterized(figure)
 
 
-def _text(
-    fitted: "Probe", annotations: "Annotations", probes: list["Probe"], units: "Units", labels: str
-) -> str:
-    score = fitted.score
+def _text(best: "Probe", study: Study, probes: "list[Probe]", units: "Units") -> str:
+    score, annotations = best.score, study.labels.annotations
     lines = []
     if len(probes) > 1:
         lines += [f"{'layer':<14}AUC on held-out images (95%)   shuffled"]
@@ -154,12 +148,12 @@ def _text(
             )
     low, high = score.auc_ci
     p_low, p_high = score.average_precision_ci
-    stable = sum(float(fitted.sign_stability[unit]) >= 0.95 for unit in units.indices)
+    stable = sum(float(best.sign_stability[unit]) >= 0.95 for unit in units.indices)
     s_low, s_high = score.shuffled_auc_ci
     lines += [
-        f"{annotations.concept} at {fitted.layer}: {annotations.n_boxes} "
-        f"{'boxes' if labels == 'boxes' else 'masks'} on {score.n_images} samples, "
-        f"{score.n_positive} cells inside, {score.n_negative} outside",
+        f"{annotations.concept} at {best.layer}: {annotations.n_boxes} "
+        f"{'boxes' if study.label_options.source == 'boxes' else 'masks'} on {score.n_images} "
+        f"samples, {score.n_positive} cells inside, {score.n_negative} outside",
         f"AUC {score.auc:.3f} ({low:.3f} to {high:.3f}) on held-out samples; "
         f"shuffled labels {score.shuffled_auc:.3f} ({s_low:.3f} to {s_high:.3f})",
         f"average precision {score.average_precision:.3f} ({p_low:.3f} to {p_high:.3f}); "

@@ -1,13 +1,13 @@
-"""What `dissect rules` says to people: a table of the rules, and what auto spares."""
+"""`dissect rules` as text: a table of the rules, and what auto saves against each."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dissect.cli.chosen import choice_text
+from dissect.cli.searched import search_text
 
 if TYPE_CHECKING:
     from dissect.effect.curves import Advantage, RuleCurve
-    from dissect.selection.search import Choice
+    from dissect.selection.search import SearchResult
 
 __all__ = ["rules_text"]
 
@@ -17,15 +17,15 @@ _WANTED = 0.98
 def rules_text(
     curves: "Sequence[RuleCurve]",
     found: "Sequence[Advantage]",
-    choices: "Mapping[str, Choice]",
+    results: "Mapping[str, SearchResult]",
 ) -> str:
-    """Every rule where it first removes 98%, or removes most; and what auto spares."""
+    """Every rule where it first removes 98%, or removes most; and what auto saves."""
     concept = curves[0].effects[0].concept
     shown = curves[0].effects[0].prevalence_before_after()[0]
     lines = [
         f"{len(curves[0].effects[0])} fresh latents; {shown:.1%} of their images show a {concept}",
         "auto:",
-        *(f"  {choice_text(choice)}" for choice in choices.values()),
+        *(f"  {search_text(result)}" for result in results.values()),
         "",
         f"the fewest units of each rule that remove {_WANTED:.0%} of the {concept} pixels, or the "
         "number that removes most; * is the number that the rule takes by itself",
@@ -38,7 +38,7 @@ def rules_text(
             lines.append(_row(curve, curve.sizes.index(curve.own), "*"))
     lines += [
         "",
-        "what auto spares against each rule, at equal removal: change outside (95%)",
+        "what auto saves against each rule, at equal removal: change outside (95%)",
         f"{'rule':<22}" + "".join(f"{level:<28.0%}" for level in _levels(found)),
     ]
     for where, rule in dict.fromkeys((one.where, one.rule) for one in found):

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dissect._utils.errors import DissectError
-from dissect.cli.labels import SegmenterName
-from dissect.cli.options import Device, Json, Model
+from dissect.cli.options import Device, Json, Model, SegmenterName
 from dissect.cli.output import Output
 
 if TYPE_CHECKING:
@@ -242,31 +241,22 @@ def _known(
 
 
 def chosen_by_auto(generator: "GeneratorSession", out: Path, probe: "Probe") -> "Intervention":
-    """The gated edit that rule `auto` chose for the layer and the concept of a probe.
+    """The gated edit that a search found for the layer and the concept of a probe.
 
     Raises:
-        DissectError: it chose none, or where it did the file is damaged.
+        DissectError: none was searched, or the file is damaged.
     """
-    from dissect.cli.choosing import known_choices
+    from dissect.selection import find_results
 
     layer, concept = probe.layer, probe.concept
-    choices = known_choices(generator.model, generator.name, layer, concept, probe, out)
-    if "probe" not in choices:
-        words = [
-            "--model",
-            generator.name,
-            "--concept",
-            concept,
-            "--layer",
-            layer,
-            "--out",
-            str(out),
-        ]
+    results = find_results(out, generator.name, generator.fingerprint, layer, concept, probe)
+    if "probe" not in results:
+        words = ["--model", generator.name, "--concept", concept, "--layer", layer]
         raise DissectError(
-            f"rule auto has chosen nothing for {concept} in {layer} of this model; "
-            f"dissect choose {shlex.join(words)} does"
+            f"no edit was searched for {concept} in {layer} of this model; "
+            f"dissect search {shlex.join([*words, '--out', str(out)])} does"
         )
-    return choices["probe"].intervention
+    return results["probe"].intervention
 
 
 def _directions(paths: list[Path], generators: "list[GeneratorSession]") -> "dict[str, Direction]":

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dissect.cli.labels import SegmenterName
-from dissect.cli.options import Device, Json, Model, Out, Seed
+from dissect.cli.options import Device, Json, Model, Out, Seed, SegmenterName
 from dissect.cli.output import Output
 
 if TYPE_CHECKING:

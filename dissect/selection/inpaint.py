@@ -1,4 +1,4 @@
-"""What is around a region of an image, as colours that could take its place."""
+"""A region of an image filled smoothly from its surroundings."""
 
 from functools import partial
 
@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["colours_around"]
+__all__ = ["inpaint_background"]
 
-# Of the Gaussian by which what is near counts more, as a share of the image's side.
+# Of the Gaussian by which what is near counts more, as a fraction of the image's side.
 _REACH = 1 / 16
 
 
-def colours_around(images: Tensor, region: Tensor) -> Tensor:
-    """The images with what is outside the region spread into it: smooth, and without edges.
+def inpaint_background(images: Tensor, region: Tensor) -> Tensor:
+    """The images with the region filled from outside it: smooth, and without edges.
 
     Each pixel becomes the mean of all pixels outside the region, weighted by a Gaussian of their
     distance (a normalised convolution; Knutsson and Westin 1993). An image that is all region
@@ -25,10 +25,10 @@ def colours_around(images: Tensor, region: Tensor) -> Tensor:
     """
     from scipy.ndimage import gaussian_filter
 
-    deviation = _REACH * max(images.shape[2:])
+    std = _REACH * max(images.shape[2:])
     free = (~region).unsqueeze(1).double().numpy()
     # So far that the middle of a large region is reached, too.
-    sigma = (0, 0, deviation, deviation)
+    sigma = (0, 0, std, std)
     spread = partial(gaussian_filter, sigma=sigma, mode="constant", truncate=16)
     colours, weight = spread(images.double().numpy() * free), spread(free)
     reached = np.broadcast_to(weight > 0, colours.shape)

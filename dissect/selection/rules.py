@@ -12,8 +12,8 @@ from dissect.models import fingerprint
 from dissect.probe import Probe
 from dissect.segmentation import Segmenter
 from dissect.selection import scores
-from dissect.selection.samples import Samples, sampled
-from dissect.selection.strengths import Lesson
+from dissect.selection.samples import Samples, draw_samples
+from dissect.selection.strengths import StrengthObjective
 from dissect.units import Rule, Units, parse_rule, rank_units
 
 __all__ = ["SCORED", "Scorer", "scoring_steps"]
@@ -31,9 +31,9 @@ class Scorer:
         layer: whose units.
         concept: what the units should draw.
         probe: of that layer, for `positive` and `top`.
-        segmenter: the eyes, for the other rules; called when first needed.
+        segmenter: gives the segmenter, for the other rules; called when first needed.
         n: samples to choose on; `causal` removes every unit on a tenth as many.
-        progress: called with 1 now and then, with what is being done.
+        progress: called with steps done, and with what is being done.
     """
 
     model: nn.Module
@@ -51,7 +51,7 @@ class Scorer:
 
         Raises:
             DissectError: an unknown rule, `auto` (which chooses more than units: see
-                `choose_edit`), K above the number of units, or a segmenter that does not know the
+                `search_edit`), K above the number of units, or a segmenter that does not know the
                 concept or gives no probabilities where the rule needs them.
         """
         rule = parse_rule(text)
@@ -89,25 +89,25 @@ class Scorer:
 
     def _scored(self, name: str) -> Tensor:
         if name not in self._scores:
-            eyes = self.segmenter()
-            place = (self.model, self.layer, eyes, self.concept)
+            segmenter = self.segmenter()
+            where = (self.model, self.layer, segmenter, self.concept)
             report = partial(with_note, self.progress)
             if name == "iou":
-                found = scores.iou_scores(*place, n=self.n, progress=report("IoU"))
+                found = scores.iou_scores(*where, n=self.n, progress=report("IoU"))
             elif name == "ace":
                 start = self._scored("iou")
-                found = scores.ace_scores(self._seen(eyes), start, progress=report("ACE"))
+                found = scores.ace_scores(self._drawn(segmenter), start, progress=report("ACE"))
             elif name == "causal":
                 n = max(1, self.n // 10)
-                found = scores.causal_scores(*place, n=n, progress=report("effects"))
+                found = scores.causal_scores(*where, n=n, progress=report("effects"))
             else:
-                found = scores.gradient_scores(self._seen(eyes))
+                found = scores.gradient_scores(self._drawn(segmenter))
             self._scores[name] = found
         return self._scores[name]
 
-    def _seen(self, eyes: Segmenter) -> Samples:
+    def _drawn(self, segmenter: Segmenter) -> Samples:
         if self._samples is None:
-            self._samples = sampled(self.model, self.layer, eyes, self.concept, self.n)
+            self._samples = draw_samples(self.model, self.layer, segmenter, self.concept, self.n)
         return self._samples
 
 
@@ -117,7 +117,7 @@ def scoring_steps(names: tuple[str, ...], n: int, total: int) -> int:
     if "iou" in names or "ace" in names:
         steps += 2 * n
     if "ace" in names:
-        steps += Lesson().steps
+        steps += StrengthObjective().steps
     if "causal" in names:
         steps += total
     return steps

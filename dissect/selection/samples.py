@@ -1,4 +1,4 @@
-"""Samples on which rules choose: activations of a layer, and what the segmenter sees in them."""
+"""Samples on which rules choose: activations of a layer, and the segmenter's labels of them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
+from dissect._utils.device import autocast_dtype
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.effect.measure import Observed, grown, observe
@@ -16,39 +17,39 @@ from dissect.hooks import activations
 from dissect.models import latents_for
 from dissect.models.batch_norm import fold_batch_norm
 from dissect.segmentation import Segmenter
-from dissect.selection.inpaint import colours_around
+from dissect.selection.inpaint import inpaint_background
 from dissect.surgery.split import begun_at
 
-__all__ = ["CHOOSE", "VALIDATE", "Samples", "quickly", "sampled"]
+__all__ = ["SEARCH_SEED", "HOLDOUT_SEED", "Samples", "in_autocast", "draw_samples"]
 
-# Seeds of the latents that rules choose on and that `auto` tests its choice on. Effects are
+# Seeds of the latents that rules choose on, and on which `auto` tests its edit. Effects are
 # measured on other seeds; nobody is likely to type one of these.
-CHOOSE, VALIDATE = 900_001, 900_002
+SEARCH_SEED, HOLDOUT_SEED = 900_001, 900_002
 
 _ROUNDING = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """N samples of a generator, ready to be drawn again under edits of one layer.
+    """N samples of a generator, ready to be generated again under edits of one layer.
 
     Attributes:
         layer: the layer that is edited.
-        concept: what the rule looks for.
-        rest: a model in which `layer` can be edited; of a `Generator`, the part after the layer.
-        inputs: what `rest` takes, a row a sample.
+        concept: the concept to be removed.
+        tail: a model in which `layer` can be edited; of a `Generator`, the part after the layer.
+        inputs: what `tail` takes, one row per sample.
         acts: (N, C, h, w) of the layer.
-        seen: the images, and the class of every pixel, before any edit.
+        observed: the images, and the class of every pixel, before any edit.
         number: the concept's number among the segmenter's classes.
-        segmenter: the eyes.
+        segmenter: the segmenter.
     """
 
     layer: str
     concept: str
-    rest: nn.Module
+    tail: nn.Module
     inputs: Tensor
     acts: Tensor
-    seen: Observed
+    observed: Observed
     number: int
     segmenter: Segmenter
 
@@ -58,11 +59,11 @@ class Samples:
     @property
     def mask(self) -> Tensor:
         """(N, H, W) bool, the concept's pixels."""
-        return self.seen.labels == self.number
+        return self.observed.labels == self.number
 
     @property
     def coverage(self) -> Tensor:
-        """(N, h, w) in [0, 1], the share of each cell that is the concept."""
+        """(N, h, w) in [0, 1], the fraction of each cell that is the concept."""
         grid = (self.acts.shape[2], self.acts.shape[3])
         return adaptive_avg_pool2d(self.mask.float().unsqueeze(1), grid).squeeze(1)
 
@@ -72,39 +73,39 @@ class Samples:
         return grown(self.mask)
 
     @cached_property
-    def around(self) -> Tensor:
-        """(N, 3, H, W), the images with the colours around the region in it; made once."""
-        return colours_around(self.seen.images, self.region)
+    def inpainted(self) -> Tensor:
+        """(N, 3, H, W), the images with the region filled from its surroundings."""
+        return inpaint_background(self.observed.images, self.region)
 
-    def inside(self) -> Tensor:
-        """(C,) what each unit is, on average, where the concept is, on the CPU."""
+    def mean_inside(self) -> Tensor:
+        """(C,) the mean of each unit where the concept is, on the CPU."""
         coverage = self.coverage.to(self.acts.device)
         total = torch.einsum("nchw,nhw->c", self.acts.float(), coverage)
         return (total / coverage.sum()).cpu()
 
-    def showing(self, least: int = 1) -> Tensor:
-        """The samples with at least so many pixels of the concept, as row numbers."""
-        return (self.mask.flatten(1).sum(1) >= least).nonzero().squeeze(1)
+    def rows_with_concept(self, min_pixels: int = 1) -> Tensor:
+        """Numbers of the samples with at least `min_pixels` pixels of the concept."""
+        return (self.mask.flatten(1).sum(1) >= min_pixels).nonzero().squeeze(1)
 
 
-def sampled(
+def draw_samples(
     model: nn.Module,
     layer: str,
     segmenter: Segmenter,
     concept: str,
     n: int,
     *,
-    seed: int = CHOOSE,
+    seed: int = SEARCH_SEED,
     start: int = 0,
     exact: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> Samples:
-    """`n` samples of `model`, cut at `layer`, and what the segmenter sees in them.
+    """`n` samples of `model`, split at `layer`, with the segmenter's labels.
 
     Args:
         model: the generator, in eval mode.
         layer: the layer whose units are to be chosen.
-        segmenter: the eyes.
+        segmenter: the segmenter.
         concept: one of its classes.
         n: how many.
         seed, start: which latents.
@@ -122,8 +123,8 @@ def sampled(
     if acts.ndim != 4:
         raise DissectError(f"layer {layer!r} gives {tuple(acts.shape)}, not a grid of units")
     if rest is not model and not exact:
-        rest, inputs = _lighter(rest, inputs)
-    with quickly(inputs.device, exact=exact):
+        rest, inputs = _folded_if_equal(rest, inputs)
+    with in_autocast(inputs.device, exact=exact):
         seen = observe(rest, segmenter, inputs, progress=progress)
     if not bool((seen.labels == number).any()):
         raise DissectError(
@@ -133,20 +134,17 @@ def sampled(
 
 
 @contextmanager
-def quickly(device: torch.device, *, exact: bool = False) -> Iterator[None]:
-    """A block that computes in bfloat16 where the device does so by itself.
+def in_autocast(device: torch.device, *, exact: bool = False) -> Iterator[None]:
+    """A block that computes in bfloat16 where the device supports it natively.
 
-    Good enough to choose by; what is reported of a choice is measured in float32.
+    That is exact enough to choose by; what is reported of an edit is measured in float32.
     """
-    # The trainer is much to import for whoever only reads what was chosen.
-    from dissect._utils.device import autocast_dtype
-
     dtype = None if exact else autocast_dtype(device)
     with nullcontext() if dtype is None else torch.autocast(device.type, dtype):
         yield
 
 
-def _lighter(rest: nn.Module, inputs: Tensor) -> tuple[nn.Module, Tensor]:
+def _folded_if_equal(rest: nn.Module, inputs: Tensor) -> tuple[nn.Module, Tensor]:
     """The folded network, unless it turns out to compute something else."""
     light = fold_batch_norm(rest)
     laid_out = inputs.contiguous(memory_format=torch.channels_last)

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress
-from dissect.dissection.single_unit import unit_effects
+from dissect.dissection import network_dissection, unit_effects
 from dissect.effect.measure import is_shown
 from dissect.hooks import plain_copy
 from dissect.models import generate, latents_for
 from dissect.segmentation import Segmenter
-from dissect.selection.samples import CHOOSE, Samples
-from dissect.selection.strengths import Lesson, learned_doses
+from dissect.selection.samples import SEARCH_SEED, Samples
+from dissect.selection.strengths import StrengthObjective, optimize_strengths
 
 __all__ = ["ace_scores", "causal_scores", "gradient_scores", "iou_scores"]
 
@@ -31,7 +31,7 @@ def iou_scores(
     *,
     n: int = 1_000,
     quantile: float = 0.995,
-    seed: int = CHOOSE,
+    seed: int = SEARCH_SEED,
     progress: ProgressCallback = no_progress,
 ) -> Tensor:
     """How well each unit's strongest places match the concept: `iou:K`.
@@ -43,9 +43,6 @@ def iou_scores(
     Raises:
         DissectError: an unknown concept, or no such layer.
     """
-    # Network dissection is built on the sweep of this package.
-    from dissect.dissection import network_dissection
-
     found = network_dissection(
         model,
         [layer],
@@ -62,20 +59,20 @@ def iou_scores(
 def ace_scores(
     samples: Samples, start: Tensor, *, progress: ProgressCallback = no_progress
 ) -> Tensor:
-    """The dose that each unit gets when all are learned at once: `ace:K`.
+    """The strength of each unit when all are optimised at once: `ace:K`.
 
     GAN Dissection's optimised alphas (Bau et al. 2019, section 3.2): the ablation's part of their
-    objective, everywhere, with their L2 penalty, by Adam, from doses proportional to the units'
+    objective, everywhere, with their L2 penalty, by Adam, from strengths proportional to the units'
     IoU, as in their code.
 
     Args:
-        samples: to learn on.
+        samples: to optimise on.
         start: (C,) the units' IoU.
         progress: called with 1 after each step.
     """
     largest = float(start.max())
     first = start.float() / largest if largest > 0 else torch.full((len(start),), 0.5)
-    return learned_doses(samples, Lesson(), start=first, progress=progress)
+    return optimize_strengths(samples, StrengthObjective(), start=first, progress=progress)
 
 
 def causal_scores(
@@ -85,7 +82,7 @@ def causal_scores(
     concept: str,
     *,
     n: int = 100,
-    seed: int = CHOOSE,
+    seed: int = SEARCH_SEED,
     progress: ProgressCallback = no_progress,
 ) -> Tensor:
     """What each unit alone removes of the concept, over what it changes in all: `causal:K`.
@@ -97,7 +94,7 @@ def causal_scores(
     Args:
         model: the generator, in eval mode.
         layer: whose units.
-        segmenter: the eyes.
+        segmenter: the segmenter.
         concept: one of its classes.
         n: samples.
         seed: of the latents.
@@ -127,9 +124,9 @@ def gradient_scores(samples: Samples, *, batch: int = 25) -> Tensor:
     probability = samples.segmenter.probability
     if probability is None:
         raise DissectError("this rule follows gradients, and the segmenter gives no probabilities")
-    rest = plain_copy(samples.rest)
+    rest = plain_copy(samples.tail)
     total = torch.zeros(samples.acts.shape[1], dtype=torch.float64)
-    rows = samples.showing()
+    rows = samples.rows_with_concept()
     masks = samples.mask.float()
 
     def score(inputs: Tensor, mask: Tensor) -> Tensor:

@@ -1,88 +1,119 @@
-"""`auto`: the units, their strengths and the gate that remove a concept and little else.
+"""The search for the units, strengths and gate that remove a concept and change little else.
 
-    choice = choose_edit(G, "layer8x8", segmenter, "window", {"probe": probe})
-    with choice.intervention.applied(G):
-        after = G(z)
-
-A dose of every unit is learned by gradient; the units that do least are cut, and the doses of the
-others learned anew; so on to a few. Each of these edits is tried at every gate, the best at other
-thresholds and strengths, on one set of latents; they are tested on another; effects are reported
-on a third.
+The strength of every unit is optimised by gradient; the units that do least are cut, and the
+strengths of the others optimised anew, down to a few units. Each of these edits is tried at every
+gate, the best ones at other thresholds and strengths, on one set of latents. The finalists are
+tested on a second set; effects are reported on a third.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress, with_note
+from dissect._utils.result import Result
 from dissect.effect.measure import measure_effect
 from dissect.models import fingerprint
 from dissect.probe import Probe
 from dissect.segmentation import Segmenter
-from dissect.selection.objective import Goal, Outcome, Trial
-from dissect.selection.samples import CHOOSE, VALIDATE, Samples, quickly, sampled
-from dissect.selection.strengths import Lesson, learned_doses
+from dissect.selection.objective import Metrics, Objective, Trial
+from dissect.selection.samples import (
+    HOLDOUT_SEED,
+    SEARCH_SEED,
+    Samples,
+    draw_samples,
+    in_autocast,
+)
+from dissect.selection.strengths import StrengthObjective, optimize_strengths
 from dissect.surgery.intervention import Intervention
 from dissect.units import Rule, Units, rank_units
 
-__all__ = ["Choice", "Goal", "Search", "choose_edit", "search_steps"]
+__all__ = ["SearchConfig", "SearchResult", "search_edit", "search_steps"]
 
-# What doses are learned by. A change of 0.12 outside costs as much as all of the concept that is
+# The price of strengths. A change of 0.12 outside costs as much as all of the concept that is
 # left; so does one pixel in 90 that changes to or from a class that is to be kept, and so would a
 # difference of 0.5 to the colours around wherever the concept was.
-_LESSON = Lesson(
-    elsewhere=8.0,
+_STRENGTHS = StrengthObjective(
+    outside=8.0,
     outlines=90.0,
-    around=2.0,
-    square=0.0,
-    few=0.1,
+    inpainting=2.0,
+    l2=0.0,
+    l1=0.1,
     log=True,
-    beyond=True,
-    most=2.0,
+    all_pixels=True,
+    max_strength=2.0,
     steps=600,
-    batch=32,
-    rate=0.03,
+    batch_size=32,
+    learning_rate=0.03,
 )
-_AGAIN = 250  # steps after each cut
-# Strengths that are tried around that of the learned doses.
+_STEPS_AFTER_CUT = 250
+# Strengths that are tried around the optimised ones.
 _FACTORS = (0.8, 0.9, 0.95, 1.05, 1.1, 1.2, 1.3)
 
 
-@dataclass(frozen=True, eq=False)
-class Choice:
-    """The edit that `auto` chose.
+@dataclass(frozen=True, eq=False, repr=False)
+class SearchResult(Result):
+    """The edit that a search found.
 
     Attributes:
-        where: the name of its gate; `everywhere` for none.
-        intervention: units, their doses, strength, gate and threshold.
-        fewer: edits of fewer and fewer units, with doses learned for them: of each number the one
-            whose change elsewhere is least for what it removes. They are not enough.
-        tried: what it did on the latents it was chosen on; flattering.
-        tested: what it did on others.
-        enough: whether it reached the goal there.
+        gate_name: the name of its gate; `everywhere` for none.
+        intervention: units, their strengths, gate and threshold.
+        smaller: edits of fewer and fewer units, with strengths optimised for them: of each number
+            the one whose change elsewhere is least for what it removes. They miss the objective.
+        search: its metrics on the latents that it was chosen on; flattering.
+        holdout: its metrics on other latents.
+        meets_objective: whether it met the objective there.
     """
 
-    where: str
+    gate_name: str
     intervention: Intervention
-    fewer: tuple[Intervention, ...]
-    tried: Outcome
-    tested: Outcome
-    enough: bool
+    smaller: tuple[Intervention, ...]
+    search: Metrics
+    holdout: Metrics
+    meets_objective: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """The edit in short, and its metrics; `Intervention.to_dict` gives the edit whole."""
+        edit = self.intervention
+        return {
+            "gate": self.gate_name,
+            "threshold": None if edit.gate is None else edit.threshold,
+            "strength": edit.strength,
+            "unit_strengths": None if edit.unit_strengths is None else list(edit.unit_strengths),
+            "n_selected": len(edit.units),
+            "units": list(edit.units.indices),
+            "meets_objective": self.meets_objective,
+            "search": self.search.to_dict(),
+            "holdout": self.holdout.to_dict(),
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """The number of units, the gate, and the metrics on held-out latents."""
+        held = self.holdout
+        return {
+            "units": len(self.intervention.units),
+            "gate": self.gate_name,
+            "removed": held.removed,
+            "prevalence": held.prevalence,
+            "outside_change": held.outside_change,
+            "meets_objective": self.meets_objective,
+        }
 
 
 @dataclass(frozen=True)
-class Search:
-    """How far `auto` looks.
+class SearchConfig:
+    """How far a search goes.
 
     Attributes:
-        n: samples to learn and to choose on; as many others are there to test on.
-        sizes: numbers of units, as shares of the layer's, each cut from the one before.
+        n: samples to optimise and to choose on; as many others test.
+        sizes: numbers of units, as fractions of the layer's, each cut from the one before.
         thresholds: of a gate.
-        finalists: how many edits are looked at more closely, and how many are tested.
+        finalists: how many edits are refined, and how many are tested.
         seed: of batches.
     """
 
@@ -93,168 +124,187 @@ class Search:
     seed: int = 0
 
 
-def choose_edit(
+def search_edit(
     model: nn.Module,
     layer: str,
     segmenter: Segmenter,
     concept: str,
     gates: Mapping[str, Probe | None],
     *,
-    goal: Goal | None = None,
-    search: Search | None = None,
+    objective: Objective | None = None,
+    config: SearchConfig | None = None,
     progress: ProgressCallback = no_progress,
-) -> Choice:
-    """The edit of one layer that removes the concept and changes least elsewhere (see `Goal`).
+) -> SearchResult:
+    """The best edit of one layer among given gates (see `Objective`).
 
     Args:
         model: the generator, in eval mode.
-        layer: whose units.
-        segmenter: the eyes, with probabilities.
+        layer: the layer whose units are edited.
+        segmenter: with probabilities.
         concept: one of its classes.
-        gates: by name, the probes that the edit may keep to; None lets it act everywhere.
-        goal: what is enough.
-        search: how far to look.
-        progress: called with steps done and what is being done; `search_steps` in all.
+        gates: by name, the probes that may gate the edit; None lets it act everywhere.
+        objective: what an edit must reach.
+        config: how far the search goes.
+        progress: called with steps done and what is being done.
 
     Raises:
-        DissectError: no gates, or what `sampled` and `learned_doses` raise.
+        DissectError: no gates, or what `draw_samples` and `optimize_strengths` raise.
     """
-    goal, search = goal or Goal(), search or Search()
+    objective, config = objective or Objective(), config or SearchConfig()
     if not gates:
-        raise DissectError("auto needs at least one gate to choose from; None is everywhere")
-    samples = sampled(model, layer, segmenter, concept, search.n, seed=CHOOSE)
+        raise DissectError("a search needs at least one gate to choose from; None is everywhere")
+    samples = draw_samples(model, layer, segmenter, concept, config.n, seed=SEARCH_SEED)
     progress(1, "samples")
-    shares = {
+    probabilities = {
         name: None if probe is None else probe.probability(samples.acts).cpu()
         for name, probe in gates.items()
     }
-    wanted = goal.stricter()
-    lesson = replace(_LESSON, keep=goal.keep, seed=search.seed)
-    middle = _middle(search)
+    wanted = objective.stricter()
+    prices = replace(_STRENGTHS, keep=objective.keep, seed=config.seed)
+    middle = _middle(config)
     trials: list[Trial] = []
-    # Gates differ by little at the cells that count: what is learned for one does for all of them.
-    for together in _alike(shares):
-        first = shares[together[0]]
+    # Gates differ by little at the cells that count: strengths optimised for one serve them all.
+    for names in _alike(probabilities):
+        first = probabilities[names[0]]
         open_cells = None if first is None else first > middle
         # Everywhere, what is done for the colours of a patch is paid for all over the picture.
-        own = lesson if first is not None else replace(lesson, around=0.0)
-        for units, doses in _learned(samples, own, open_cells, search.sizes, model, progress):
-            for name in together:
-                edit = Intervention(units, gates[name], threshold=middle, unit_strengths=doses)
-                trials.append(_tried(samples, name, edit, goal))
+        own = prices if first is not None else replace(prices, inpainting=0.0)
+        for units, strengths in _optimized(samples, own, open_cells, config.sizes, model, progress):
+            for name in names:
+                edit = Intervention(units, gates[name], threshold=middle, unit_strengths=strengths)
+                trials.append(_tried(samples, name, edit, objective))
                 progress(1, "choosing")
-    learned = tuple(trials)
-    most = max(goal.most, min(search.sizes)) * samples.acts.shape[1]
-    trials = [one for one in learned if len(one.edit.units) <= most]
-    for one in wanted.sorted(trials)[: search.finalists]:
-        trials += _closer(samples, one, wanted, search)
-        progress(1, "looking closer")
-    finalists = wanted.sorted(trials)[: search.finalists]
-    chosen, last = _tested(model, samples, finalists, goal, search, progress)
+    first_trials = tuple(trials)
+    most = max(objective.max_units, min(config.sizes)) * samples.acts.shape[1]
+    trials = [one for one in first_trials if len(one.edit.units) <= most]
+    for one in wanted.ranked(trials)[: config.finalists]:
+        trials += _refined(samples, one, wanted, config)
+        progress(1, "refining")
+    finalists = wanted.ranked(trials)[: config.finalists]
+    chosen, last = _tested(model, samples, finalists, objective, config, progress)
     smaller = [
         one
-        for one in learned
-        if one.where == last.where and len(one.edit.units) < len(last.edit.units)
+        for one in first_trials
+        if one.gate_name == last.gate_name and len(one.edit.units) < len(last.edit.units)
     ]
-    fewer = tuple(_gentlest(samples, one, goal, search) for one in smaller)
+    gentlest = tuple(_gentlest(samples, one, objective, config) for one in smaller)
     progress(1, "fewer units")
-    enough = goal.shortfall(last.outcome) == 0
-    return Choice(last.where, last.edit, fewer, chosen.outcome, last.outcome, enough)
+    meets = objective.shortfall(last.metrics) == 0
+    return SearchResult(last.gate_name, last.edit, gentlest, chosen.metrics, last.metrics, meets)
 
 
-def search_steps(gates: Mapping[str, Probe | None], search: Search | None = None) -> int:
-    """How many steps `choose_edit` takes, for a progress bar."""
-    search = search or Search()
-    groups = len({probe is None for probe in gates.values()})
-    learning = groups * (_LESSON.steps + len(search.sizes) * _AGAIN)
-    return 2 + learning + len(gates) * len(search.sizes) + 2 * search.finalists
+def search_steps(config: SearchConfig | None = None, *, gates: int = 1) -> int:
+    """How many steps a search takes at most, for a progress bar.
+
+    Args:
+        config: of the search.
+        gates: how many gates it tries.
+    """
+    config = config or SearchConfig()
+    optimizing = _STRENGTHS.steps + len(config.sizes) * _STEPS_AFTER_CUT
+    return 3 + optimizing + gates * len(config.sizes) + 2 * config.finalists
 
 
-def _middle(search: Search) -> float:
-    """The threshold at which doses are learned."""
-    return sorted(search.thresholds)[len(search.thresholds) // 2]
+def _middle(config: SearchConfig) -> float:
+    """The threshold at which strengths are optimised."""
+    return sorted(config.thresholds)[len(config.thresholds) // 2]
 
 
-def _alike(shares: Mapping[str, Tensor | None]) -> Iterator[list[str]]:
+def _alike(probabilities: Mapping[str, Tensor | None]) -> Iterator[list[str]]:
     """Names of the gates that share a ranking: all probes, and everywhere."""
     for everywhere in (False, True):
-        names = [name for name, share in shares.items() if (share is None) == everywhere]
+        names = [name for name, one in probabilities.items() if (one is None) == everywhere]
         if names:
             yield names
 
 
-def _learned(
+def _optimized(
     samples: Samples,
-    lesson: Lesson,
+    objective: StrengthObjective,
     open_cells: Tensor | None,
     sizes: Sequence[float],
     model: nn.Module,
     progress: ProgressCallback,
 ) -> Iterator[tuple[Units, tuple[float, ...]]]:
-    """Fewer and fewer units, those that do most first, each time with doses learned for them."""
-    learn = partial(
-        learned_doses, samples, open_cells=open_cells, progress=with_note(progress, "learning")
+    """Fewer and fewer units, those that do most first, each time with strengths of their own."""
+    optimize = partial(
+        optimize_strengths,
+        samples,
+        open_cells=open_cells,
+        progress=with_note(progress, "optimizing strengths"),
     )
-    doses = learn(lesson, start=0.0)
-    for share in sizes:
-        # What a dose takes away, where the concept is.
-        impact = doses * samples.inside()
-        count = max(1, min(round(share * len(doses)), int((impact > 0).sum())))
-        among = torch.zeros(len(doses), dtype=torch.bool)
+    strengths = optimize(objective, start=0.0)
+    for size in sizes:
+        # What a strength takes away, where the concept is.
+        impact = strengths * samples.mean_inside()
+        count = max(1, min(round(size * len(strengths)), int((impact > 0).sum())))
+        among = torch.zeros(len(strengths), dtype=torch.bool)
         among[impact.topk(count).indices] = True
-        doses = learn(replace(lesson, steps=_AGAIN), start=doses, among=among)
+        strengths = optimize(
+            replace(objective, steps=_STEPS_AFTER_CUT), start=strengths, among=among
+        )
         ranking = rank_units(
-            (doses * samples.inside()).tolist(),
+            (strengths * samples.mean_inside()).tolist(),
             layer=samples.layer,
             rule=Rule("auto", count),
             concept=samples.concept,
             model=fingerprint(model),
         )
-        yield replace(ranking, rule="auto"), tuple(doses[list(ranking.indices)].tolist())
+        yield replace(ranking, rule="auto"), tuple(strengths[list(ranking.indices)].tolist())
 
 
 def _tried(
-    samples: Samples, where: str, edit: Intervention, goal: Goal, *, exact: bool = False
+    samples: Samples,
+    gate_name: str,
+    edit: Intervention,
+    objective: Objective,
+    *,
+    exact: bool = False,
 ) -> Trial:
-    with quickly(samples.inputs.device, exact=exact):
+    with in_autocast(samples.inputs.device, exact=exact):
         effect = measure_effect(
-            samples.rest,
+            samples.tail,
             samples.segmenter,
             samples.inputs,
             samples.concept,
             edit,
-            before=samples.seen,
+            before=samples.observed,
             with_features=False,
         )
-    return Trial(where, edit, Outcome.of(effect, goal.keep))
+    return Trial(gate_name, edit, Metrics.from_effect(effect, objective.keep))
 
 
-def _closer(samples: Samples, first: Trial, goal: Goal, search: Search) -> list[Trial]:
+def _refined(
+    samples: Samples, first: Trial, objective: Objective, config: SearchConfig
+) -> list[Trial]:
     """Trials of the same units at other thresholds, then at other strengths."""
-    found = _at_thresholds(samples, first, goal, search.thresholds)
-    best = goal.sorted([first, *found])[0].edit
-    return found + [
-        _tried(samples, first.where, best.with_strength(factor), goal) for factor in _FACTORS
+    trials = _at_thresholds(samples, first, objective, config.thresholds)
+    best = objective.ranked([first, *trials])[0].edit
+    return trials + [
+        _tried(samples, first.gate_name, best.with_strength(factor), objective)
+        for factor in _FACTORS
     ]
 
 
-def _gentlest(samples: Samples, first: Trial, goal: Goal, search: Search) -> Intervention:
+def _gentlest(
+    samples: Samples, first: Trial, objective: Objective, config: SearchConfig
+) -> Intervention:
     """The edit where its gate opens less, if it then changes less elsewhere for what it removes."""
-    narrower = [threshold for threshold in search.thresholds if threshold > first.edit.threshold]
-    found = [first, *_at_thresholds(samples, first, goal, narrower)]
+    narrower = [threshold for threshold in config.thresholds if threshold > first.edit.threshold]
+    trials = [first, *_at_thresholds(samples, first, objective, narrower)]
     return min(
-        found, key=lambda one: one.outcome.outside_change / max(one.outcome.removed, 1e-6)
+        trials, key=lambda one: one.metrics.outside_change / max(one.metrics.removed, 1e-6)
     ).edit
 
 
 def _at_thresholds(
-    samples: Samples, first: Trial, goal: Goal, thresholds: Sequence[float]
+    samples: Samples, first: Trial, objective: Objective, thresholds: Sequence[float]
 ) -> list[Trial]:
     """Trials of the same edit at other thresholds of its gate, where it has one."""
     if first.edit.gate is None:
         return []
     return [
-        _tried(samples, first.where, replace(first.edit, threshold=threshold), goal)
+        _tried(samples, first.gate_name, replace(first.edit, threshold=threshold), objective)
         for threshold in thresholds
         if threshold != first.edit.threshold
     ]
@@ -264,28 +314,28 @@ def _tested(
     model: nn.Module,
     samples: Samples,
     finalists: Sequence[Trial],
-    goal: Goal,
-    search: Search,
+    objective: Objective,
+    config: SearchConfig,
     progress: ProgressCallback,
 ) -> tuple[Trial, Trial]:
-    """The first of the finalists that is enough on other latents, else the one that is closest.
+    """The first finalist that meets the objective on other latents, else the closest.
 
-    As it was tried, and as it was tested.
+    As it was tried in the search, and as it was tested.
     """
-    others = sampled(
+    held_out = draw_samples(
         model,
         samples.layer,
         samples.segmenter,
         samples.concept,
-        search.n,
-        seed=VALIDATE,
+        config.n,
+        seed=HOLDOUT_SEED,
         exact=True,
     )
     tested = []
     for one in finalists:
-        tested.append(_tried(others, one.where, one.edit, goal, exact=True))
+        tested.append(_tried(held_out, one.gate_name, one.edit, objective, exact=True))
         progress(1, "testing")
-        if goal.shortfall(tested[-1].outcome) == 0:
+        if objective.shortfall(tested[-1].metrics) == 0:
             break
-    last = min(tested, key=lambda one: goal.shortfall(one.outcome))
+    last = min(tested, key=lambda one: objective.shortfall(one.metrics))
     return finalists[tested.index(last)], last

@@ -8,7 +8,7 @@ import dissect.cli.effect
 from dissect.segmentation import UNet, save_unet
 from dissect.units import Units
 
-FEW = ("--n", "40", "--random-n", "10", "--random-sets", "2")
+FEW = ("--n", "40", "--control-n", "10", "--random-sets", "2")
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,8 @@ def test_effect_measures_an_edit_beside_its_controls(capsys, study, eyes, tmp_pa
     status, out, err = run(capsys, "effect", *words)
     assert status == 0, err
     result = json.loads(out)
-    assert result["files"] == [str(tmp_path / "effect.png")]
+    names = ["effect.png", "edit-everywhere.json", "edit.json"]
+    assert result["files"] == [str(tmp_path / name) for name in names]
     # Rows of images: before, both edits, the cells filled, both controls.
     assert Image.open(tmp_path / "effect.png").height > 6 * 32 * 3
     assert (result["n_selected"], result["n_samples"]) == (3, 40)
@@ -59,7 +60,7 @@ def test_units_of_a_file_are_measured_and_said_in_words(capsys, study, eyes, tmp
     Units("layer8x8", (5, 2), 8, rule="mine").save(tmp_path / "units.json")
     words = [*common(study, tmp_path), *FEW, "--segmenter", str(eyes), "--where", "probe"]
     words.remove("--json")
-    status, out, err = run(capsys, "effect", *words, "--units", str(tmp_path / "units.json"))
+    status, out, err = run(capsys, "effect", *words, "--edit", str(tmp_path / "units.json"))
     assert status == 0, err
     assert "rule mine: 2 units of layer8x8, strength 1, on 40 fresh latents" in out
     assert "what was spot is now" in out
@@ -72,11 +73,11 @@ def test_units_of_a_file_are_measured_and_said_in_words(capsys, study, eyes, tmp
         (["--where", "nowhere"], "everywhere"),
         (["--rule", "best"], "unknown rule 'best'"),
         (["--rule", "top:99"], "cannot take 99 units of 'layer8x8', which has 8"),
-        (["--strength", "3"], "from 0 to 2"),
-        (["--threshold", "1"], "[0, 1)"),
+        (["--set", "strength=3"], "from 0 to 2"),
+        (["--set", "threshold=1"], "below 1"),
         (["--concept", "wall"], "wall"),
         (["--segmenter", "nothing"], "no such segmenter"),
-        (["--units", "nothing.json"], "no such file"),
+        (["--edit", "nothing.json"], "no such file"),
         (["--random-sets", "1"], "--random-sets"),
     ],
 )
@@ -117,7 +118,7 @@ def test_units_of_another_layer_or_model_are_one_line(
 ):
     path = tmp_path / "units.json"
     Units(layer, (0, 1), total, model="another" if of_another else None).save(path)
-    words = [*common(study, tmp_path), *FEW, "--segmenter", str(eyes), "--units", str(path)]
+    words = [*common(study, tmp_path), *FEW, "--segmenter", str(eyes), "--edit", str(path)]
     status, _, err = run(capsys, "effect", *words)
     assert status == 2
     assert message in err

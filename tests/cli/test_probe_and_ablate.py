@@ -12,6 +12,7 @@ from PIL import Image
 
 from dissect.cli import main
 from dissect.models import Generator, fingerprint, load, save_checkpoint
+from dissect.surgery import Intervention
 from dissect.units import Units
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,15 +48,20 @@ def test_probe_scores_every_layer(capsys, study, tmp_path):
 
 
 def test_ablate_shows_before_edit_gate_and_control(capsys, study, tmp_path):
-    words = [*common(study, tmp_path), "--n", "4", "--columns", "4"]
+    words = [*common(study, tmp_path), "--n", "4"]
     status, out, _ = run(capsys, "ablate", "--rule", "top:2", *words)
     assert status == 0
     result = json.loads(out)
     assert result["n_selected"] == 2
     assert result["n_samples"] == 4
+    assert set(result["edits"]) == {"everywhere", "probe"}
     sheet = Image.open(tmp_path / "ablate.png")
-    # Four rows of images of 32 pixels, enlarged three times.
-    assert sheet.height > 4 * 32 * 3
+    # Before, two edits, the cells filled, two controls: images of 32 pixels, enlarged three times.
+    assert sheet.height > 6 * 32 * 3
+    gated = Intervention.load(tmp_path / "edit.json")
+    assert list(gated.units.indices) == result["units"]
+    assert gated.gate is not None
+    assert Intervention.load(tmp_path / "edit-everywhere.json").gate is None
 
 
 def test_the_same_seed_gives_the_same_picture(capsys, study, tmp_path):
@@ -68,17 +74,19 @@ def test_the_same_seed_gives_the_same_picture(capsys, study, tmp_path):
 def test_a_saved_edit_is_the_ablated_generator(capsys, study, tmp_path):
     import dissect
 
-    saved = tmp_path / "edited.safetensors"
-    words = [*common(study, tmp_path), "--where", "everywhere", "--save", str(saved)]
-    status, out, _ = run(capsys, "ablate", "--rule", "top:3", *words)
+    words = [*common(study, tmp_path), "--where", "everywhere", "--rule", "top:3"]
+    status, out, _ = run(capsys, "ablate", *words)
     assert status == 0
     units = json.loads(out)["units"]
-    generator = load(study / "g.safetensors")
+    saved, model = tmp_path / "edited.safetensors", study / "g.safetensors"
+    words = ["export", tmp_path / "edit.json", "--model", model, "--file", saved]
+    assert run(capsys, *words)[0] == 0
+    generator = load(model)
     z = dissect.latents(5, seed=9, size=8)
     with dissect.ablated(generator, Units("layer8x8", tuple(units), 8)):
         wanted = generator(z)
     assert torch.equal(load(saved)(z), wanted)
-    again, _, err = run(capsys, "ablate", *words)
+    again, _, err = run(capsys, *words)
     assert again == 2
     assert "--force" in err
 
@@ -127,12 +135,14 @@ def test_sample_draws_a_grid(capsys, study, tmp_path):
         (["probe", "--concept", "dragon"], "dragon"),
         (["probe", "--device", "mars"], "mars"),
         (["ablate", "--where", "nowhere"], "everywhere"),
-        (["ablate", "--strength", "3"], "from 0 to 2"),
-        (["ablate", "--region", "1,2,3"], "x,y,width,height"),
-        (["ablate", "--region", "30,30,9,9"], "inside the image"),
-        (["ablate", "--replace", "noise"], "zero or mean"),
-        (["ablate", "--n", "9", "--among", "3"], "--among 3"),
-        (["ablate", "--save", "x.safetensors"], "--where"),
+        (["ablate", "--set", "strength=3"], "from 0 to 2"),
+        (["ablate", "--set", "region=1,2,3"], "x,y,width,height"),
+        (["ablate", "--set", "region=30,30,9,9"], "inside the image"),
+        (["ablate", "--set", "colour=3"], "strength=NUMBER"),
+        (["ablate", "--rule", "auto", "--set", "strength=2"], "leave out --set"),
+        (["ablate", "--rule", "top:2", "--edit", "x.json"], "leave one out"),
+        (["ablate", "--set", "replacement=noise"], "zero or mean"),
+        (["ablate", "--n", "9", "--pool", "3"], "--pool 3"),
         (["ablate", "--n", "none"], "valid integer"),
         (["ablation"], "ablate"),
         (["probe", "--colour", "red"], "--colour"),

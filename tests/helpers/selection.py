@@ -1,4 +1,4 @@
-"""A generator in which exactly one unit draws the concept, and eyes that see it."""
+"""A generator in which exactly one unit draws the concept, and segmenter that see it."""
 
 from collections import OrderedDict
 
@@ -51,6 +51,6 @@ def _probability(images):
     return torch.stack([1 - red - bright, bright, red], 1)
 
 
-EYES = Segmenter(
+SEGMENTER = Segmenter(
     ("wall", "bed", "window", "lamp"), lambda images: _probability(images).argmax(1), _probability
 )

@@ -119,7 +119,7 @@ def test_the_bundled_models_edit_is_drawn_as_the_file_says(bedrooms, tmp_path):
     assert (session.after(study, edit, 1, 36).pixels == wanted).all()
     other = session.study("layer16x16", "window")
     with pytest.raises(
-        DissectError, match="dissect choose --model bedrooms64 --concept window --layer layer16x16"
+        DissectError, match="dissect search --model bedrooms64 --concept window --layer layer16x16"
     ):
         session.auto(other)
 

@@ -12,7 +12,7 @@ from torch import nn
 from dissect._utils.errors import DissectError
 from dissect._utils.stats import Estimate
 from dissect.annotations import AnnotatedImage, Annotations, Box
-from dissect.cli.inserting import _outlined
+from dissect.cli.insert import _map_values, _outlined
 from dissect.effect.placement import Placement, place, place_everywhere
 from dissect.figures import placement_figure, rasterized, replacement_figure
 from dissect.probe.fit import fit_from_labels, fit_from_segmenter, labelled_cells
@@ -323,8 +323,6 @@ def test_the_outline_goes_around_the_region_and_no_pixel_of_it_is_painted():
 
 
 def test_records_of_a_placement_are_plain_json(spots):
-    from dissect.cli.inserting import _map_values
-
     found = place_everywhere(spots, EYES, Z[3:], spot_insertion(), (4, 4), patch=(1, 1))
     values = json.loads(json.dumps(_map_values(found), allow_nan=False))
     assert values["map"][0][0] is None

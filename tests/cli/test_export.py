@@ -1,4 +1,4 @@
-"""`dissect ablate --save`: files that hold an edited generator."""
+"""`dissect export`: files that hold an edited generator."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from dissect.cli import main
 from dissect.models import Generator, fingerprint, latents_for, load, load_checkpoint
 from dissect.models import save_checkpoint as save
 from dissect.probe.fit import fit_probe_from_boxes
-from dissect.units import Units
+from dissect.surgery import Intervention
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,23 +39,35 @@ def study(tmp_path_factory):
     return folder
 
 
-def run(capsys, study, out, *words):
-    """Exit status, the result or None, and stderr of one `dissect ablate`."""
-    given = ["--model", str(study / "g.safetensors"), "--boxes", str(study / "spot.json")]
-    given += ["--concept", "spot", "--out", str(out), "--n", "4", "--rule", "top:3", "--json"]
+def command(capsys, *words):
+    """Exit status, the result or None, and stderr of one command."""
     with pytest.raises(SystemExit) as ended:
-        main(["ablate", *given, *words])
+        main([*map(str, words), "--json"])
     stdout, stderr = capsys.readouterr()
     return ended.value.code, json.loads(stdout) if stdout else None, stderr
 
 
+def ablate(capsys, study, out, *words):
+    """The file of an edit of three units."""
+    given = ["--model", study / "g.safetensors", "--boxes", study / "spot.json"]
+    given += ["--concept", "spot", "--out", out, "--n", 4, "--rule", "top:3"]
+    status, _, err = command(capsys, "ablate", *given, *words)
+    assert status == 0, err
+    return out / "edit.json"
+
+
+def export(capsys, study, edit, *words):
+    """Exit status, the result or None, and stderr of one `dissect export`."""
+    return command(capsys, "export", edit, "--model", study / "g.safetensors", *words)
+
+
 CASES = {
     "weights": ([], "everywhere"),
-    "module": (["--strength", "1.5"], "everywhere"),
-    "probe": (["--threshold", "0.4", "--strength", "1.5"], "probe"),
-    "mean": (["--replace", "mean"], "everywhere"),
-    "region": (["--region", "0,0,32,24", "--threshold", "0.2"], "probe"),
-    "excised": (["--excise"], "everywhere"),
+    "module": (["--set", "strength=1.5"], "everywhere"),
+    "probe": (["--set", "threshold=0.4", "--set", "strength=1.5"], "probe"),
+    "mean": (["--set", "replacement=mean"], "everywhere"),
+    "region": (["--set", "region=0,0,32,24", "--set", "threshold=0.2"], "probe"),
+    "excised": ([], "everywhere"),
 }
 
 
@@ -63,15 +75,14 @@ CASES = {
 def test_the_file_draws_what_the_edit_draws(capsys, study, tmp_path, name):
     words, where = CASES[name]
     file = tmp_path / "edited.safetensors"
-    status, result, err = run(
-        capsys, study, tmp_path, "--where", where, "--save", str(file), *words
-    )
+    edit = ablate(capsys, study, tmp_path, "--where", where, *words)
+    cut = ["--excise"] if name == "excised" else []
+    status, saved, err = export(capsys, study, edit, "--file", file, *cut)
     assert status == 0, err
-    saved = result["saved"]
     how = {"weights": "weights", "mean": "weights", "excised": "excised"}.get(name, "module")
     assert saved["how"] == how
     assert saved["difference"] == 0 if how != "excised" else saved["difference"] < 1e-5
-    assert str(file) in result["files"]
+    assert saved["files"] == [str(file)]
     before, after = saved["parameters"]
     # A gate has a weight for each of the 8 units, and a bias.
     gate = 9 if name in ("probe", "region") else 0
@@ -81,15 +92,14 @@ def test_the_file_draws_what_the_edit_draws(capsys, study, tmp_path, name):
     else:
         assert after - before == gate
     _, card = load_checkpoint(file)
-    assert card["edit"]["units"] == result["units"]
-    assert card["edit"]["where"] == where
+    assert Intervention.from_dict(card["edit"]).units == Intervention.load(edit).units
     z = dissect.latents(30, seed=77, size=8)
     assert not torch.allclose(load(file)(z), load(study / "g.safetensors")(z), atol=1e-4)
 
 
 def test_the_gate_in_the_file_is_the_probe(capsys, study, tmp_path):
-    file = tmp_path / "edited.safetensors"
-    _, result, _ = run(capsys, study, tmp_path, "--where", "probe", "--save", str(file))
+    edit = ablate(capsys, study, tmp_path, "--where", "probe")
+    export(capsys, study, edit, "--file", tmp_path / "edited.safetensors")
     generator = load(study / "g.safetensors")
     probe = fit_probe_from_boxes(
         generator, Annotations.load(study / "spot.json", "spot"), "layer8x8"
@@ -97,16 +107,16 @@ def test_the_gate_in_the_file_is_the_probe(capsys, study, tmp_path):
     z = dissect.latents(20, seed=78, size=8)
     with (
         torch.no_grad(),
-        dissect.ablated(generator, Units("layer8x8", tuple(result["units"]), 8), where=probe),
+        dissect.ablated(generator, Intervention.load(edit).units, where=probe),
     ):
         wanted = generator(z)
     with torch.no_grad():
-        assert torch.equal(load(file)(z), wanted)
+        assert torch.equal(load(tmp_path / "edited.safetensors")(z), wanted)
 
 
 def test_the_saved_generator_is_a_model_like_any_other(capsys, study, tmp_path):
     file = tmp_path / "edited.safetensors"
-    run(capsys, study, tmp_path, "--where", "probe", "--save", str(file))
+    export(capsys, study, ablate(capsys, study, tmp_path, "--where", "probe"), "--file", file)
     with pytest.raises(SystemExit) as ended:
         main(["sample", "--model", str(file), "--n", "4", "--out", str(tmp_path / "again")])
     assert ended.value.code == 0
@@ -115,7 +125,8 @@ def test_the_saved_generator_is_a_model_like_any_other(capsys, study, tmp_path):
 
 def test_plain_pytorch_loads_an_edited_file(capsys, study, tmp_path):
     file = tmp_path / "edited.safetensors"
-    run(capsys, study, tmp_path, "--where", "everywhere", "--excise", "--save", str(file))
+    edit = ablate(capsys, study, tmp_path, "--where", "everywhere")
+    export(capsys, study, edit, "--excise", "--file", file)
     code = (
         "import json, torch\n"
         "from safetensors import safe_open\n"
@@ -131,33 +142,30 @@ def test_plain_pytorch_loads_an_edited_file(capsys, study, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("changes", "words", "message"),
     [
-        (["--save", "FILE"], "--where everywhere or --where probe"),
-        (["--excise"], "add --save FILE"),
-        (["--excise", "--save", "FILE", "--where", "probe"], "add --where everywhere"),
-        (["--excise", "--save", "FILE", "--where", "everywhere", "--strength", "0.5"], "leave out"),
-        (["--save", "EXISTS", "--where", "probe"], "--force"),
+        (["--where", "probe"], ["--excise"], "without a gate"),
+        (["--where", "everywhere", "--set", "strength=0.5"], ["--excise"], "at strength 1"),
+        (["--where", "probe"], ["--file", "EXISTS"], "--force"),
     ],
 )
-def test_what_cannot_be_saved_is_refused_before_any_work(capsys, study, tmp_path, words, message):
+def test_what_cannot_be_saved_is_refused(capsys, study, tmp_path, changes, words, message):
     exists = tmp_path / "there.safetensors"
     exists.write_bytes(b"mine")
-    places = {"FILE": str(tmp_path / "new.safetensors"), "EXISTS": str(exists)}
-    words = [places.get(word, word) for word in words]
-    status, result, err = run(capsys, study, tmp_path / "out", *words)
+    words = [str(exists) if word == "EXISTS" else word for word in words]
+    edit = ablate(capsys, study, tmp_path / "edit", *changes)
+    status, result, err = export(capsys, study, edit, "--out", tmp_path / "out", *words)
     assert (status, result) == (2, None)
     assert message in err
     assert err.count("\n") == 1
     assert exists.read_bytes() == b"mine"
-    assert [path.name for path in tmp_path.iterdir()] == ["there.safetensors"]
+    assert not (tmp_path / "out").exists()
 
 
 def test_force_replaces_a_file(capsys, study, tmp_path):
     file = tmp_path / "there.safetensors"
     file.write_bytes(b"old")
-    status, _, err = run(
-        capsys, study, tmp_path, "--where", "probe", "--save", str(file), "--force"
-    )
+    edit = ablate(capsys, study, tmp_path, "--where", "probe")
+    status, _, err = export(capsys, study, edit, "--file", file, "--force")
     assert status == 0, err
     assert "edits" in load(file).config

@@ -1,0 +1,220 @@
+"""Groups of options that commands share, so that a flag means the same everywhere.
+
+A command names a group as a parameter, and `with_groups` spreads it into the group's options:
+
+    @with_groups
+    def ablate(model: ModelOptions, output: OutputOptions, n: int = 12) -> None: ...
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from dissect._utils.errors import DissectError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dissect.segmentation import Segmenter
+    from dissect.segmentation.pseudo_labels import ConceptLabels
+
+__all__ = ["GeneratorOptions", "LabelOptions", "ModelOptions", "OutputOptions", "with_groups"]
+
+_LABEL_SAMPLES = 300
+
+
+@dataclass(frozen=True)
+class GeneratorOptions:
+    """Which generator, and where it runs."""
+
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A bundled name, a checkpoint file, or file.py:factory.",
+            rich_help_panel="Model",
+        ),
+    ] = "bedrooms64"
+    device: Annotated[
+        str,
+        typer.Option(help="A device: auto, cpu, cuda, cuda:1 and so on.", rich_help_panel="Model"),
+    ] = "auto"
+
+    def load(self) -> "nn.Module":
+        """The generator, on its device.
+
+        Raises:
+            DissectError: no such model or device.
+        """
+        from dissect._utils.device import resolve_device
+        from dissect._utils.distributed import ProcessGroup
+        from dissect.models import load
+
+        device = ProcessGroup.from_environment().local_device(self.device)
+        return load(self.model, device=resolve_device(device))
+
+
+@dataclass(frozen=True)
+class ModelOptions(GeneratorOptions):
+    """Which generator, which of its layers, and where it runs."""
+
+    layer: Annotated[
+        str,
+        typer.Option(
+            "--layer", "-l", help="The layer, by the name of its module.", rich_help_panel="Model"
+        ),
+    ] = "layer8x8"
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """Which concept, and who says where it is."""
+
+    concept: Annotated[
+        str, typer.Option("--concept", "-c", help="The concept.", rich_help_panel="Labels")
+    ] = "window"
+    labels: Annotated[
+        str,
+        typer.Option(
+            help="Who says where the concept is: boxes (drawn by people), segmenter (its masks of "
+            f"{_LABEL_SAMPLES} samples), or segmenter:N (of N samples).",
+            rich_help_panel="Labels",
+        ),
+    ] = "boxes"
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            help="A COCO file of boxes. Without it, the boxes that come with the bundled model.",
+            rich_help_panel="Labels",
+        ),
+    ] = None
+    segmenter: Annotated[
+        str | None,
+        typer.Option(
+            help="The segmenter: a file, or transformers:NAME. Without it, the bundled one.",
+            rich_help_panel="Labels",
+        ),
+    ] = None
+
+    @property
+    def source(self) -> str:
+        """`boxes` or `segmenter`."""
+        return self.labels.partition(":")[0]
+
+    def load(self, generator: "nn.Module", model: str, *, seed: int = 0) -> "ConceptLabels":
+        """Where the concept is on samples of the generator.
+
+        Args:
+            generator: the model.
+            model: what it was loaded by, for its bundled boxes.
+            seed: of the samples that the segmenter labels.
+
+        Raises:
+            DissectError: an unknown source, no boxes or no segmenter of the concept, or boxes
+                that are given where they are not read.
+        """
+        from dissect.annotations import Annotations, annotation_file
+        from dissect.segmentation.pseudo_labels import ConceptLabels, pseudo_label
+
+        source, colon, count = self.labels.partition(":")
+        if source == "segmenter":
+            if self.boxes is not None:
+                raise DissectError("--boxes are not read with --labels segmenter: leave one out")
+            n = self._count(count) if colon else _LABEL_SAMPLES
+            segmenter = self.load_segmenter(generator)
+            return pseudo_label(generator, segmenter, self.concept, n, seed=seed)
+        if self.labels != "boxes":
+            raise DissectError(
+                f"--labels {self.labels!r} is not known: use boxes, segmenter or segmenter:N"
+            )
+        boxes = self.boxes
+        if boxes is None:
+            try:
+                boxes = annotation_file(model, self.concept)
+            except DissectError as error:
+                raise DissectError(f"{error}; or add --labels segmenter") from error
+        return ConceptLabels(Annotations.load(boxes, self.concept))
+
+    def load_segmenter(self, generator: "nn.Module") -> "Segmenter":
+        """The segmenter, on the generator's device.
+
+        Raises:
+            DissectError: no such segmenter.
+        """
+        from dissect.segmentation import load_segmenter
+
+        return load_segmenter(self.segmenter, device=next(generator.parameters()).device)
+
+    def _count(self, text: str) -> int:
+        if not (text.isascii() and text.isdecimal()) or not 10 <= int(text) <= 100_000:
+            raise DissectError(
+                f"--labels {self.labels!r} needs a number of samples from 10 to 100000, as in "
+                "segmenter:500"
+            )
+        return int(text)
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where results go, and from which seed they come."""
+
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="The folder that files are written to.", rich_help_panel="Output"
+        ),
+    ] = Path("out")
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="The seed of everything drawn at random: the same seed gives the same bytes.",
+            min=0,
+            rich_help_panel="Output",
+        ),
+    ] = 0
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print one JSON object to stdout and nothing else.",
+            rich_help_panel="Output",
+        ),
+    ] = False
+
+
+def with_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """`command`, whose parameters that are option groups are spread into single options."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, type[Any]] = {
+        name: kind for name, kind in hints.items() if is_dataclass(kind) and isinstance(kind, type)
+    }
+    spread: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name not in groups:
+            spread.append(parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[name]))
+            continue
+        kinds = get_type_hints(groups[name], include_extras=True)
+        spread += [
+            inspect.Parameter(
+                one.name, parameter.KEYWORD_ONLY, default=one.default, annotation=kinds[one.name]
+            )
+            for one in fields(groups[name])
+        ]
+
+    @wraps(command)
+    def flat(**values: Any) -> None:
+        gathered = {
+            name: kind(**{one.name: values.pop(one.name) for one in fields(kind)})
+            for name, kind in groups.items()
+        }
+        command(**gathered, **values)
+
+    flat.__signature__ = inspect.Signature(spread)  # type: ignore[attr-defined]
+    flat.__annotations__ = {one.name: one.annotation for one in spread}
+    return flat
