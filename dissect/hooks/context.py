@@ -222,7 +222,12 @@ def _release(key: Hashable) -> None:
 
 
 def _run_eagerly() -> Callable[[], None]:
-    """Compiled code ignores hooks that were registered after it was compiled."""
+    """Compiled code ignores hooks that were registered after it was compiled.
+
+    The stance is that of the process: compiled code of other threads runs uncompiled while the
+    block is open, which gives the same values. A mark on the model's modules would have it compiled
+    anew in every block instead, and after a few blocks torch gives up compiling it.
+    """
     stance = torch.compiler.set_stance("force_eager")
     return lambda: stance.__exit__(None, None, None)
 
@@ -244,7 +249,8 @@ def _retraced(layer: nn.Module) -> Callable[[], None]:
 class _Stoppable:
     """First among the bases of a model's class while blocks stop its passes.
 
-    The call is what surrounds the model's own hooks, which would be given None otherwise.
+    Python looks up `__call__` on the class alone, and the call is what surrounds the model's own
+    hooks: an exception that is caught in a `forward` of its own would hand them None.
     `torch.nn.utils.parametrize` changes the class of a module in the same way.
     """
 

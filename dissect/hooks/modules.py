@@ -2,7 +2,6 @@
 
 import difflib
 import sys
-from collections import OrderedDict
 from copy import deepcopy
 from functools import cache
 from types import MethodType
@@ -225,25 +224,18 @@ def plain_copy(model: _Model) -> _Model:
 
     Hooks that others registered are copied with the model.
     """
-    plain = unwrap_compiled(model)
-    modules = list(plain.modules())
-    # What deepcopy is given as the copy of each dictionary of hooks.
-    hooks: list[OrderedDict[int, Any]] = [OrderedDict() for _ in modules]
-    memo: dict[int, Any] = {
-        id(module._forward_hooks): empty for module, empty in zip(modules, hooks, strict=True)
-    }
-    twin = deepcopy(plain, memo)
-    for module, copied in zip(modules, hooks, strict=True):
-        for key, hook in module._forward_hooks.items():
-            if not isinstance(hook, BlockHook):
-                copied[key] = deepcopy(hook, memo)
+    twin = cast(_Model, deepcopy(unwrap_compiled(model)))
     for module in list(twin.modules()):
+        # They do nothing in a copy. Their handles belong to the block, which may still be open.
+        for key, hook in list(module._forward_hooks.items()):
+            if isinstance(hook, BlockHook):
+                del module._forward_hooks[key]
         children = module._modules.items()
         module._modules.update(
             {name: unwrap_compiled(child) for name, child in children if child is not None}
         )
         _uncompile_forward(module)
-    return cast(_Model, twin)
+    return twin
 
 
 def _uncompile_forward(module: nn.Module) -> None:
