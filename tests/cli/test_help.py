@@ -31,7 +31,7 @@ OPTIONS = {
 DEFAULT = re.compile(r"[Bb]y default ([\w:.-]+)|[Dd]efaults? to ([\w:.-]+)|\(default ([\w:.-]+)\)")
 
 # Each has an option with a long negative form (--no-...), which takes the room of the names.
-CUT = {"annotate", "studio", "train"}
+CUT = {"annotate", "studio"}
 
 
 @pytest.fixture(autouse=True)
