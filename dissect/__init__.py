@@ -3,14 +3,11 @@
     >>> import dissect
     >>> G = dissect.load("bedrooms64")
     >>> boxes = dissect.Annotations.load(dissect.annotation_file("bedrooms64", "window"))
-    >>> z = dissect.latents(len(boxes), boxes.seed, start=boxes.start)  # the annotated samples
-    >>> acts = dissect.activations(G, "layer8x8", z)
-    >>> probe = dissect.fit_probe(acts, boxes.coverage(8), layer="layer8x8", concept="window")
+    >>> probe = dissect.fit_probe_from_boxes(G, boxes, layer="layer8x8")
     >>> print(f"AUC {probe.score.auc:.3f} on held-out samples")
     AUC 0.996 on held-out samples
-    >>> units = probe.units("positive")
-    >>> with dissect.ablated(G, units, where=probe):
-    ...     after = G(dissect.latents(4, seed=1))
+    >>> edit = dissect.Intervention(probe.units("positive"), gate=probe.gate())
+    >>> images = dissect.generate(G, dissect.latents(4, seed=1), edit=edit)
 
 Names are loaded when they are first used, so that the import itself costs next to nothing.
 """
