@@ -97,7 +97,9 @@ def fit_probe_from_boxes(
     (0.996, 108)
     """
     changed = annotations.differing(annotated_images(model, annotations))
-    if changed:
+    # Of a few images a value may lie so near the middle between two bytes that another processor
+    # rounds it to the other one.
+    if len(changed) > len(annotations) // 2:
         warnings.warn(
             f"{len(changed)} of {len(annotations)} samples differ in some bytes from those "
             "annotated, though the model is the same: another processor or version rounds "
