@@ -90,7 +90,7 @@ def guided_backprop(
             lambda part: NeuronGuidedBackprop(network, network).attribute(part.images, part.select),
             target,
             batch_size,
-        ).to(images.device)
+        )
 
 
 def deconvolution(
@@ -124,7 +124,7 @@ def deconvolution(
             lambda part: NeuronDeconvolution(network, network).attribute(part.images, part.select),
             target,
             batch_size,
-        ).to(images.device)
+        )
 
 
 def saliency(
@@ -160,7 +160,7 @@ def saliency(
         lambda part: NeuronGradient(network, network).attribute(part.images, part.select),
         target,
         batch_size,
-    ).to(images.device)
+    )
     return gradient.abs() if absolute else gradient
 
 
@@ -212,7 +212,7 @@ def integrated_gradients(
         ),
         target,
         batch_size,
-    ).to(images.device)
+    )
 
 
 def grad_cam(
@@ -255,7 +255,7 @@ def grad_cam(
         target,
         batch_size,
         source=f"layer {at!r}",
-    ).to(images.device)
+    )
 
 
 def occlusion(
@@ -310,7 +310,7 @@ def occlusion(
         ),
         target,
         batch_size,
-    ).to(images.device)
+    )
 
 
 def _values(network: LayerOutput, target: Target) -> Callable[[Tensor], Tensor]:
@@ -321,7 +321,7 @@ def _values(network: LayerOutput, target: Target) -> Callable[[Tensor], Tensor]:
 def _attribute(
     method: Callable[[Target], Any], target: Target, batch_size: int, *, source: str = "the image"
 ) -> Tensor:
-    """The method's attribution of the target in batches, on the model's device, without a graph."""
+    """The method's attribution of the target in batches, on the device of the images given."""
     parts = []
     with torch.inference_mode(False), torch.enable_grad(), warnings.catch_warnings():
         # What captum does on every call.
@@ -338,4 +338,4 @@ def _attribute(
                     f"the unit does not depend on {source}: it must lie before the unit's layer, "
                     "with nothing detached between"
                 ) from error
-    return torch.cat(parts)
+    return torch.cat(parts).to(target.device)

@@ -26,10 +26,12 @@ class Target:
     Attributes:
         images: (N, ...) on the model's device, outside any graph.
         index: (N, k) int64 on that device: the unit, then its position; k axes but the first.
+        device: where the images came from, and attributions go.
     """
 
     images: Tensor
     index: Tensor
+    device: torch.device
 
     @classmethod
     @torch.inference_mode(False)
@@ -76,7 +78,7 @@ class Target:
             for axis, size in enumerate(grid):
                 _check_range(positions[:, axis], size, name, "position")
             index = torch.cat([units, positions], 1)
-        return cls(moved, index.to(device))
+        return cls(moved, index.to(device), images.device)
 
     def select(self, acts: Tensor) -> Tensor:
         """The attributed entries (N,) of the layer's output (N, C, ...), captum's neuron selector.
@@ -89,7 +91,8 @@ class Target:
 
     def split(self, size: int) -> Iterator["Target"]:
         """The same in parts of `size` images."""
-        return map(Target, self.images.split(size), self.index.split(size))
+        for images, index in zip(self.images.split(size), self.index.split(size), strict=True):
+            yield Target(images, index, self.device)
 
 
 def _table(value: Unit | Position, rows: int, name: str, width: int, *, single_ndim: int) -> Tensor:

@@ -93,6 +93,31 @@ def test_on_relu_networks_it_is_captum_bit_for_bit(kind, method, rule):
     assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("NeuronGuidedBackprop", guided_backprop),
+        ("NeuronDeconvolution", deconvolution),
+        ("NeuronGradient", lambda *target: saliency(*target, absolute=False)),
+        ("NeuronIntegratedGradients", integrated_gradients),
+    ],
+)
+def test_at_a_unit_of_a_layer_it_is_captums_neuron_class_bit_for_bit(name, method):
+    import captum.attr
+
+    model = Relus("plain").eval()
+    images = torch.randn(6, 3, 8, 8)
+    reference = copy.deepcopy(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        explainer = getattr(captum.attr, name)(reference, reference.second)
+        # Integrated gradients add up in an order that depends on the batch.
+        batch = {"internal_batch_size": 100} if name == "NeuronIntegratedGradients" else {}
+        expected = explainer.attribute(images.clone(), (1, 2, 3), **batch)
+    assert expected.abs().sum() > 0
+    assert torch.equal(method(model, images, "second", 1, (2, 3)), expected)
+
+
 def test_deconvolution_keeps_the_branches_of_a_reused_activation_apart():
     class Branches(nn.Module):
         def __init__(self):
