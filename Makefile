@@ -56,20 +56,20 @@ bench: $(VENV)/.installed-dev
 figures: $(VENV)/.installed
 	$(BIN)/dissect probe --concept window --out out/figures
 	$(BIN)/dissect probe --concept window --layer all --out out/figures/layers
-	$(BIN)/dissect ablate --out out/figures
-	$(BIN)/dissect ablate --rule positive --n 150 --among 150 --columns 15 --out out/figures/fresh
-	$(BIN)/dissect effect --out out/figures
-	$(BIN)/dissect effect --rule auto --out out/figures/auto
-	$(BIN)/dissect rules --out out/figures
+	$(BIN)/dissect ablate --seed 1 --out out/figures
+	$(BIN)/dissect ablate --rule positive --n 150 --pool 150 --seed 1 --out out/figures/fresh
+	$(BIN)/dissect effect --rule positive --seed 2 --out out/figures
+	$(BIN)/dissect effect --rule auto --seed 2 --out out/figures/auto
+	$(BIN)/dissect rules --seed 2 --out out/figures
 	$(BIN)/dissect evaluate segmenter --out out/figures
-	$(BIN)/dissect guided --out out/figures
-	$(BIN)/dissect guided --unit-range all --out out/figures/guided
-	$(BIN)/dissect ablate --insert --out out/figures
-	$(BIN)/dissect ablate --swap picture --labels segmenter --among 300 --out out/figures
-	$(BIN)/dissect ablate --concept picture --strength 1.5 --rule positive --n 8 --out out/figures/picture
-	$(BIN)/dissect ablate --concept lamp --layer layer16x16 --labels segmenter --rule positive --n 8 --out out/figures/lamp
-	$(BIN)/dissect ablate --concept door --labels segmenter --rule positive --n 8 --out out/figures/door
-	$(BIN)/dissect ablate --concept bed --strength 1.5 --labels segmenter --rule positive --n 8 --out out/figures/bed
+	$(BIN)/dissect guided --seed 1 --out out/figures
+	$(BIN)/dissect guided --unit-range all --seed 1 --out out/figures/guided
+	$(BIN)/dissect insert --seed 1 --out out/figures
+	$(BIN)/dissect swap picture --labels segmenter --pool 300 --seed 1 --out out/figures
+	$(BIN)/dissect ablate --concept picture --set strength=1.5 --rule positive --n 8 --seed 1 --out out/figures/picture
+	$(BIN)/dissect ablate --concept lamp --layer layer16x16 --labels segmenter --rule positive --n 8 --seed 1 --out out/figures/lamp
+	$(BIN)/dissect ablate --concept door --labels segmenter --rule positive --n 8 --seed 1 --out out/figures/door
+	$(BIN)/dissect ablate --concept bed --set strength=1.5 --labels segmenter --rule positive --n 8 --seed 1 --out out/figures/bed
 	$(BIN)/dissect sample --n 64 --out out/figures
 	$(BIN)/dissect sample --model faces64 --n 64 --out out/figures/faces64
 	$(BIN)/dissect turn --method exemplars --out out/figures/turn

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from dissect.probe import Probe, fit_probe
     from dissect.probe.fit import fit_probe_from_boxes
     from dissect.segmentation import Segmenter, load_segmenter
+    from dissect.selection import search_intervention
     from dissect.surgery import (
         Intervention,
         MaskGate,
@@ -88,6 +89,7 @@ __all__ = [
     "Segmenter",
     # Explain, choose.
     "guided_backprop",
+    "search_intervention",
     # What all of them share.
     "DissectError",
     "fingerprint",
@@ -110,6 +112,7 @@ _ROOMS = {
     "dissect.probe": ("Probe", "fit_probe"),
     "dissect.probe.fit": ("fit_probe_from_boxes",),
     "dissect.segmentation": ("Segmenter", "load_segmenter"),
+    "dissect.selection": ("search_intervention",),
     "dissect.surgery": (
         *("Intervention", "MaskGate", "ablated", "bake", "excise", "inserted"),
         "mean_activation",
