@@ -2,8 +2,8 @@
 
 captum changes the gradient at `nn.ReLU` modules and nowhere else. On a network of LeakyReLUs, or
 of activations called as functions, it warns as if it had worked and returns the plain gradient.
-Here, for the length of a block, every ReLU and LeakyReLU of the model calls a stand-in for its
-`forward`, and captum hooks the stand-ins, which are ReLUs to it. The model itself gets no hook, is
+In a block, every ReLU and LeakyReLU of the model calls a stand-in as its `forward`, and captum
+hooks the stand-ins, which are ReLUs to it. The model itself gets no hook, is
 not copied (an open `edit` keeps its effect, and weights that cannot be copied do no harm), and is
 as it was when the block ends, by an exception too.
 """
@@ -28,14 +28,14 @@ GuidedRule = Literal["strict", "leaky"]
 
 _Forward = Callable[[Tensor], Tensor]
 
-# What bends its input where it changes sign, by the name of the operation that all of torch's ways
-# of calling it (modules, functions, methods, TorchScript) end in.
-_BENDING = frozenset(
+# Operations that rectify, by the name in which all of torch's ways of calling them (modules,
+# functions, methods, TorchScript) end.
+_RECTIFYING = frozenset(
     {"relu", "leaky_relu", "threshold", "prelu", "_prelu_kernel", "rrelu_with_noise", "elu"}
     | {"celu", "selu", "gelu", "silu", "mish", "softplus", "hardswish", "abs", "maximum", "fmax"}
 )
-# Those that do so only where their first number is 0: clamp(x, 0), x > 0 of a rectifier by hand.
-_BENDING_AT_ZERO = frozenset({"clamp", "clamp_min", "hardtanh", "gt", "ge", "lt", "le"})
+# Operations that rectify only if their first number is 0: clamp(x, 0), x > 0 in a handwritten one.
+_RECTIFYING_AT_ZERO = frozenset({"clamp", "clamp_min", "hardtanh", "gt", "ge", "lt", "le"})
 
 
 def checked_rule(rule: str) -> GuidedRule:
@@ -57,12 +57,16 @@ class LayerOutput(nn.Module):
     at once to captum's `Neuron` classes, which then need no pass through what follows the layer.
     """
 
-    def __init__(self, model: nn.Module, layer: str, rectifiers: Sequence["_InTurn"] = ()) -> None:
+    def __init__(
+        self, model: nn.Module, layer: str, rectifiers: Sequence["_StandInSequence"] = ()
+    ) -> None:
         super().__init__()
         self._model = (model,)
         self._layer = layer
         self._rectifiers = tuple(rectifiers)
-        self.stand_ins = nn.ModuleList(one for turn in rectifiers for one in turn.stand_ins)
+        self.stand_ins = nn.ModuleList(
+            stand_in for sequence in rectifiers for stand_in in sequence.stand_ins
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """The layer's output.
@@ -71,7 +75,7 @@ class LayerOutput(nn.Module):
             DissectError: what `record` raises.
         """
         for rectifier in self._rectifiers:
-            rectifier.called = 0
+            rectifier.n_calls = 0
         with record(self._model[0], self._layer, stop=True, detach=False) as acts:
             self._model[0](images)
         return acts[self._layer]
@@ -86,7 +90,7 @@ def guided_network(
     Args:
         model: in evaluation mode; until the block ends, only the network that it gives may call it.
         layer: the layer whose units are looked into.
-        image: (1, ...), on which it is found out what runs before that layer.
+        image: (1, ...), from which the rectifiers that run before that layer are determined.
         rule: what passes a LeakyReLU backwards.
 
     Raises:
@@ -94,15 +98,15 @@ def guided_network(
             none before the layer, or its effect in place is relied on.
     """
     runs, plain = _survey(model, layer, image)
-    turns = {
-        module: _InTurn([_StandIn(module, rule) for _ in range(count)], layer)
+    sequences = {
+        module: _StandInSequence([_StandIn(module, rule) for _ in range(count)], layer)
         for module, count in runs.items()
     }
-    with _called_instead(turns):
-        network = LayerOutput(model, layer, tuple(turns.values()))
+    with _forwards_replaced(sequences):
+        network = LayerOutput(model, layer, tuple(sequences.values()))
         with torch.no_grad():
-            same = torch.allclose(network(image), plain, equal_nan=True)
-        if not same:
+            is_same = torch.allclose(network(image), plain, equal_nan=True)
+        if not is_same:
             raise DissectError(
                 f"before {layer!r}, {type(model).__name__} relies on an activation writing in "
                 "place: let it use what the module returns, as in x = self.activation(x)"
@@ -131,8 +135,8 @@ class _StandIn(nn.ReLU):
         return torch.where(input > 0, input, output.detach()) if self._strict else output
 
 
-class _InTurn:
-    """In the place of a module's `forward`: its k-th call in a pass goes to the k-th stand-in.
+class _StandInSequence:
+    """A module's `forward` whose k-th call in a pass goes to the k-th stand-in.
 
     One stand-in for all calls would have captum's deconvolution mix up their gradients where the
     module is used on two branches.
@@ -141,33 +145,33 @@ class _InTurn:
     def __init__(self, stand_ins: Sequence[_StandIn], layer: str) -> None:
         self.stand_ins = stand_ins
         self._layer = layer
-        self.called = 0
+        self.n_calls = 0
 
     def __call__(self, input: Tensor) -> Tensor:
-        if self.called == len(self.stand_ins):
+        if self.n_calls == len(self.stand_ins):
             raise DissectError(
                 f"which activations run before {self._layer!r} depends on the image: give images "
                 "one at a time"
             )
-        self.called += 1
-        output: Tensor = self.stand_ins[self.called - 1](input)
+        self.n_calls += 1
+        output: Tensor = self.stand_ins[self.n_calls - 1](input)
         return output
 
 
-class _Watch(TorchDispatchMode):
+class _OperationCounter(TorchDispatchMode):
     """Counts the operations outside the model's rectifiers that rectify."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.seen: Counter[str] = Counter()
-        self.inside = False
+        self.counts: Counter[str] = Counter()
+        self.in_rectifier = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
         name = name.removesuffix("_")
-        at_zero = name in _BENDING_AT_ZERO and len(args) > 1 and _is_zero(args[1])
-        if not self.inside and (name in _BENDING or at_zero):
-            self.seen[name] += 1
+        at_zero = name in _RECTIFYING_AT_ZERO and len(args) > 1 and _is_zero(args[1])
+        if not self.in_rectifier and (name in _RECTIFYING or at_zero):
+            self.counts[name] += 1
         return func(*args, **(kwargs or {}))
 
 
@@ -187,35 +191,36 @@ def _rectifiers(model: nn.Module) -> dict[nn.Module, _Forward]:
 
 def _survey(model: nn.Module, layer: str, image: Tensor) -> tuple[dict[nn.Module, int], Tensor]:
     """How often each rectifier runs before the layer, and what the layer gives."""
-    watch = _Watch()
+    counter = _OperationCounter()
     runs: Counter[nn.Module] = Counter()
 
     def counting(module: nn.Module, forward: _Forward) -> _Forward:
         def call(input: Tensor) -> Tensor:
             runs[module] += 1
-            watch.inside = True
+            counter.in_rectifier = True
             try:
                 return forward(input)
             finally:
-                watch.inside = False
+                counter.in_rectifier = False
 
         return call
 
     calls = {module: counting(module, forward) for module, forward in _rectifiers(model).items()}
     with (
         torch.no_grad(),
-        _called_instead(calls),
+        _forwards_replaced(calls),
         record(model, layer, stop=True) as acts,
-        watch,
+        counter,
     ):
         model(image)
     name = type(model).__name__
-    if watch.seen:
-        found = ", ".join(watch.seen)
+    if counter.counts:
+        operations = ", ".join(counter.counts)
         raise DissectError(
-            f"{name} computes {found} before {layer!r} outside nn.ReLU and nn.LeakyReLU modules, "
-            "where guided backpropagation would pass the plain gradient: make each activation "
-            "such a module (inside a module of that kind, call none as a function), or use saliency"
+            f"{name} computes {operations} before {layer!r} outside nn.ReLU and nn.LeakyReLU "
+            "modules, where guided backpropagation would pass the plain gradient: make each "
+            "activation such a module (inside a module of that kind, call none as a function), "
+            "or use saliency"
         )
     if not runs:
         raise DissectError(
@@ -226,8 +231,8 @@ def _survey(model: nn.Module, layer: str, image: Tensor) -> tuple[dict[nn.Module
 
 
 @contextmanager
-def _called_instead(forwards: Mapping[nn.Module, _Forward]) -> Iterator[None]:
-    """A block in which these modules call something else for `forward`; their hooks run as ever."""
+def _forwards_replaced(forwards: Mapping[nn.Module, _Forward]) -> Iterator[None]:
+    """A block in which these modules have other `forward` functions; their hooks run as before."""
     before = {module: module.__dict__.get("forward") for module in forwards}
     try:
         for module, forward in forwards.items():
