@@ -1,12 +1,12 @@
 """`dissect guided`: what the discriminator's features respond to, beside random filters."""
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dissect._utils.errors import DissectError
-from dissect.cli.options import Device, Json, Layer, Model, Out, Seed
+from dissect.cli.option_groups import ModelOptions, OutputOptions, with_groups
 from dissect.cli.output import Output
 
 if TYPE_CHECKING:
@@ -24,15 +24,54 @@ _REACHING = 2.0
 _CONCEPTS_NAMED = 2
 
 
+@dataclass(frozen=True)
+class DiscriminatorOptions(ModelOptions):
+    """Which discriminator, which of its layers, and where it runs."""
+
+    layer: Annotated[
+        str,
+        typer.Option(
+            "--layer", "-l", help="The layer, by the name of its module.", rich_help_panel="Model"
+        ),
+    ] = "layer4x4"
+
+    def load(self) -> "nn.Module":
+        """The discriminator, on its device.
+
+        Raises:
+            DissectError: no such model or device, or a model without a discriminator.
+        """
+        from dissect._utils.device import resolve_device
+        from dissect.models import load
+
+        return load(self.model, network="discriminator", device=resolve_device(self.device))
+
+
+@dataclass(frozen=True)
+class SeededOutputOptions(OutputOptions):
+    """Where results go, and which images and which random network are drawn."""
+
+    # A series of renders on which the bundled discriminator was not trained.
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="The seed of the rendered images and of the random network.",
+            min=0,
+            rich_help_panel="Output",
+        ),
+    ] = 1
+
+
+@with_groups
 def guided(
+    model: DiscriminatorOptions,
+    output: SeededOutputOptions,
     source: Annotated[
         str,
         typer.Argument(
             help="The images: bedrooms, folder:PATH, lsun:PATH and so on; see dissect data."
         ),
     ] = "bedrooms",
-    model: Model = "bedrooms64",
-    layer: Layer = "layer4x4",
     unit_range: Annotated[
         str,
         typer.Option(
@@ -62,40 +101,34 @@ def guided(
             "leaky keeps its slope."
         ),
     ] = "strict",
-    out: Out = Path("out"),
-    seed: Seed = 1,
-    device: Device = "auto",
-    as_json: Json = False,
 ) -> None:
     """Show what discriminator features respond to, by guided backpropagation (Figure 5)."""
-    from dissect._utils.device import resolve_device
     from dissect._utils.io import write_image
     from dissect.attribution.random_init import random_init_copy
     from dissect.attribution.rectifiers import checked_rule
     from dissect.attribution.study import feature_pictures, study_features
     from dissect.figures import concepts_figure, guided_sheet, rasterized
-    from dissect.models import load
 
-    output = Output(as_json=as_json)
+    printed = Output(as_json=output.as_json)
     rule = checked_rule(relu_rule)
     units = _parse_units(unit_range)
-    network = load(model, network="discriminator", device=resolve_device(device))
-    opened, count = _open_images(source, images, strongest, network, seed, output)
+    network = model.load()
+    opened, count = _open_images(source, images, strongest, network, output.seed, printed)
     trained = study_features(
-        network, layer, opened, units, k=strongest, count=count, rule=rule, label="trained"
+        network, model.layer, opened, units, k=strongest, count=count, rule=rule, label="trained"
     )
-    control = random_init_copy(network, opened, seed, count=count)
+    control = random_init_copy(network, opened, output.seed, count=count)
     random = study_features(
-        control, layer, opened, units, k=strongest, count=count, rule=rule, label="random"
+        control, model.layer, opened, units, k=strongest, count=count, rule=rule, label="random"
     )
     rows = _ROWS_SHOWN if units else _FIRST
     sheet = guided_sheet(
         feature_pictures(control, opened, random.largest, n_units=rows, n=columns, rule=rule),
         feature_pictures(network, opened, trained.largest, n_units=rows, n=columns, rule=rule),
         notes=[] if trained.fractions is None else _notes(trained, rows),
-        caption=f"{model}, {layer}: {count} images of {source}, rule {rule}",
+        caption=f"{model.model}, {model.layer}: {count} images of {source}, rule {rule}",
     )
-    output.wrote(write_image(out / "guided.png", sheet))
+    printed.wrote(write_image(output.out / "guided.png", sheet))
     if (
         trained.fractions is not None
         and random.fractions is not None
@@ -103,12 +136,12 @@ def guided(
     ):
         dots = (trained.fractions.by_class(), random.fractions.by_class())
         picture = rasterized(concepts_figure(*dots))
-        output.wrote(write_image(out / "guided-concepts.png", picture))
+        printed.wrote(write_image(output.out / "guided-concepts.png", picture))
     values = {
         "source": source,
         "n_images": count,
-        "seed": seed,
-        "layer": layer,
+        "seed": output.seed,
+        "layer": model.layer,
         "rule": rule,
         "n_units": trained.largest.total,
         "n_strongest": strongest,
@@ -116,7 +149,7 @@ def guided(
         "random": random.to_dict()["units"],
         "reaching": _count_reaching(trained, random),
     }
-    output.result(values, _text(trained, random, source, count))
+    printed.result(values, _text(trained, random, source, count))
 
 
 def _parse_units(text: str) -> list[int] | None:
