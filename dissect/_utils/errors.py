@@ -6,4 +6,11 @@ class DissectError(Exception):
 
     The message says what was wrong and what would be right. The command line prints it without a
     traceback and leaves with exit status 2.
+
+    >>> import dissect
+    >>> try:
+    ...     dissect.load("bedroom64")
+    ... except DissectError as error:
+    ...     print("bedrooms64" in str(error))
+    True
     """

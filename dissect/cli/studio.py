@@ -43,7 +43,7 @@ _Count = Annotated[
 _Start = Annotated[int | None, typer.Option(help="Index of the first latent: 0.", min=0)]
 _Seed = Annotated[int | None, typer.Option(help="Series of latents: 0.", min=0)]
 _Port = Annotated[int, typer.Option(help="Port to serve at; 0 is any free one.", min=0, max=65_535)]
-_Browser = Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")]
+_NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Do not open the page.")]
 _Expose = Annotated[
     str | None,
     typer.Option(
@@ -71,7 +71,7 @@ def annotate(
         typer.Option("--out", "-o", help="Folder of the boxes: one COCO file a concept."),
     ] = Path("out/annotations"),
     port: _Port = 0,
-    browser: _Browser = True,
+    no_browser: _NoBrowser = False,
     expose_to_network: _Expose = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -97,7 +97,9 @@ def annotate(
             raise DissectError("--n, --start and --seed are of samples: leave them out of --images")
         pictures = _folder(images, size)
     annotation = AnnotationSession(out, pictures, _concepts(out, concept), grids)
-    _serve(address, Workspace(f"Boxes on {pictures.title}", annotation), output, browser=browser)
+    _serve(
+        address, Workspace(f"Boxes on {pictures.title}", annotation), output, browser=not no_browser
+    )
     boxes = annotation.n_boxes()
     for name in annotation.concepts:
         if annotation.file(name).path.exists():
@@ -138,7 +140,7 @@ def studio(
         typer.Option("--out", "-o", help="Folder for what is saved, and for boxes drawn."),
     ] = Path("out/studio"),
     port: _Port = 0,
-    browser: _Browser = True,
+    no_browser: _NoBrowser = False,
     expose_to_network: _Expose = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -172,7 +174,7 @@ def studio(
         # A program needs the address now, and nothing more once the page is closed.
         output.result({"url": address.url}, "")
         sys.stdout.flush()
-    _serve(address, workspace, output, browser=browser)
+    _serve(address, workspace, output, browser=not no_browser)
 
 
 def _serve(

@@ -119,6 +119,15 @@ def bake(
 
     Raises:
         DissectError: as `ablated`, or an edit that cannot be written so.
+
+    >>> from dissect.models import Generator, latents_for
+    >>> model = Generator(latent_size=8, width=4, image_size=16).eval()
+    >>> units, z = Units("layer8x8", (0, 2), 4), latents_for(model, 5)
+    >>> with torch.inference_mode(), ablated(model, units):
+    ...     images = model(z)
+    >>> with torch.inference_mode():
+    ...     bool((bake(model, units)(z) == images).all())
+    True
     """
     return _edit(units, where, threshold, strength, replacement).bake(model, exact=exact)
 
@@ -132,6 +141,12 @@ def mean_activation(
 
     Raises:
         DissectError: what `activations` raises, no latents, or units of a layer of another size.
+
+    >>> from dissect.models import Generator, latents_for
+    >>> model = Generator(latent_size=8, width=4, image_size=16).eval()
+    >>> means = mean_activation(model, Units("layer4x4", (0, 2), 8), latents_for(model, 5))
+    >>> tuple(means.shape)
+    (2,)
     """
     if not len(latents):
         raise DissectError("a mean needs at least 1 latent")

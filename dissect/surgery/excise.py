@@ -61,6 +61,12 @@ def excise(model: _Model, units: Units) -> _Model:
         DissectError: no such layer, units of a layer of another size, all units of the layer, or
             a network in which it is not certain what made and what read them; the message says
             what stands in the way.
+
+    >>> from dissect.models import Generator
+    >>> model = Generator(latent_size=8, width=4, image_size=16).eval()
+    >>> smaller = excise(model, Units("layer8x8", (0, 2), 4))
+    >>> smaller.layer8x8.conv.out_channels
+    2
     """
     edited = plain_copy(model)
     layer = resolve_layer(edited, units.layer)

@@ -46,6 +46,10 @@ class Units(Result):
 
     Raises:
         DissectError: an index twice or out of range, or scores that do not pair with the indices.
+
+    >>> units = Units("layer8x8", (17, 3, 250), total=256, concept="window")
+    >>> len(units), units.top(2).indices
+    (3, (17, 3))
     """
 
     layer: str
