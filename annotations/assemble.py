@@ -18,7 +18,8 @@ from dissect._utils.io import write_image
 from dissect.annotations import AnnotatedImage, Annotations, Box, pair_iou, pixels_digest
 from dissect.figures import boxes_sheet
 from dissect.models import bundled_file, fingerprint, generate, latents_for
-from dissect.probe.fit import fit_probe_from_boxes, save_cached_probe
+from dissect.probe import fit_probe_from_boxes
+from dissect.probe.fit import save_cached_probe
 
 LAYER = "layer8x8"  # the default of every command
 FOLDER = Path(__file__).resolve().parent
@@ -88,7 +89,7 @@ def main() -> None:
     print("wrote", first.save(folder / f"{options.concept}.json"))
     sheet = boxes_sheet(images, first.boxes, [str(index) for index in rows])
     print("wrote", write_image(folder / f"{options.concept}.png", sheet))
-    probe = fit_probe_from_boxes(generator, first, LAYER, scored=False)
+    probe = fit_probe_from_boxes(generator, first, layer=LAYER, scored=False)
     ahead = bundled_file(options.model, "generator.safetensors").parent
     cached = ahead / f"probe-{options.concept}-{LAYER}.json"
     print("wrote", save_cached_probe(cached, probe, first))

@@ -23,7 +23,7 @@ from dissect._utils.io import write_image
 from dissect.effect.compare import compare, fresh_latents
 from dissect.figures import boxes_sheet
 from dissect.models import bundled_file, generate
-from dissect.probe.fit import fit_probe_from_boxes
+from dissect.probe import fit_probe_from_boxes
 from dissect.segmentation import load_segmenter
 from dissect.selection.stored import load_results
 from dissect.surgery import Intervention
@@ -52,7 +52,7 @@ def states(rule: str) -> list[np.ndarray]:
     annotations = Annotations.load(annotation_file(MODEL, CONCEPT))
     z = fresh_latents(generator, SAMPLES, SEED, annotations)
     if rule == "positive":
-        probe = fit_probe_from_boxes(generator, annotations, LAYER, scored=False)
+        probe = fit_probe_from_boxes(generator, annotations, layer=LAYER, scored=False)
         units = probe.units("positive")
         edit = Intervention(units)
         return list(compare(generator, z, edit, gate=probe, control_seed=SEED).values())

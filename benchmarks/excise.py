@@ -5,7 +5,7 @@ import time
 import torch
 
 import dissect
-from dissect.probe.fit import fit_probe_from_boxes
+from dissect.probe import fit_probe_from_boxes
 from dissect.units import Units
 
 LAYER, BATCH, BLOCKS = "layer8x8", 64, 15
@@ -14,7 +14,7 @@ LAYER, BATCH, BLOCKS = "layer8x8", 64, 15
 def main() -> None:
     model = dissect.load("bedrooms64")
     boxes = dissect.Annotations.load(dissect.annotation_file("bedrooms64", "window"))
-    probe = fit_probe_from_boxes(model, boxes, LAYER, scored=False)
+    probe = fit_probe_from_boxes(model, boxes, layer=LAYER, scored=False)
     z = dissect.latents(BATCH, seed=1)
     print(f"batch {BATCH}, {torch.get_num_threads()} threads; median and best of {BLOCKS} passes")
     for rule in ("top:32", "positive"):

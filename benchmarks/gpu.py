@@ -39,7 +39,7 @@ from dissect._utils.io import write_image, write_json
 from dissect.annotations import Annotations, annotation_file
 from dissect.data import ImageSource, source
 from dissect.models import latents_for
-from dissect.probe.fit import fit_probe_from_boxes
+from dissect.probe import fit_probe_from_boxes
 from dissect.training import (
     Report,
     TrainConfig,
@@ -207,7 +207,7 @@ def _studied(model: nn.Module, units: Units, boxes: Annotations, n: int) -> dict
             ablated = model(z)
         baked = dissect.bake(model, units)(z)
         excised = dissect.excise(model, units)(z)
-    probe = fit_probe_from_boxes(model, boxes, LAYER, scored=False)
+    probe = fit_probe_from_boxes(model, boxes, layer=LAYER, scored=False)
     found = {
         "images": images,
         "record": acts[LAYER],

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
         load,
     )
     from dissect.models import save_checkpoint as save
-    from dissect.probe import Probe, fit_probe
-    from dissect.probe.fit import fit_probe_from_boxes
+    from dissect.probe import Probe, fit_probe, fit_probe_from_boxes
     from dissect.segmentation import Segmenter, load_segmenter
     from dissect.selection import search_intervention
     from dissect.surgery import (
@@ -109,8 +108,7 @@ _ROOMS = {
         *("Discriminator", "Generator", "fingerprint", "generate", "latents", "latents_for"),
         *("load", "save_checkpoint"),
     ),
-    "dissect.probe": ("Probe", "fit_probe"),
-    "dissect.probe.fit": ("fit_probe_from_boxes",),
+    "dissect.probe": ("Probe", "fit_probe", "fit_probe_from_boxes"),
     "dissect.segmentation": ("Segmenter", "load_segmenter"),
     "dissect.selection": ("search_intervention",),
     "dissect.surgery": (

@@ -14,8 +14,9 @@ import json
 import math
 import reprlib
 from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -25,6 +26,8 @@ from dissect._utils.io import read_json, write_json
 __all__ = ["FileModel", "NonEmpty", "finite", "near_names", "parse", "read_file", "write_file"]
 
 _NAMES_SHOWN = 8
+# An unknown field of a model, and of a dataclass.
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 NonEmpty = Annotated[str, Field(min_length=1)]
 
@@ -66,6 +69,8 @@ def parse(model: type[_Model], value: Any, where: str, *, strings: bool = False)
         return model.model_validate_json(json.dumps(value))
     except ValidationError as error:
         raise DissectError(_one_line(error, model, where)) from error
+    except DissectError as error:  # a dataclass among the fields refuses its values
+        raise DissectError(f"{where}: {error}") from error
 
 
 def read_file(path: str | Path, model: type[_File]) -> _File:
@@ -138,7 +143,7 @@ def _one_line(error: ValidationError, model: type[BaseModel], where: str) -> str
     shown = reprlib.repr(first["input"])
     if first["type"] == "missing":
         return f"{inside} has no {last!r}{rest}"
-    if first["type"] == "extra_forbidden":
+    if first["type"] in _UNKNOWN:
         known = _fields_at(model, outer)
         return f"{inside} does not know {last!r}; it knows {near_names(str(last), known)}{rest}"
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
@@ -159,18 +164,20 @@ def _fields_at(model: type[BaseModel], places: Iterable[int | str]) -> list[str]
     for place in places:
         if isinstance(place, int):
             continue
-        field = here.model_fields.get(place)
-        inner = None if field is None else _model_in(field.annotation)
+        inner = _object_in(get_type_hints(here).get(place))
         if inner is None:
-            return list(here.model_fields)
+            break
         here = inner
-    return list(here.model_fields)
+    return list(here.model_fields if issubclass(here, BaseModel) else here.__dataclass_fields__)
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _object_in(annotation: Any) -> type | None:
+    """The model or dataclass that a type is, or holds."""
+    if isinstance(annotation, type) and (
+        issubclass(annotation, BaseModel) or is_dataclass(annotation)
+    ):
         return annotation
     for part in getattr(annotation, "__args__", ()):
-        if (found := _model_in(part)) is not None:
+        if (found := _object_in(part)) is not None:
             return found
     return None

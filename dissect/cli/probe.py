@@ -45,17 +45,13 @@ def probe(
     printed = Output(as_json=output.as_json)
     check_rule(rule)
     from dissect._utils.io import write_image
-    from dissect.probe.fit import annotated_images
+    from dissect.probe.fit import annotated_images, note_of_changed_samples
 
     study = Study.load(model, labels, label_seed=output.seed)
     annotations = study.labels.annotations
     images = annotated_images(study.generator, annotations)
-    if changed := annotations.differing(images):
-        printed.note(
-            f"{len(changed)} of {len(annotations)} samples differ in some bytes from those "
-            "annotated, though the model is the same: another processor or version rounds "
-            "differently"
-        )
+    if note := note_of_changed_samples(annotations, images):
+        printed.note(note)
     probes = _fitted(study, printed, output)
     best = max(probes, key=lambda one: one.score.auc)
     study = replace(study, options=replace(model, layer=best.layer))

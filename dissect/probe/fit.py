@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_images
-from dissect._utils.records import read_record, write_record
+from dissect._utils.schema import FileModel, NonEmpty, parse, read_file, write_file
 from dissect.annotations import Annotations
 from dissect.hooks import activations, layer_names, record
 from dissect.models import bundled_file, fingerprint, generate, latents_for
-from dissect.probe import Probe, fit_probe
+from dissect.probe.probe import Probe, ProbeFile, fit_probe
 from dissect.segmentation import Segmenter
 from dissect.segmentation.pseudo_labels import ConceptLabels, pseudo_label
 
@@ -25,20 +25,28 @@ __all__ = [
     "NO_SCORE",
     "annotated_images",
     "annotated_latents",
-    "fit_probe_from_boxes",
+    "background_mean",
     "fit_from_labels",
     "fit_from_segmenter",
-    "load_cached_probe",
+    "fit_probe_from_boxes",
     "grid_layers",
     "labelled_cells",
-    "background_mean",
+    "load_cached_probe",
+    "note_of_changed_samples",
     "save_cached_probe",
 ]
 
-_AHEAD = "probe of boxes"
-
 # Settings of `fit_probe` for whoever needs no score: only as many fits as must be made.
 NO_SCORE: Mapping[str, Any] = {"folds": 2, "resamples": 1, "shuffles": 2, "sign_fits": 1}
+
+
+class _CachedProbeFile(FileModel):
+    """A probe, and the digest of the boxes that it was fitted to."""
+
+    KIND: ClassVar[str] = "probe of boxes"
+
+    boxes: NonEmpty
+    probe: ProbeFile
 
 
 def annotated_latents(model: nn.Module, annotations: Annotations) -> Tensor:
@@ -69,8 +77,8 @@ def annotated_images(model: nn.Module, annotations: Annotations) -> NDArray[np.u
 def fit_probe_from_boxes(
     model: nn.Module,
     annotations: Annotations,
-    layer: str,
     *,
+    layer: str,
     seed: int = 0,
     scored: bool = True,
 ) -> Probe:
@@ -78,13 +86,15 @@ def fit_probe_from_boxes(
 
     Radford et al. (2015), section 6.3.1 (see `fit_probe`).
 
+    A warning is given where most of the samples differ from those that the boxes were drawn on.
+
     Args:
         model: the generator whose samples were annotated.
         annotations: boxes on its samples.
         layer: the layer that is probed.
         seed: of what is drawn at random in fitting.
-        scored: off, only as many resamples are made as must be: the weights are the same, the
-            score's intervals and the stability mean nothing. Ten times faster.
+        scored: False makes as few resamples as possible, ten times faster. The weights are the
+            same; the intervals of the score and the stability of the signs mean nothing.
 
     Raises:
         DissectError: boxes for another model, no such layer, or a layer without a grid.
@@ -92,21 +102,26 @@ def fit_probe_from_boxes(
     >>> import dissect
     >>> G = dissect.load("bedrooms64")
     >>> boxes = dissect.Annotations.load(dissect.annotation_file("bedrooms64", "window"))
-    >>> probe = fit_probe_from_boxes(G, boxes, "layer8x8")
-    >>> round(probe.score.auc, 3), len(probe.units("positive"))
-    (0.996, 108)
+    >>> fit_probe_from_boxes(G, boxes, layer="layer8x8")
+    Probe(layer=layer8x8, concept=window, units=256, auc=0.9958)
     """
-    changed = annotations.differing(annotated_images(model, annotations))
+    images = annotated_images(model, annotations)
     # Of a few images a value may lie so near the middle between two bytes that another processor
     # rounds it to the other one.
-    if len(changed) > len(annotations) // 2:
-        warnings.warn(
-            f"{len(changed)} of {len(annotations)} samples differ in some bytes from those "
-            "annotated, though the model is the same: another processor or version rounds "
-            "differently",
-            stacklevel=2,
-        )
+    if len(annotations.differing(images)) > len(annotations) // 2:
+        warnings.warn(note_of_changed_samples(annotations, images), stacklevel=2)
     return fit_from_labels(model, ConceptLabels(annotations), layer, seed=seed, scored=scored)
+
+
+def note_of_changed_samples(annotations: Annotations, images: NDArray[np.uint8]) -> str:
+    """One sentence where samples differ from those that were annotated; empty where none does."""
+    changed = annotations.differing(images)
+    if not changed:
+        return ""
+    return (
+        f"{len(changed)} of {len(annotations)} samples differ in some bytes from those annotated, "
+        "though the model is the same: another processor or version rounds differently"
+    )
 
 
 def load_cached_probe(
@@ -132,16 +147,16 @@ def load_cached_probe(
         path = bundled_file(name, f"probe-{annotations.concept}-{layer}.json")
     except DissectError:
         return None
-    record = read_record(path, _AHEAD, 1)
-    found = Probe.of(record.record("probe"))
-    same = record.text("boxes") == annotations.digest and found.model == fingerprint(model)
-    return found if same else None
+    cached = read_file(path, _CachedProbeFile)
+    if (cached.boxes, cached.probe.model) != (annotations.digest, fingerprint(model)):
+        return None
+    return Probe.from_file(cached.probe, str(path))
 
 
 def save_cached_probe(path: str | Path, probe: Probe, annotations: Annotations) -> Path:
     """`path`, now holding the probe of these boxes for `load_cached_probe`."""
-    held = {"boxes": annotations.digest, "probe": probe.fields()}
-    return write_record(path, _AHEAD, 1, held)
+    fields = {"boxes": annotations.digest, "probe": probe.to_dict()}
+    return write_file(path, parse(_CachedProbeFile, fields, "probe"))
 
 
 def fit_from_segmenter(

@@ -1,16 +1,18 @@
 """The paper's probe: logistic regression from a layer's units to a concept, scored honestly."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
-from dissect._utils.records import Record, read_record, write_record
+from dissect._utils.result import Result
+from dissect._utils.schema import FileModel, NonEmpty, parse, read_file, write_file
 from dissect.probe.cells import (
     Cells,
     ProbeSettings,
@@ -23,13 +25,11 @@ from dissect.probe.ranking import Floats, Interval, Ints, Ranking, bootstrap_cou
 from dissect.surgery.gates import LinearGate
 from dissect.units import Units, parse_rule, rank_units
 
-__all__ = ["Probe", "ProbeScore", "ProbeSettings", "fit_probe"]
-
-_KIND, _VERSION = "probe", 1
+__all__ = ["Probe", "ProbeFile", "ProbeScore", "ProbeSettings", "fit_probe"]
 
 
-@dataclass(frozen=True)
-class ProbeScore:
+@dataclass(frozen=True, repr=False)
+class ProbeScore(Result):
     """How well the probe finds the concept on images that it was not fitted to.
 
     Cross-validated by image: no image has cells on both sides. Scored over every cell of the
@@ -67,8 +67,24 @@ class ProbeScore:
     folds: int
 
 
-@dataclass(frozen=True, eq=False)
-class Probe:
+class ProbeFile(FileModel):
+    """`probe.json`, and the probe inside other files; `Probe` says what the fields are."""
+
+    KIND: ClassVar[str] = "probe"
+
+    layer: NonEmpty
+    concept: str = ""
+    model: NonEmpty | None = None
+    settings: ProbeSettings
+    score: ProbeScore
+    bias: float
+    weight: Annotated[tuple[float, ...], Field(min_length=1)]
+    scale: tuple[float, ...]
+    sign_stability: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Probe(Result):
     """A linear classifier of cells: how much each unit of a layer speaks for a concept.
 
     Attributes:
@@ -135,23 +151,49 @@ class Probe:
         """
         return self.gate().probability(activations)
 
+    def summary(self) -> dict[str, Any]:
+        """The layer, the concept, the number of units and the held-out AUC."""
+        named = {"layer": self.layer, "concept": self.concept}
+        return {**named, "units": len(self.weight), "auc": self.score.auc}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each unit: its weight, its standard deviation, and how stable its sign is."""
+        columns = (self.weight.tolist(), self.scale.tolist(), self.sign_stability.tolist())
+        return [
+            {"unit": unit, "weight": weight, "scale": scale, "sign_stability": stability}
+            for unit, (weight, scale, stability) in enumerate(zip(*columns, strict=True))
+        ]
+
+    @classmethod
+    def from_dict(cls, fields: Any, where: str = "probe") -> "Probe":
+        """The probe of such fields.
+
+        Args:
+            fields: what `to_dict` gives.
+            where: what they are called in an error.
+
+        Raises:
+            DissectError: a field that is missing, unknown, or of a wrong type, value or size.
+        """
+        return cls.from_file(parse(ProbeFile, fields, where), where)
+
+    @classmethod
+    def from_file(cls, file: ProbeFile, where: str = "probe") -> "Probe":
+        """The probe of fields that were read, which are called `where` in an error."""
+        vectors = {}
+        for name in ("weight", "scale", "sign_stability"):
+            values = getattr(file, name)
+            if len(values) != len(file.weight):
+                raise DissectError(
+                    f"{where}: {name!r} must hold {len(file.weight)} numbers, as 'weight' does, "
+                    f"not {len(values)}"
+                )
+            vectors[name] = torch.tensor(values, dtype=torch.float64)
+        return cls(**{**dict(file), **vectors})
+
     def save(self, path: str | Path) -> Path:
         """`path`, now holding the probe as JSON, its numbers to the last digit."""
-        return write_record(path, _KIND, _VERSION, self.fields())
-
-    def fields(self) -> dict[str, Any]:
-        """The probe as JSON has it; `Probe.of` makes the same probe of it."""
-        return {
-            "layer": self.layer,
-            "concept": self.concept,
-            "model": self.model,
-            "settings": asdict(self.settings),
-            "score": asdict(self.score),
-            "bias": self.bias,
-            "weight": self.weight.tolist(),
-            "scale": self.scale.tolist(),
-            "sign_stability": self.sign_stability.tolist(),
-        }
+        return write_file(path, parse(ProbeFile, self.to_dict(), "probe"))
 
     @classmethod
     def load(cls, path: str | Path) -> "Probe":
@@ -160,29 +202,7 @@ class Probe:
         Raises:
             DissectError: no such file, not a file of a probe, or a field of a wrong type or size.
         """
-        return cls.of(read_record(path, _KIND, _VERSION))
-
-    @classmethod
-    def of(cls, record: Record) -> "Probe":
-        """The probe of such fields, where a file holds one among other things.
-
-        Raises:
-            DissectError: a field of a wrong type or size.
-        """
-        weight = record.numbers("weight")
-        if not weight:
-            raise record.refuse("weight", "a list of at least one number")
-        return cls(
-            layer=record.text("layer"),
-            concept=record.text("concept") if record.fields.get("concept") else "",
-            weight=_vector(weight),
-            bias=record.number("bias"),
-            scale=_vector(record.numbers("scale", len(weight))),
-            sign_stability=_vector(record.numbers("sign_stability", len(weight))),
-            score=_read_score(record.record("score")),
-            model=record.text_or_none("model"),
-            settings=_read_settings(record.record("settings")),
-        )
+        return cls.from_file(read_file(path, ProbeFile), str(path))
 
 
 def fit_probe(
@@ -322,34 +342,3 @@ def _position_auc(cells: Cells, fold: Ints) -> float:
         held = fold[cells.image] == number
         score[held] = cells.coverage[fold != number].mean(0)[cells.position[held]]
     return float(Ranking(score, cells.label, cells.image, fold).auc()[0])
-
-
-def _read_score(record: Record) -> ProbeScore:
-    values: dict[str, Any] = {}
-    for one in fields(ProbeScore):
-        if one.type is Interval:
-            values[one.name] = record.numbers(one.name, 2)
-        else:
-            values[one.name] = (
-                record.integer(one.name) if one.type is int else record.number(one.name)
-            )
-    return ProbeScore(**values)
-
-
-def _read_settings(record: Record) -> ProbeSettings:
-    values: dict[str, Any] = {}
-    for one in fields(ProbeSettings):
-        if one.type is int:
-            values[one.name] = record.integer(one.name)
-        else:
-            values[one.name] = (
-                record.number(one.name) if one.type is float else record.text(one.name)
-            )
-    try:
-        return ProbeSettings(**values)
-    except DissectError as error:
-        raise DissectError(f"{record.where}: {error}") from error
-
-
-def _vector(values: tuple[float, ...]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)

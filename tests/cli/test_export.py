@@ -13,7 +13,7 @@ from dissect.annotations import AnnotatedImage, Annotations, Box
 from dissect.cli import main
 from dissect.models import Generator, fingerprint, latents_for, load, load_checkpoint
 from dissect.models import save_checkpoint as save
-from dissect.probe.fit import fit_probe_from_boxes
+from dissect.probe import fit_probe_from_boxes
 from dissect.surgery import Intervention
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,7 +102,7 @@ def test_the_gate_in_the_file_is_the_probe(capsys, study, tmp_path):
     export(capsys, study, edit, "--file", tmp_path / "edited.safetensors")
     generator = load(study / "g.safetensors")
     probe = fit_probe_from_boxes(
-        generator, Annotations.load(study / "spot.json", "spot"), "layer8x8"
+        generator, Annotations.load(study / "spot.json", "spot"), layer="layer8x8"
     )
     z = dissect.latents(20, seed=78, size=8)
     with (

@@ -5,7 +5,8 @@ from dissect.annotations import AnnotatedImage, Annotations, Box
 from dissect.effect.compare import compare
 from dissect.hooks import activations, record
 from dissect.models import Generator, fingerprint, latents_for
-from dissect.probe.fit import background_mean, fit_probe_from_boxes
+from dissect.probe import fit_probe_from_boxes
+from dissect.probe.fit import background_mean
 from dissect.surgery import Intervention
 
 LAYER = "layer8x8"
@@ -47,7 +48,7 @@ def test_what_units_are_elsewhere_is_their_mean_over_the_cells_outside_every_box
 
 
 def test_filling_sets_the_cells_of_the_concept_and_touches_no_other(generator, annotations):
-    probe = fit_probe_from_boxes(generator, annotations, LAYER, scored=False)
+    probe = fit_probe_from_boxes(generator, annotations, layer=LAYER, scored=False)
     elsewhere = torch.arange(8.0)
     z = latents_for(generator, 6, 1)
     before = activations(generator, LAYER, z)
@@ -65,7 +66,7 @@ def test_filling_sets_the_cells_of_the_concept_and_touches_no_other(generator, a
 
 
 def test_the_filled_images_stand_between_the_gated_edit_and_the_control(generator, annotations):
-    probe = fit_probe_from_boxes(generator, annotations, LAYER, scored=False)
+    probe = fit_probe_from_boxes(generator, annotations, layer=LAYER, scored=False)
     z = latents_for(generator, 2, 1)
     edit = Intervention(probe.units("top:2"))
     states = compare(generator, z, edit, gate=probe, background=torch.ones(8))

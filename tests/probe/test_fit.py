@@ -7,7 +7,8 @@ import torch
 
 from dissect import Annotations, annotation_file, load
 from dissect._utils.errors import DissectError
-from dissect.probe.fit import fit_probe_from_boxes, load_cached_probe, save_cached_probe
+from dissect.probe import fit_probe_from_boxes
+from dissect.probe.fit import load_cached_probe, save_cached_probe
 
 MODEL, LAYER = "bedrooms64", "layer8x8"
 
@@ -21,7 +22,7 @@ def generator():
 def test_what_was_fitted_ahead_is_what_a_fit_gives(generator, concept):
     boxes = Annotations.load(annotation_file(MODEL, concept))
     ahead = load_cached_probe(MODEL, generator, boxes, LAYER)
-    fitted = fit_probe_from_boxes(generator, boxes, LAYER, scored=False)
+    fitted = fit_probe_from_boxes(generator, boxes, layer=LAYER, scored=False)
     assert (ahead.layer, ahead.concept, ahead.model) == (LAYER, concept, fitted.model)
     assert ahead.settings == fitted.settings
     assert torch.allclose(ahead.weight, fitted.weight, rtol=1e-3, atol=1e-5)

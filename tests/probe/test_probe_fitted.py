@@ -62,23 +62,33 @@ def test_a_probe_comes_back_from_a_file_to_the_last_digit(probe: Probe, tmp_path
     for name in ("layer", "concept", "bias", "score", "model", "settings"):
         assert getattr(loaded, name) == getattr(probe, name)
     assert loaded.settings == ProbeSettings(**{key: QUICK[key] for key in QUICK if key != "layer"})
+    assert Probe.from_dict(probe.to_dict()).to_dict() == probe.to_dict() == loaded.to_dict()
+
+
+def test_a_probe_prints_in_one_line_and_has_a_row_for_each_unit(probe: Probe) -> None:
+    auc = f"{probe.score.auc:.4g}"
+    assert repr(probe) == f"Probe(layer=conv, concept=window, units=4, auc={auc})"
+    rows = probe.rows()
+    assert [row["unit"] for row in rows] == [0, 1, 2, 3]
+    assert [row["weight"] for row in rows] == probe.weight.tolist()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"kind": "units"}, "not a probe file"),
-        ({"layer": None}, "'layer' must be a string"),
-        ({"weight": []}, "'weight' must be a list of at least one number"),
-        ({"weight": [1, 2, "x", 4]}, "'weight' must be a list of finite numbers"),
-        ({"scale": [1.0]}, "'scale' must be a list of 4 finite numbers"),
+        ({"layer": None}, "'layer' must be a valid string"),
+        ({"weight": []}, "'weight' .* at least 1 item"),
+        ({"weight": [1, 2, "x", 4]}, r"'weight\[2\]' must be a valid number, not 'x'"),
+        ({"scale": [1.0]}, "'scale' must hold 4 numbers"),
         ({"bias": float("nan")}, "'bias' must be a finite number, not nan"),
         ({"score": 0.98}, "'score' must be an object"),
         ({"score": {}}, "'score' has no 'auc'"),
-        ({"settings": {}}, "'settings' has no 'seed'"),
+        ({"settings": {"folds": 1}}, "folds must be at least 2"),
+        ({"settings": {"fold": 5}}, "'settings' does not know 'fold'; it knows .*'folds'"),
     ],
 )
-def test_a_broken_file_is_told_in_one_line(
+def test_a_broken_file_is_an_error_of_one_line(
     probe: Probe, tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     path = probe.save(tmp_path / "probe.json")
