@@ -24,11 +24,11 @@ from PIL import Image
 
 COMMANDS: dict[str, list[str]] = {
     "probe": ["probe", "--concept", "window"],
-    "ablate": ["ablate"],
-    "ablate positive": ["ablate", "--rule", "positive", "--n", "8"],
-    "effect auto": ["effect", "--n", "50"],
-    "effect positive": ["effect", "--n", "50", "--rule", "positive"],
-    "rules": ["rules", "--n", "50"],
+    "ablate": ["ablate", "--seed", "1"],
+    "ablate positive": ["ablate", "--rule", "positive", "--n", "8", "--seed", "1"],
+    "effect auto": ["effect", "--n", "50", "--rule", "auto", "--seed", "2"],
+    "effect positive": ["effect", "--n", "50", "--rule", "positive", "--seed", "2"],
+    "rules": ["rules", "--n", "50", "--seed", "2"],
     "units": ["units", "--n", "200"],
     "guided": ["guided"],
     "walk": ["walk", "--rows", "3", "--columns", "5"],

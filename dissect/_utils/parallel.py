@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
-from joblib import Parallel, delayed
 
 __all__ = ["parallel_map", "single_threaded"]
 
@@ -31,6 +30,8 @@ def parallel_map(
     Raises:
         what `work` raises; the other pieces are then given up.
     """
+    from joblib import Parallel, delayed
+
     stopped = threading.Event()
     threads = torch.get_num_threads()
     context = contextvars.copy_context()  # hooks that are open here act in the threads, too
