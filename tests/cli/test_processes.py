@@ -77,7 +77,7 @@ def test_an_effect_of_two_processes_is_that_of_one(
     cache = str(tmp_path_factory.getbasetemp() / "sharded")
     monkeypatch.setenv("DISSECT_CACHE", cache)
     words = ["effect", *common(study, tmp_path), "--segmenter", eyes, "--rule", "top:3"]
-    words += ["--n", 111, "--random-n", 60, "--random-sets", 3]
+    words += ["--n", 111, "--control-n", 60, "--random-sets", 3]
     found = same_from_one_and_two(capsys, tmp_path, words, DISSECT_CACHE=cache)
     assert found["n_samples"] == 111
     assert found["random"]["probe"]["frechet"] is not None

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from helpers.selection import CULPRIT, EYES, UNITS, generator
+from helpers.selection import CULPRIT, SEGMENTER, UNITS, generator
 
 from dissect.effect.curves import RuleCurve, advantages, curve_sizes, measure_rules
 from dissect.effect.measure import Effect
@@ -74,7 +74,7 @@ def curves():
         edits,
         {("auto", "everywhere"): 1},
         model.make_latents(30, 4, 0),
-        EYES,
+        SEGMENTER,
         "window",
         progress=seen.append,
     )

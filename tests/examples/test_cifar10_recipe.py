@@ -227,5 +227,5 @@ def test_one_command_makes_the_row(tmp_path):
     assert ended.returncode == 0, ended.stderr
     (row,) = json.loads((tmp_path / "out" / "classify.json").read_text())["rows"]
     assert row["row"] == "discriminator"
-    assert row["n_features"] == 16 * (6 + 12 + 24)
-    assert 0 < row["accuracy"] <= 1
+    assert row["evaluation"]["n_features"] == 16 * (6 + 12 + 24)
+    assert 0 < row["evaluation"]["accuracy"] <= 1
