@@ -29,7 +29,7 @@ from dissect.models import generate, generate_batches
 from dissect.models.batch_norm import fold_batch_norm
 from dissect.segmentation import Segmenter
 from dissect.surgery import ablated
-from dissect.surgery.split import rest_of
+from dissect.surgery.split import split_at
 from dissect.units import Units
 
 __all__ = ["UnitEffects", "unit_effects"]
@@ -184,11 +184,11 @@ class Tail:
     @classmethod
     def of(cls, model: nn.Module, layer: str, acts: Tensor) -> "Tail | None":
         """None where what follows cannot be told, or does not begin with a convolution."""
-        rest = rest_of(model, layer)
-        if rest is None:
+        _, tail = split_at(model, layer)
+        if tail is model:
             return None
         # The layer hands on what it is given; the parts after it run in order.
-        parts = _in_a_row(nn.Sequential(*list(fold_batch_norm(rest).children())[1:]))
+        parts = _in_a_row(nn.Sequential(*list(fold_batch_norm(tail).children())[1:]))
         if not parts:
             return None
         conv, *following = parts

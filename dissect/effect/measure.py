@@ -267,7 +267,7 @@ def measure_effect(
     there is nothing to see.
 
     Args:
-        model: the generator, in eval mode; or what `begun_at` gives, with `z` to match.
+        model: the generator, in eval mode; or the tail that `split_at` gives, with `z` to match.
         segmenter: what labels its images.
         z: latents that were not used for choosing the edit.
         concept: the class that was to be removed.

@@ -19,7 +19,7 @@ from dissect._utils.stats import Estimate, ratio, resampling_counts
 from dissect.models import generate
 from dissect.segmentation import Segmenter
 from dissect.surgery import Intervention
-from dissect.surgery.split import begun_at
+from dissect.surgery.split import split_at
 
 __all__ = ["FREE", "PRESENT", "Placement", "place", "place_everywhere"]
 
@@ -169,13 +169,14 @@ def _place(
     number, classes = segmenter.class_id(concept), len(segmenter.classes)
     if not len(z):
         raise DissectError("a placement needs at least 1 latent")
-    rest, begun = begun_at(model, what.units.layer, z)
-    images, labels = _seen(rest, segmenter, begun)
+    head, tail = split_at(model, *what.layers)
+    inputs = head(z)
+    images, labels = _seen(tail, segmenter, inputs)
     before, after, surroundings, change = [], [], [], []
     for cells in regions:
         pixels = _pixels(cells, labels.shape[1:])
-        with what.with_gate(region=cells).applied(rest):
-            drawn, found = _seen(rest, segmenter, begun)
+        with what.with_gate(region=cells).applied(tail):
+            drawn, found = _seen(tail, segmenter, inputs)
         old = torch.nn.functional.one_hot(labels[:, pixels], classes).sum(1)
         before.append(old[:, number] / int(pixels.sum()))
         surroundings.append(old.argmax(1))

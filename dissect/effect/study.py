@@ -1,7 +1,8 @@
 """The whole measurement of an edit: its effect, its dose and response, and its controls.
 
 Everything is measured on the same latents, so that edits differ by what they do and not by the
-images that they happened to meet. What comes before the layer runs once for all of them.
+images that they happened to meet. Where all edits are of one layer, what comes before it runs
+once for all of them.
 """
 
 import threading
@@ -25,7 +26,7 @@ from dissect._utils.result import Result
 from dissect.effect.measure import Effect, joined, measure_effect, observe
 from dissect.segmentation import Segmenter
 from dissect.surgery.intervention import Intervention
-from dissect.surgery.split import begun_at, rest_of
+from dissect.surgery.split import split_at
 
 __all__ = ["STRENGTHS", "EffectStudy", "doses", "measure_each", "study_effect", "study_size"]
 
@@ -116,9 +117,9 @@ def study_effect(
 
     Args:
         model: the generator, in eval mode.
-        edits: by name; of one layer.
+        edits: by name; faster where all of them are of one layer.
         z: latents that were not used for choosing them.
-        segmenter: the eyes.
+        segmenter: what labels the images.
         concept: what was to be removed.
         beside: further edits, to be measured without controls and other doses.
         controls: how many random sets are measured for each edit.
@@ -130,8 +131,8 @@ def study_effect(
             processes work on; `study_size` in all.
 
     Raises:
-        DissectError: no units, edits of different layers, no pixel of the concept in any image,
-            or what `measure_effect` and `ablated` raise.
+        DissectError: no units, no pixel of the concept in any image, or what `measure_effect` and
+            `Intervention.applied` raise.
     """
     n_control_samples = min(n_control_samples, len(z))
     trials = _trials(edits, beside or {}, len(z), n_control_samples, controls, seed)
@@ -187,21 +188,21 @@ def measure_each(
     where there are several processes, in all of them.
 
     Raises:
-        DissectError: edits of different layers, or what `measure_effect` and `ablated` raise.
+        DissectError: what `measure_effect` and `Intervention.applied` raise.
     """
-    layers = {trial.intervention.units.layer for trial in trials.values()}
-    if len(layers) != 1:
-        raise DissectError(f"edits of one layer are compared, not of {len(layers)}")
-    (layer,) = layers
+    layers = sorted({layer for trial in trials.values() for layer in trial.intervention.layers})
     group = group or ProcessGroup()
     lock = threading.Lock()
 
     def measured(piece: _Piece, stopped: threading.Event) -> dict[str, Tensor]:
         with lock:  # it registers hooks on the model
-            rest, inputs = begun_at(model, layer, z[piece.start : piece.start + _CHUNK])
-        return _measure_piece(piece, rest, inputs, segmenter, concept, progress, stopped)
+            head, tail = split_at(model, *layers)
+            inputs = head(z[piece.start : piece.start + _CHUNK])
+        return _measure_piece(piece, tail, inputs, segmenter, concept, progress, stopped)
 
-    side_by_side = _can_be_shared_out(model, layer, z)
+    # Chunks are edited side by side where each has a tail of its own to put hooks on. A GPU is
+    # busy with one chunk.
+    side_by_side = split_at(model, *layers)[1] is not model and z.device.type == "cpu"
     workers = group.size * (torch.get_num_threads() if side_by_side else 1)
     pieces = _pieces(trials, len(z), workers)
     mine = group.split(pieces, on_others=lambda taken: progress(sum(piece.size for piece in taken)))
@@ -275,7 +276,7 @@ def _pieces(trials: Mapping[_Key, Trial], n: int, workers: int) -> list[_Piece]:
 
 def _measure_piece(
     piece: _Piece,
-    rest: nn.Module,
+    tail: nn.Module,
     inputs: Tensor,
     segmenter: Segmenter,
     concept: str,
@@ -283,7 +284,7 @@ def _measure_piece(
     stopped: threading.Event,
 ) -> dict[str, Tensor]:
     """What was measured image by image, by names that no other piece uses."""
-    before = observe(rest, segmenter, inputs, progress=progress if piece.first else no_progress)
+    before = observe(tail, segmenter, inputs, progress=progress if piece.first else no_progress)
     rows: dict[str, Tensor] = {}
     if piece.first and before.features is not None:
         rows[f"before/{piece.start}/features"] = torch.from_numpy(before.features)
@@ -291,7 +292,7 @@ def _measure_piece(
         if stopped.is_set():
             break
         effect = measure_effect(
-            rest,
+            tail,
             segmenter,
             inputs[:n],
             concept,
@@ -303,14 +304,6 @@ def _measure_piece(
         for name, values in effect.arrays().items():
             rows[f"{number}/{piece.start}/{name}"] = torch.from_numpy(values)
     return rows
-
-
-def _can_be_shared_out(model: nn.Module, layer: str, z: Tensor) -> bool:
-    """Whether chunks can be edited side by side: each has a model of its own to put hooks on.
-
-    Not where that is the whole model. A GPU is busy with one chunk.
-    """
-    return rest_of(model, layer) is not None and z.device.type == "cpu"
 
 
 def _trials(

@@ -18,7 +18,7 @@ from dissect.models import latents_for
 from dissect.models.batch_norm import fold_batch_norm
 from dissect.segmentation import Segmenter
 from dissect.selection.inpaint import inpaint_background
-from dissect.surgery.split import begun_at
+from dissect.surgery.split import split_at
 
 __all__ = ["SEARCH_SEED", "HOLDOUT_SEED", "Samples", "in_autocast", "draw_samples"]
 
@@ -118,19 +118,20 @@ def draw_samples(
     """
     number = segmenter.class_id(concept)
     z = latents_for(model, n, seed, start=start)
-    rest, inputs = begun_at(model, layer, z)
-    acts = activations(model, layer, z) if rest is model else inputs
+    head, tail = split_at(model, layer)
+    inputs = head(z)
+    acts = activations(model, layer, z) if tail is model else inputs
     if acts.ndim != 4:
         raise DissectError(f"layer {layer!r} gives {tuple(acts.shape)}, not a grid of units")
-    if rest is not model and not exact:
-        rest, inputs = _folded_if_equal(rest, inputs)
+    if tail is not model and not exact:
+        tail, inputs = _folded_if_equal(tail, inputs)
     with in_autocast(inputs.device, exact=exact):
-        seen = observe(rest, segmenter, inputs, progress=progress)
+        seen = observe(tail, segmenter, inputs, progress=progress)
     if not bool((seen.labels == number).any()):
         raise DissectError(
             f"the segmenter sees no {concept} in any of {n} samples: there is nothing to choose by"
         )
-    return Samples(layer, concept, rest, inputs, acts, seen, number, segmenter)
+    return Samples(layer, concept, tail, inputs, acts, seen, number, segmenter)
 
 
 @contextmanager
@@ -144,10 +145,10 @@ def in_autocast(device: torch.device, *, exact: bool = False) -> Iterator[None]:
         yield
 
 
-def _folded_if_equal(rest: nn.Module, inputs: Tensor) -> tuple[nn.Module, Tensor]:
+def _folded_if_equal(tail: nn.Module, inputs: Tensor) -> tuple[nn.Module, Tensor]:
     """The folded network, unless it turns out to compute something else."""
-    light = fold_batch_norm(rest)
+    light = fold_batch_norm(tail)
     laid_out = inputs.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        difference = (light(laid_out[:2]) - rest(inputs[:2])).abs().max()
-    return (light, laid_out) if float(difference) < _ROUNDING else (rest, inputs)
+        difference = (light(laid_out[:2]) - tail(inputs[:2])).abs().max()
+    return (light, laid_out) if float(difference) < _ROUNDING else (tail, inputs)

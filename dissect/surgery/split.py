@@ -1,12 +1,15 @@
-"""The part of a generator after a layer, as a model of its own.
+"""A generator in two parts: what runs up to a layer, and what runs after it.
 
-rest, acts = begun_at(G, "layer8x8", z)     # what comes before the layer runs once, here
-rest(acts)                                  # the images G(z), to the bit
-with ablated(rest, units):                  # an edit of the layer is at home in it
-    after = rest(acts)
+head, tail = split_at(G, "layer8x8")
+acts = head(z)                              # what comes before the layer runs once
+tail(acts)                                  # the images G(z), to the bit
+with ablated(tail, units):                  # an edit of the layer acts in the tail as in G
+    after = tail(acts)
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -14,55 +17,55 @@ from dissect.hooks import activations
 from dissect.hooks.modules import named_modules, resolve_layer, runs_class_forward
 from dissect.models import Generator
 
-__all__ = ["begun_at", "rest_of"]
+__all__ = ["split_at"]
 
 # What these run is their children, one after the other, and nothing else.
 _IN_ORDER = (nn.Sequential.forward, Generator.forward)
 
 
-def begun_at(model: nn.Module, layer: str, z: Tensor) -> tuple[nn.Module, Tensor]:
-    """A model that draws the images of `z` from `layer` on, and what it takes in their place.
+def split_at(model: nn.Module, *layers: str) -> tuple[Callable[[Tensor], Tensor], nn.Module]:
+    """The head and the tail of `model`: `tail(head(z))` is `model(z)`, to the bit.
 
-    Where the rest cannot be told from the model's structure (see `rest_of`), the model itself and
-    `z`: either way the pair draws the same images and every edit of `layer` acts alike in it, so
-    that a caller need not know which it has.
+    The head gives the activations (N, C, H, W) of the layer. The tail begins with a module of the
+    layer's name that hands them on, so that `ablated`, `edit` and `record` work on the tail as on
+    the model. Its weights are shared with the model, not copied.
+
+    The model is not split, so that the head is the identity and the tail the model itself, where
+    there are several layers, where the layer does not lie in a `Generator` or in `nn.Sequential`
+    all the way down, where it is registered twice, and where hooks of the model around it would be
+    passed over. Either way an edit of the layers acts alike in the tail.
 
     Args:
-        model: in evaluation mode; its weights are shared, not copied.
-        layer: the name of the layer that will be edited, many times.
-        z: latents, (N, size).
+        model: in evaluation mode.
+        layers: the names of the layers that are edited.
 
     Raises:
-        DissectError: no such layer, or one whose output is not one tensor with a row a latent.
+        DissectError: no such layer; from the head, a layer whose output is not one tensor with a
+            row for each latent.
+
+    Example:
+        >>> import torch
+        >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Tanh()).eval()
+        >>> head, tail = split_at(model, "1")
+        >>> z = torch.ones(4, 2)
+        >>> head(z).shape, torch.equal(tail(head(z)), model(z))
+        (torch.Size([4, 3]), True)
     """
-    rest = rest_of(model, layer)
-    return (model, z) if rest is None else (rest, activations(model, layer, z))
+    targets = [resolve_layer(model, layer) for layer in layers]
+    if len(layers) == 1 and list(named_modules(model).values()).count(targets[0]) == 1:
+        tail = _tail(model, layers[0].split("."))
+        if tail is not None:
+            return partial(activations, model, layers[0]), tail
+    return nn.Identity(), model
 
 
-def rest_of(model: nn.Module, layer: str) -> nn.Sequential | None:
-    """What runs after `layer`: a model from the layer's activations to the model's output.
-
-    A module of the layer's name stands at its beginning and hands the activations on, so that
-    `ablated`, `edit` and `record` work on it as on the model. None where the layer does not lie in
-    a `Generator` or in `nn.Sequential` all the way down, is registered twice, or where hooks of
-    the model around it would be passed over.
-
-    Raises:
-        DissectError: no such layer.
-    """
-    target = resolve_layer(model, layer)
-    if list(named_modules(model).values()).count(target) > 1:
-        return None
-    return _rest(model, layer.split("."))
-
-
-def _rest(module: nn.Module, path: list[str]) -> nn.Sequential | None:
+def _tail(module: nn.Module, path: list[str]) -> nn.Sequential | None:
     if not _runs_in_order(module):
         return None
     names = list(module._modules)
     if path[0] not in names:
         return None  # it lies behind the wrapper of torch.compile
-    inner = nn.Identity() if len(path) == 1 else _rest(module._modules[path[0]], path[1:])  # type: ignore[arg-type]
+    inner = nn.Identity() if len(path) == 1 else _tail(module._modules[path[0]], path[1:])  # type: ignore[arg-type]
     if inner is None:
         return None
     parts: OrderedDict[str, nn.Module] = OrderedDict({path[0]: inner})

@@ -7,7 +7,7 @@ from dissect.dissection.single_unit import unit_effects
 from dissect.models import Generator, latents_for
 from dissect.models.batch_norm import fold_batch_norm
 from dissect.segmentation import Segmenter
-from dissect.surgery.split import begun_at
+from dissect.surgery.split import split_at
 
 EYES = Segmenter(
     ("dark", "grey", "bright"),
@@ -101,12 +101,13 @@ def test_a_folded_network_computes_the_same(kernel):
         elif isinstance(module, torch.nn.ConvTranspose2d):
             module.weight.data.normal_(0, 0.3)
     made.rgb.conv.bias.data.normal_()
-    rest, acts = begun_at(made, "layer8x8", latents_for(made, 5))
-    light = fold_batch_norm(rest)
-    assert (light(acts) - rest(acts)).abs().max() < 1e-5
+    head, tail = split_at(made, "layer8x8")
+    acts = head(latents_for(made, 5))
+    light = fold_batch_norm(tail)
+    assert (light(acts) - tail(acts)).abs().max() < 1e-5
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in light.modules())
     # The network itself is left as it was.
-    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in rest.modules())
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in tail.modules())
 
 
 def test_only_the_units_asked_for_are_removed(generator):

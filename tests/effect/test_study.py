@@ -5,11 +5,13 @@ from helpers.effect import EYES, Picture, scene
 
 import dissect.effect.study
 from dissect._utils.errors import DissectError
+from dissect.effect.measure import measure_effect
 from dissect.effect.report import report
 from dissect.effect.study import doses, study_effect, study_size
 from dissect.models import Generator, latents_for
 from dissect.segmentation import Segmenter
 from dissect.surgery.intervention import Intervention
+from dissect.surgery.split import split_at
 from dissect.units import Units
 
 COLOURS = Units("grid", (0, 1, 2), 3)
@@ -123,7 +125,7 @@ def generator_and_eyes():
     return generator, eyes, edits
 
 
-def test_edits_of_a_generator_begun_at_the_layer_are_those_of_the_whole(
+def test_edits_of_a_generator_split_at_the_layer_are_those_of_the_whole(
     monkeypatch, generator_and_eyes
 ):
     generator, eyes, edits = generator_and_eyes
@@ -133,8 +135,9 @@ def test_edits_of_a_generator_begun_at_the_layer_are_those_of_the_whole(
         return study_effect(generator, edits, z, eyes, "bright", controls=2, n_control_samples=10)
 
     fast = measured()
-    monkeypatch.setattr(dissect.effect.study, "rest_of", lambda model, layer: None)
-    monkeypatch.setattr(dissect.effect.study, "begun_at", lambda model, layer, z: (model, z))
+    monkeypatch.setattr(
+        dissect.effect.study, "split_at", lambda model, layer: (torch.nn.Identity(), model)
+    )
     plain = measured()
     assert fast.edits["everywhere"].removal() != 0
     for one, two in (
@@ -145,6 +148,21 @@ def test_edits_of_a_generator_begun_at_the_layer_are_those_of_the_whole(
         for name, value in one.arrays().items():
             # Counts are equal; sums differ in the last digits where torch has several threads.
             assert np.allclose(value, getattr(two, name), 1e-5, 1e-7, equal_nan=True), name
+
+
+def test_an_edit_of_two_layers_measures_the_same_with_and_without_the_split(generator_and_eyes):
+    generator, eyes, _ = generator_and_eyes
+    later = Intervention(Units("layer16x16", (0, 3), 8))
+    edit = Intervention(Units("layer8x8", (1, 4, 6), 16)) + later
+    z = latents_for(generator, 60)
+    studied = study_effect(generator, {"both": edit, "later": later}, z, eyes, "bright", controls=1)
+    head, tail = split_at(generator, "layer8x8")
+    split = measure_effect(tail, eyes, head(z), "bright", edit)
+    alone = measure_effect(generator, eyes, z, "bright", later)
+    for one, two in ((studied.edits["both"], split), (studied.edits["later"], alone)):
+        for name, value in one.arrays().items():
+            assert np.allclose(value, getattr(two, name), 1e-5, 1e-7, equal_nan=True), name
+    assert studied.edits["both"].change() != studied.edits["later"].change()
 
 
 def test_threads_change_nothing(generator_and_eyes):
