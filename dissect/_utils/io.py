@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "atomic_write",
+    "halved",
     "lock_folder",
     "make_folder",
     "read_json",
@@ -120,6 +121,14 @@ def write_tensors(
     # Contiguous: the bytes do not depend on the memory format in use.
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     return write_bytes(path, save(plain, dict(metadata or {})), force=force)
+
+
+def halved(tensors: "Mapping[str, Tensor]", exact: Callable[[str], bool]) -> "dict[str, Tensor]":
+    """Floating-point tensors as float16, but for those whose names are `exact`."""
+    return {
+        name: value.half() if value.is_floating_point() and not exact(name) else value
+        for name, value in tensors.items()
+    }
 
 
 def read_tensors(path: str | Path) -> "tuple[dict[str, Tensor], dict[str, str]]":

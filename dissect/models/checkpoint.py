@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dissect._utils.errors import DissectError
-from dissect._utils.io import read_tensors, write_tensors
+from dissect._utils.io import halved, read_tensors, write_tensors
 from dissect.models.dcgan import Discriminator, Generator
 from dissect.models.gated import GatedEdit
 
@@ -82,14 +82,14 @@ def save_checkpoint(
         )
     network = "generator" if isinstance(model, Generator) else "discriminator"
     _check_config(model, network)
-    edits = {name for name, module in model.named_modules() if isinstance(module, GatedEdit)}
-    tensors = {}
-    for name, value in model.state_dict().items():
-        kept = value.detach()
-        exact = name.endswith("running_var") or any(name.startswith(f"{edit}.") for edit in edits)
-        if half and kept.is_floating_point() and not exact:
-            kept = kept.half()
-        tensors[name] = kept
+    tensors = model.state_dict()
+    if half:
+        gates = tuple(
+            f"{n}." for n, module in model.named_modules() if isinstance(module, GatedEdit)
+        )
+        tensors = halved(
+            tensors, lambda name: name.endswith("running_var") or name.startswith(gates)
+        )
     about = {
         "format": _FORMAT,
         "network": network,

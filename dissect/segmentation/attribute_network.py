@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
-from dissect._utils.io import read_tensors, write_tensors
+from dissect._utils.io import halved, read_tensors, write_tensors
 
 __all__ = [
     "AttributeNetwork",
@@ -121,12 +121,9 @@ def save_attribute_network(
         network: its names and sizes are saved with its weights.
         card: how it was trained; plain values, for JSON.
     """
-    tensors = {}
-    for name, value in network.state_dict().items():
-        tensor = value.detach()
-        if tensor.is_floating_point() and not name.endswith(("running_var", "mean", "spread")):
-            tensor = tensor.half()
-        tensors[name] = tensor
+    tensors = halved(
+        network.state_dict(), lambda name: name.endswith(("running_var", "mean", "spread"))
+    )
     metadata = {
         "format": _FORMAT,
         "names": json.dumps(network.names),

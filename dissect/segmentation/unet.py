@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
-from dissect._utils.io import read_tensors, write_tensors
+from dissect._utils.io import halved, read_tensors, write_tensors
 from dissect.models.batch_norm import fold_batch_norm
 
 __all__ = ["UNet", "bundled_unet", "load_unet", "save_unet"]
@@ -128,12 +128,9 @@ def save_unet(path: str | Path, network: UNet, *, card: dict[str, Any], half: bo
         card: how it was trained; plain values, for JSON.
         half: store weights in float16, running variances in float32.
     """
-    tensors = {}
-    for name, value in network.state_dict().items():
-        tensor = value.detach()
-        if half and tensor.is_floating_point() and not name.endswith("running_var"):
-            tensor = tensor.half()
-        tensors[name] = tensor
+    tensors = network.state_dict()
+    if half:
+        tensors = halved(tensors, lambda name: name.endswith("running_var"))
     metadata = {
         "format": _FORMAT,
         "classes": json.dumps(network.classes),
