@@ -9,8 +9,10 @@ __all__ = ["seeded"]
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """In the block torch draws on the CPU from `seed`; afterwards it goes on as if nothing was.
+
+    So it does on `device`, where that is a GPU.
 
     >>> with seeded(3):
     ...     first = torch.rand(2)
@@ -18,7 +20,11 @@ def seeded(seed: int) -> Iterator[None]:
     ...     torch.equal(first, torch.rand(2))
     True
     """
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would seed the GPUs, too.
+    gpus = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        # torch.manual_seed would seed the other GPUs, too.
         torch.default_generator.manual_seed(seed)
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
         yield

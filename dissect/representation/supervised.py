@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_tensor
+from dissect._utils.random import seeded
 from dissect._utils.result import Result
 from dissect._utils.stats import wilson_interval
 from dissect.data import LabelledSource
@@ -98,8 +99,7 @@ def train_classifier(
         device: where it is trained.
     """
     n_classes = len(images.classes)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed, device):
         body = Discriminator(**like.config)
         last = nn.Linear(cast(nn.Linear, body.score[1]).in_features, n_classes)
         nn.init.normal_(last.weight, 0.0, 0.02)
