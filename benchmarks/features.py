@@ -65,7 +65,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["DISSECT_CACHE"] = folder
             began = clock()
-            features = discriminator_features(model, images, progress=False)
+            features = discriminator_features(model, images, show_progress=False)
             whole.append(clock() - began)
             del features
     ratio = statistics.median(b / a for a, b in zip(plain, whole, strict=True))

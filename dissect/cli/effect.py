@@ -144,7 +144,7 @@ def _real_features(study: Study) -> "NDArray[np.float64] | None":
         return None
     size = study.labels.annotations.size[0]
     images = source(
-        segmenter.source, size=size, count=_REAL_IMAGES, seed=_REAL_SEED, progress=False
+        segmenter.source, size=size, count=_REAL_IMAGES, seed=_REAL_SEED, show_progress=False
     )
     pixels = to_tensor(images.images(range(len(images))))
     features: NDArray[np.float64] = segmenter.features(pixels).double().cpu().numpy()

@@ -206,7 +206,7 @@ class _Run:
 
         state, out, output, main = self.state, self.out, self.output, self.group.is_main_process
         config = state.config
-        opened = open_images(config, pack=pack, progress=None if main else False)
+        opened = open_images(config, pack=pack, show_progress=None if main else False)
         for name, reason in dict(getattr(opened, "skipped", {})).items():
             output.note(f"skipped {name}: {reason}")
         meter = _meter(opened, frechet, state) if frechet and main else None

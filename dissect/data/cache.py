@@ -4,13 +4,14 @@ A file is used only if its header is the expected one, its length is right and i
 Anything else counts as absent, and whoever needs the file makes it again.
 """
 
+import hashlib
 import json
 import math
 import os
 import shutil
 import zlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -33,7 +34,9 @@ __all__ = [
     "BlockCache",
     "Identity",
     "cache_folder",
+    "files_state",
     "has_payload",
+    "kept_payload",
     "open_payload",
     "write_payload",
 ]
@@ -111,6 +114,34 @@ def open_payload(
     return payload
 
 
+def kept_payload(
+    path: Path, identity: Identity, make: Callable[[], Iterable[bytes | NDArray[np.uint8]]]
+) -> NDArray[np.uint8]:
+    """The bytes of `path` as `open_payload` gives them; what `make` gives is written there first.
+
+    Raises:
+        DissectError: the file cannot be written or read back.
+    """
+    payload = open_payload(path, identity)
+    if payload is None:
+        write_payload(path, identity, make())
+        payload = open_payload(path, identity, checked=False)
+    if payload is None:
+        raise DissectError(f"{path} cannot be read back; delete it")
+    return payload
+
+
+def files_state(root: Path, names: Iterable[str], about: str = "") -> str:
+    """A digest of `about` and of the names, sizes and times of the files `names` below `root`."""
+    digest = hashlib.sha256(about.encode())
+    for name in names:
+        digest.update(os.fsencode(name) + b"\0")
+        with suppress(OSError):
+            status = (root / name).stat()
+            digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
 def _header(path: Path, identity: Identity) -> dict[str, Any] | None:
     try:
         with path.open("rb") as stream:
@@ -179,7 +210,7 @@ class BlockCache:
         *,
         step: int,
         task: str,
-        progress: bool | None = None,
+        show_progress: bool | None = None,
         blocks: Iterable[int] | None = None,
     ) -> None:
         """Make what is missing.
@@ -188,7 +219,7 @@ class BlockCache:
             make: gives, for each of the ranges of rows that it is given, the arrays of these rows.
             step: the most rows in one of its ranges.
             task: what is done, as in `rendering bedrooms`, for the progress bar and for errors.
-            progress: whether to show the bar on stderr; None: where that is a terminal.
+            show_progress: whether to show the bar on stderr; None: where that is a terminal.
             blocks: only these.
 
         Raises:
@@ -204,7 +235,7 @@ class BlockCache:
         total = sum(len(self._rows(block)) for block in wanted)
         # The lock only saves work: blocks are renamed into their places whole, and two processes
         # write the same bytes.
-        with progress_bar(task, total, progress) as advance, lock_folder(self._folder):
+        with progress_bar(task, total, show_progress) as advance, lock_folder(self._folder):
             remove_unfinished(self._folder, "block-*")
             # Another process may have been here while this one waited.
             missing = [block for block in wanted if not self._has(block)]

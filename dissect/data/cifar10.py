@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import progress_bar
 from dissect.data.batchfile import read_batch, read_names
+from dissect.data.cache import files_state
 from dissect.data.decode import UnreadableImageError, in_threads, whole_image
-from dissect.data.labelled import SIDE, LabelledSource, Split, cached, state_of
+from dissect.data.labelled import SIDE, LabelledSource, Split, cached
 
 __all__ = ["CLASSES", "cifar10"]
 
@@ -48,7 +49,9 @@ _LAYOUTS = (
 _Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
-def cifar10(path: str, split: Split = "train", *, progress: bool | None = None) -> LabelledSource:
+def cifar10(
+    path: str, split: Split = "train", *, show_progress: bool | None = None
+) -> LabelledSource:
     """The training or the test images of the CIFAR-10 at `path`.
 
     Images of JPEG folders are ordered by the name of the file, then by class, so that the first
@@ -58,7 +61,7 @@ def cifar10(path: str, split: Split = "train", *, progress: bool | None = None) 
         path: a folder with the official python batches or with `train/CLASS/*.jpg` and
             `test/CLASS/*.jpg`; one that holds such a folder; or a tar archive of one.
         split: "train" or "test".
-        progress: whether to show a progress bar on stderr; None: where that is a terminal.
+        show_progress: whether to show a progress bar on stderr; None: where that is a terminal.
 
     Raises:
         DissectError: another layout, classes other than CIFAR-10's, a file that is damaged, cut
@@ -69,20 +72,21 @@ def cifar10(path: str, split: Split = "train", *, progress: bool | None = None) 
         raise DissectError(f"no CIFAR-10 at {path}; {_LAYOUTS}")
     state, members = _listing(root)
     return cached(
-        f"cifar10:{path}", split, state, CLASSES, lambda: _read(root, members, split, progress)
+        f"cifar10:{path}", split, state, CLASSES, lambda: _read(root, members, split, show_progress)
     )
 
 
 def _listing(root: Path) -> tuple[str, dict[str, Path] | None]:
     """What tells a changed set, and the files below a folder by name; None of an archive."""
     if root.is_file():
-        return state_of(root.parent, [root]), None
+        return files_state(root.parent, [root.name]), None
     files = sorted(path for path in root.rglob("*") if path.is_file())
-    return state_of(root, files), {file.relative_to(root).as_posix(): file for file in files}
+    members = {file.relative_to(root).as_posix(): file for file in files}
+    return files_state(root, members), members
 
 
 def _read(
-    root: Path, members: dict[str, Path] | None, split: Split, progress: bool | None
+    root: Path, members: dict[str, Path] | None, split: Split, show_progress: bool | None
 ) -> _Labelled:
     contents = _in_archive(root) if members is None else _in_folder(members)
     batches: dict[str, bytes] = {}
@@ -96,7 +100,7 @@ def _read(
     if batches:
         return _from_batches(root, batches, split)
     if pictures:
-        return _from_pictures(root, pictures, split, progress)
+        return _from_pictures(root, pictures, split, show_progress)
     raise DissectError(f"{root} has another layout; {_LAYOUTS}")
 
 
@@ -149,7 +153,10 @@ def _from_batches(root: Path, batches: dict[str, bytes], split: Split) -> _Label
 
 
 def _from_pictures(
-    root: Path, pictures: dict[tuple[str, str, str], bytes], split: Split, progress: bool | None
+    root: Path,
+    pictures: dict[tuple[str, str, str], bytes],
+    split: Split,
+    show_progress: bool | None,
 ) -> _Labelled:
     for part in _SPLITS:
         names = tuple(sorted({folder for kind, _, folder in pictures if kind == part}))
@@ -158,7 +165,7 @@ def _from_pictures(
         _check_classes(f"{root}: the folders of {part}/", names)
     keys = sorted(key for key in pictures if key[0] == split)
     images = np.empty((len(keys), SIDE, SIDE, 3), np.uint8)
-    with progress_bar(f"decoding {split}", len(keys), progress) as advance:
+    with progress_bar(f"decoding {split}", len(keys), show_progress) as advance:
         for start in range(0, len(keys), 1_000):
             part_keys = keys[start : start + 1_000]
             decoded = in_threads(lambda key: _decoded(root, key, pictures[key]), part_keys)

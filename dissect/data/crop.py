@@ -48,7 +48,7 @@ def crop_faces(
     size: int = 64,
     smallest: int = 64,
     margin: float = 0.2,
-    progress: bool | None = None,
+    show_progress: bool | None = None,
 ) -> CroppedFaces:
     """Writes each face of the photographs below `path` as a PNG of its own in `out`.
 
@@ -61,7 +61,7 @@ def crop_faces(
         size: width and height of what is written, in pixels.
         smallest: the least side of a detected box, in pixels of the photograph, at least 24.
         margin: what is added around the box on each side, as a fraction of its side.
-        progress: whether to show a progress bar on stderr; None: where that is a terminal.
+        show_progress: whether to show a progress bar on stderr; None: where that is a terminal.
 
     Raises:
         DissectError: OpenCV is not installed, no readable image, a value out of its range, or the
@@ -75,12 +75,12 @@ def crop_faces(
             f"got {size}, {smallest} and {margin}"
         )
     detector = _detector()
-    opened = FolderSource(path, size=8, progress=progress)
+    opened = FolderSource(path, size=8, show_progress=show_progress)
     root, target = Path(path).expanduser().absolute(), Path(out)
     skipped = dict(opened.skipped)
     written: list[Path] = []
     small = without = 0
-    with progress_bar("looking for faces", len(opened.files), progress) as advance:
+    with progress_bar("looking for faces", len(opened.files), show_progress) as advance:
         for name in opened.files:
             try:
                 photograph = whole_image(root / name)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["UnreadableImageError", "in_threads", "square_image", "whole_image"]
+__all__ = ["UnreadableImageError", "in_threads", "square_image", "stacked", "whole_image"]
 
 _MOST_THREADS = 8
 
@@ -111,3 +111,10 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> lis
         return [function(item) for item in items]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, items))
+
+
+def stacked(
+    decode: Callable[[Item], NDArray[np.uint8]], items: Sequence[Item], size: int
+) -> NDArray[np.uint8]:
+    """The images that `decode` gives for `items`, in order: uint8 (N, size, size, 3)."""
+    return np.array(in_threads(decode, items), np.uint8).reshape(-1, size, size, 3)

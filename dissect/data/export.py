@@ -20,7 +20,7 @@ _AT_ONCE = 256
 _GOLDEN_RATIO = 0.618034
 
 
-def export(source: RenderedSource, folder: Path, progress: bool | None = None) -> list[Path]:
+def export(source: RenderedSource, folder: Path, show_progress: bool | None = None) -> list[Path]:
     """The files written to `folder`: `images/NNNNNN.png`, `masks/NNNNNN.png`, `classes.json`.
 
     The pixels of a mask are class ids, positions in the list `classes` of the JSON file; a palette
@@ -30,7 +30,7 @@ def export(source: RenderedSource, folder: Path, progress: bool | None = None) -
         DissectError: the folder cannot be written.
     """
     written = []
-    with progress_bar("writing PNG files", len(source), progress) as advance:
+    with progress_bar("writing PNG files", len(source), show_progress) as advance:
         for start in range(0, len(source), _AT_ONCE):
             rows = range(start, min(start + _AT_ONCE, len(source)))
             pairs = zip(source.images(rows), source.masks(rows), strict=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from dissect._utils.errors import DissectError
 from dissect._utils.io import read_json, write_json
 from dissect._utils.progress import progress_bar
-from dissect.data.cache import cache_folder
-from dissect.data.decode import UnreadableImageError, in_threads, square_image
+from dissect.data.cache import cache_folder, files_state
+from dissect.data.decode import UnreadableImageError, in_threads, square_image, stacked
 from dissect.data.protocol import Indices, checked_count, checked_indices
 
 __all__ = ["FolderSource"]
@@ -40,7 +40,7 @@ class FolderSource:
         *,
         size: int = 64,
         count: int | None = None,
-        progress: bool | None = None,
+        show_progress: bool | None = None,
     ) -> None:
         """List and check the files.
 
@@ -48,7 +48,7 @@ class FolderSource:
             path: the folder; folders inside it count too, hidden ones do not.
             size: width and height of every image, in pixels.
             count: use the first so many; None: all.
-            progress: whether to show a progress bar on stderr; None: where that is a terminal.
+            show_progress: whether to show a progress bar on stderr; None: where that is a terminal.
 
         Raises:
             DissectError: no such folder, no readable image in it, or fewer than `count`.
@@ -57,8 +57,10 @@ class FolderSource:
         self.size = size
         self._root = Path(path).expanduser().absolute()
         names = _image_files(self._root)
-        self.fingerprint = _state(self._root, names)
-        self.skipped: Mapping[str, str] = _unreadable(self._root, names, self.fingerprint, progress)
+        self.fingerprint = files_state(self._root, names, f"pillow {installed_version('pillow')}\n")
+        self.skipped: Mapping[str, str] = _unreadable(
+            self._root, names, self.fingerprint, show_progress
+        )
         readable = [name for name in names if name not in self.skipped]
         if not readable:
             first = next(iter(self.skipped.items()), None)
@@ -81,10 +83,7 @@ class FolderSource:
         Raises:
             DissectError: an index is out of range, or a file has become unreadable.
         """
-        rows = checked_indices(indices, len(self)).tolist()
-        if not rows:
-            return np.empty((0, self.size, self.size, 3), np.uint8)
-        return np.stack(in_threads(self._image, rows))
+        return stacked(self._image, checked_indices(indices, len(self)).tolist(), self.size)
 
     def _image(self, index: int) -> NDArray[np.uint8]:
         path = self._root / self.files[index]
@@ -114,7 +113,9 @@ def _image_files(root: Path) -> list[str]:
     return sorted(names)
 
 
-def _unreadable(root: Path, names: list[str], state: str, progress: bool | None) -> dict[str, str]:
+def _unreadable(
+    root: Path, names: list[str], state: str, show_progress: bool | None
+) -> dict[str, str]:
     """Name and reason of each file that cannot be decoded."""
     key = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
     memory = cache_folder() / "folders" / f"{key}.json"
@@ -123,8 +124,9 @@ def _unreadable(root: Path, names: list[str], state: str, progress: bool | None)
         if isinstance(known, dict) and known.get("state") == state:
             return dict(known["skipped"])
     skipped = {}
-    with progress_bar(f"checking {root.name}", len(names), progress) as advance:
-        for part in _parts(names):
+    with progress_bar(f"checking {root.name}", len(names), show_progress) as advance:
+        for start in range(0, len(names), _CHECKED_AT_ONCE):
+            part = names[start : start + _CHECKED_AT_ONCE]
             reasons = in_threads(lambda name: _why_unreadable(root / name), part)
             skipped.update({name: why for name, why in zip(part, reasons, strict=True) if why})
             advance(len(part))
@@ -134,11 +136,6 @@ def _unreadable(root: Path, names: list[str], state: str, progress: bool | None)
     return skipped
 
 
-def _parts(names: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(names), _CHECKED_AT_ONCE):
-        yield names[start : start + _CHECKED_AT_ONCE]
-
-
 def _why_unreadable(path: Path) -> str | None:
     try:
         # Every byte is decoded whatever the size, and a small one is quick to make.
@@ -146,14 +143,3 @@ def _why_unreadable(path: Path) -> str | None:
     except UnreadableImageError as error:
         return str(error)
     return None
-
-
-def _state(root: Path, names: list[str]) -> str:
-    """A digest that changes when a file comes, goes or is written, or the decoder changes."""
-    digest = hashlib.sha256(f"pillow {installed_version('pillow')}\n".encode())
-    for name in names:
-        digest.update(os.fsencode(name) + b"\0")
-        with suppress(OSError):
-            status = (root / name).stat()
-            digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()

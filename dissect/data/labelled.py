@@ -1,21 +1,18 @@
 """Small labelled images: the sets on which the paper's features are judged (section 5)."""
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dissect._utils.errors import DissectError
-from dissect.data.cache import cache_folder, open_payload, write_payload
+from dissect.data.cache import cache_folder, kept_payload
 from dissect.data.protocol import Indices, checked_count, checked_indices
 
-__all__ = ["SIDE", "LabelledSource", "Split", "cached", "state_of"]
+__all__ = ["SIDE", "LabelledSource", "Split", "cached"]
 
 Split = Literal["train", "test"]
 
@@ -107,25 +104,12 @@ def cached(
     key = hashlib.sha256(f"{name}\n{split}".encode()).hexdigest()[:16]
     path = cache_folder() / "labelled" / f"{key}.bin"
     identity = {"format": _FORMAT, "split": split, "state": state}
-    payload = open_payload(path, identity)
-    if payload is None:
+
+    def parts() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         pixels, labels = read()
-        parts = (np.ascontiguousarray(pixels).reshape(-1), labels.astype(np.uint8))
-        write_payload(path, identity, parts)
-        payload = open_payload(path, identity)
-    if payload is None or len(payload) % (_BYTES + 1):
-        raise DissectError(f"the images kept in {path} cannot be read back; delete it")
+        return np.ascontiguousarray(pixels).reshape(-1), labels.astype(np.uint8)
+
+    payload = kept_payload(path, identity, parts)
     n = len(payload) // (_BYTES + 1)
     pixels = payload[: n * _BYTES].reshape(n, SIDE, SIDE, 3)
     return LabelledSource(name, pixels, payload[n * _BYTES :].astype(np.int64), tuple(classes))
-
-
-def state_of(root: Path, files: Sequence[Path]) -> str:
-    """A digest of the names, sizes and times of `files`, which lie below `root`."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(os.fsencode(file.relative_to(root)) + b"\0")
-        with suppress(OSError):
-            status = file.stat()
-            digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import progress_bar
-from dissect.data.cache import Identity, cache_folder, open_payload, write_payload
-from dissect.data.decode import UnreadableImageError, in_threads, square_image
+from dissect.data.cache import Identity, cache_folder, kept_payload
+from dissect.data.decode import UnreadableImageError, square_image, stacked
 from dissect.data.protocol import Indices, checked_count, checked_indices
 
 __all__ = ["LsunSource"]
@@ -48,7 +48,7 @@ class LsunSource:
         *,
         size: int = 64,
         count: int | None = None,
-        progress: bool | None = None,
+        show_progress: bool | None = None,
     ) -> None:
         """Open the database, and index its keys where that was not done before.
 
@@ -56,7 +56,7 @@ class LsunSource:
             path: the folder with `data.mdb`, such as `bedroom_train_lmdb`, or that file.
             size: width and height of every image, in pixels (see `square_image`).
             count: use the first so many; None: all.
-            progress: whether to show a progress bar on stderr; None: where that is a terminal.
+            show_progress: whether to show a progress bar on stderr; None: where that is a terminal.
 
         Raises:
             DissectError: lmdb is not installed, no such database, it is broken or cut short, it
@@ -71,7 +71,7 @@ class LsunSource:
         if self._identity["entries"] == 0:
             raise DissectError(f"{path} is empty; an LSUN database holds images by key")
         self._keys_path = _keys_path(self._path)
-        self._keys = _Keys.open(self._keys_path, self._identity) or self._index(progress)
+        self._keys = self._index(show_progress)
         self._count = checked_count(count, len(self._keys), self.name)
         self.images([0])
 
@@ -86,7 +86,7 @@ class LsunSource:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._keys = _Keys.open(self._keys_path, self._identity) or self._index(False)
+        self._keys = self._index(False)
 
     @property
     def fingerprint(self) -> str:
@@ -105,23 +105,22 @@ class LsunSource:
                 images in a row do not decode.
         """
         rows = checked_indices(indices, len(self)).tolist()
-        if not rows:
-            return np.empty((0, self.size, self.size, 3), np.uint8)
-        return np.stack(in_threads(self._decoded, list(zip(rows, self._read(rows), strict=True))))
+        records = list(zip(rows, self._read(rows), strict=True))
+        return stacked(self._decoded, records, self.size)
 
     def _decoded(self, record: tuple[int, bytes | None]) -> NDArray[np.uint8]:
         index, encoded = record
         for tried in range(_MOST_IN_A_ROW):
-            place = (index + tried) % len(self)
+            position = (index + tried) % len(self)
             if tried:
-                [encoded] = self._read([place])
+                [encoded] = self._read([position])
             try:
                 if encoded is None:
                     raise UnreadableImageError("its key is not in the database any more")
                 return square_image(encoded, self.size)
             except UnreadableImageError as error:
                 reason = str(error)
-                self._skip(place, reason)
+                self._skip(position, reason)
         raise DissectError(
             f"{self.name}: {_MOST_IN_A_ROW} values in a row from number {index} on are no images "
             f"({reason}); an LSUN database holds JPEG or WebP files"
@@ -141,15 +140,16 @@ class LsunSource:
         with _opened(self._path) as database, database.begin() as reading:
             return [reading.get(self._keys[index]) for index in indices]
 
-    def _index(self, progress: bool | None) -> "_Keys":
+    def _index(self, show_progress: bool | None) -> "_Keys":
         entries = int(self._identity["entries"])
-        with progress_bar(f"indexing {self._path.parent.name}", entries, progress) as advance:
-            parts = _key_parts(self._path, entries, advance)
-            write_payload(self._keys_path, self._identity, parts)
-        keys = _Keys.open(self._keys_path, self._identity)
-        if keys is None:
-            raise DissectError(f"the index {self._keys_path} cannot be read back; delete it")
-        return keys
+
+        def parts() -> Iterator[bytes | NDArray[np.uint8]]:
+            with progress_bar(
+                f"indexing {self._path.parent.name}", entries, show_progress
+            ) as advance:
+                yield from _key_parts(self._path, entries, advance)
+
+        return _Keys(kept_payload(self._keys_path, self._identity, parts), entries)
 
 
 class _Keys:
@@ -158,11 +158,6 @@ class _Keys:
     def __init__(self, payload: NDArray[np.uint8], entries: int) -> None:
         self._text, ends = np.split(payload, [payload.size - 8 * entries])
         self._ends = ends.view("<u8")
-
-    @classmethod
-    def open(cls, path: Path, identity: Identity) -> "_Keys | None":
-        payload = open_payload(path, identity)
-        return None if payload is None else cls(payload, int(identity["entries"]))
 
     def __len__(self) -> int:
         return len(self._ends)

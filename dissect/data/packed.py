@@ -43,14 +43,14 @@ class PackedSource:
         self,
         source: ImageSource,
         *,
-        progress: bool | None = None,
+        show_progress: bool | None = None,
         block_bytes: int = _BLOCK_BYTES,
     ) -> None:
         """Decode what the cache lacks of `source`.
 
         Args:
             source: a folder or a database of image files.
-            progress: whether to show a progress bar on stderr; None: where that is a terminal.
+            show_progress: whether to show a progress bar on stderr; None: where that is a terminal.
             block_bytes: about how large a cache file is.
 
         Raises:
@@ -90,7 +90,7 @@ class PackedSource:
                 yield (images,)
 
         self._cache.complete(
-            decode, step=_DECODED_AT_ONCE, task=f"packing {self.name}", progress=progress
+            decode, step=_DECODED_AT_ONCE, task=f"packing {self.name}", show_progress=show_progress
         )
         self.skipped: dict[str, str] = {**known, **source.skipped}
 

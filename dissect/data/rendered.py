@@ -71,7 +71,7 @@ class RenderedSource:
         count: int,
         size: int = 64,
         seed: int = 0,
-        progress: bool | None = None,
+        show_progress: bool | None = None,
         workers: int | None = None,
         block_bytes: int = _BLOCK_BYTES,
     ) -> None:
@@ -82,7 +82,7 @@ class RenderedSource:
             count: number of images, those of indices 0 to count - 1.
             size: width and height in pixels.
             seed: of the images.
-            progress: whether to show a progress bar on stderr; None: where that is a terminal.
+            show_progress: whether to show a progress bar on stderr; None: where that is a terminal.
             workers: processes that render; by default one a core.
             block_bytes: about how large a cache file is.
 
@@ -100,7 +100,7 @@ class RenderedSource:
         self.classes = renderer.classes
         self._renderer = renderer
         self._count = count
-        self._progress = progress
+        self._show_progress = show_progress
         self._workers = workers
         self._cache = BlockCache(
             cache_folder() / "rendered" / f"{renderer.name}-{size}px-seed{seed}",
@@ -141,7 +141,7 @@ class RenderedSource:
             self._render,
             step=max(1, _CHUNK_BYTES // (4 * self.size**2)),
             task=f"rendering {self.name}",
-            progress=self._progress,
+            show_progress=self._show_progress,
             blocks=blocks or None,
         )
 

@@ -25,7 +25,7 @@ class Request:
     size: int
     count: int | None
     seed: int
-    progress: bool | None
+    show_progress: bool | None
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def source(
     size: int = 64,
     count: int | None = None,
     seed: int = 0,
-    progress: bool | None = None,
+    show_progress: bool | None = None,
 ) -> ImageSource:
     """The images that `spec` names: `bedrooms`, `faces`, `folder:PATH`, ... (see `source_kinds`).
 
@@ -59,7 +59,7 @@ def source(
         count: how many images. Rendered sources draw so many (50,000 by default); the others use
             the first so many (all by default).
         seed: of a rendered source; the others have none.
-        progress: whether to show a progress bar on stderr while the source is prepared; None:
+        show_progress: whether to show a progress bar on stderr while the source is prepared; None:
             where stderr is a terminal.
 
     Raises:
@@ -82,10 +82,12 @@ def source(
         raise DissectError(f"the source {name} needs an argument: {kind.spec}")
     if argument and not kind.argument:
         raise DissectError(f"the source {name} takes no argument; write {kind.spec}")
-    return kind.open(Request(argument, size, count, seed, progress))
+    return kind.open(Request(argument, size, count, seed, show_progress))
 
 
-def labelled(spec: str, *, progress: bool | None = None) -> tuple[LabelledSource, LabelledSource]:
+def labelled(
+    spec: str, *, show_progress: bool | None = None
+) -> tuple[LabelledSource, LabelledSource]:
     """The training and the test images of `cifar10:PATH` or `svhn:PATH`, with their classes.
 
     Raises:
@@ -99,7 +101,9 @@ def labelled(spec: str, *, progress: bool | None = None) -> tuple[LabelledSource
     if name not in readers or not path:
         raise DissectError(f"{spec!r} has no labels: use cifar10:PATH or svhn:PATH")
     read = readers[name]
-    return read(path, "train", progress=progress), read(path, "test", progress=progress)
+    return read(path, "train", show_progress=show_progress), read(
+        path, "test", show_progress=show_progress
+    )
 
 
 def source_kinds() -> tuple[SourceKind, ...]:
@@ -144,26 +148,32 @@ def _rendered(renderer: Renderer, request: Request) -> ImageSource:
         size=request.size,
         count=request.count or _RENDERED_COUNT,
         seed=request.seed,
-        progress=request.progress,
+        show_progress=request.show_progress,
     )
 
 
 def _folder(request: Request) -> ImageSource:
     return FolderSource(
-        request.argument, size=request.size, count=request.count, progress=request.progress
+        request.argument,
+        size=request.size,
+        count=request.count,
+        show_progress=request.show_progress,
     )
 
 
 def _lsun(request: Request) -> ImageSource:
     return LsunSource(
-        request.argument, size=request.size, count=request.count, progress=request.progress
+        request.argument,
+        size=request.size,
+        count=request.count,
+        show_progress=request.show_progress,
     )
 
 
 def _cifar10(request: Request) -> ImageSource:
     from dissect.data.cifar10 import cifar10
 
-    train = cifar10(request.argument, progress=request.progress)
+    train = cifar10(request.argument, show_progress=request.show_progress)
     return train.first(request.count, request.size)
 
 

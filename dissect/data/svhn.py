@@ -7,20 +7,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dissect._utils.errors import DissectError
-from dissect.data.labelled import SIDE, LabelledSource, Split, cached, state_of
+from dissect.data.cache import files_state
+from dissect.data.labelled import SIDE, LabelledSource, Split, cached
 
 __all__ = ["CLASSES", "svhn"]
 
 CLASSES = tuple(map(str, range(10)))
 
 
-def svhn(path: str, split: Split = "train", *, progress: bool | None = None) -> LabelledSource:
+def svhn(path: str, split: Split = "train", *, show_progress: bool | None = None) -> LabelledSource:
     """The training or the test digits of the SVHN in the folder `path`.
 
     Args:
         path: the folder with `train_32x32.mat` and `test_32x32.mat`.
         split: "train" or "test".
-        progress: not used: reading takes a few seconds.
+        show_progress: not used: reading takes a few seconds.
 
     Raises:
         DissectError: an absent file, one that is damaged or lacks X or y, or shapes that differ.
@@ -32,7 +33,9 @@ def svhn(path: str, split: Split = "train", *, progress: bool | None = None) -> 
             f"{path} has no {file.name}; svhn: needs the folder with train_32x32.mat and "
             "test_32x32.mat (format 2, cropped digits)"
         )
-    return cached(f"svhn:{path}", split, state_of(root, [file]), CLASSES, lambda: _read(file))
+    return cached(
+        f"svhn:{path}", split, files_state(root, [file.name]), CLASSES, lambda: _read(file)
+    )
 
 
 def _read(file: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

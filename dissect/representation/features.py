@@ -10,7 +10,6 @@ concatenated.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
@@ -24,7 +23,7 @@ from dissect._utils.errors import DissectError
 from dissect._utils.images import to_tensor
 from dissect._utils.progress import progress_bar
 from dissect.data import LabelledSource
-from dissect.data.cache import Identity, cache_folder, open_payload, write_payload
+from dissect.data.cache import Identity, cache_folder, kept_payload
 from dissect.hooks import edit, plain_copy, resolve_layer
 from dissect.hooks.modules import not_run
 from dissect.models import Discriminator, fingerprint
@@ -108,7 +107,7 @@ def discriminator_features(
     *,
     layers: Sequence[str] = (),
     mirror: bool = False,
-    progress: bool | None = None,
+    show_progress: bool | None = None,
     description: str = "features",
 ) -> Features:
     """The features of every image, float32 (N, D), mapped from a file in the cache folder.
@@ -121,7 +120,7 @@ def discriminator_features(
         images: as large as the model takes them.
         layers: names of layers; () is all convolutions of a `Discriminator`.
         mirror: average the features of an image and of its mirror image.
-        progress: whether to show a progress bar on stderr; None: where that is a terminal.
+        show_progress: whether to show a progress bar on stderr; None: where that is a terminal.
         description: of the progress bar.
 
     Raises:
@@ -147,7 +146,9 @@ def discriminator_features(
         return pooled_features(fast, x, chosen)
 
     about = f"{fingerprint(model)} {model} {','.join(chosen)} {device.type} {torch.__version__}"
-    return stored(about, images, compute, mirror=mirror, progress=progress, description=description)
+    return stored(
+        about, images, compute, mirror=mirror, show_progress=show_progress, description=description
+    )
 
 
 def stored(
@@ -156,7 +157,7 @@ def stored(
     compute: Callable[[NDArray[np.uint8]], Tensor],
     *,
     mirror: bool = False,
-    progress: bool | None = None,
+    show_progress: bool | None = None,
     description: str = "features",
 ) -> Features:
     """The results of `compute` for all images, float32 (N, D), mapped from a file in the cache.
@@ -166,7 +167,7 @@ def stored(
         images: the images.
         compute: from uint8 (B, H, W, 3) to (B, D).
         mirror: average the results for an image and its mirror image.
-        progress: whether to show a progress bar on stderr.
+        show_progress: whether to show a progress bar on stderr.
         description: of the progress bar.
 
     Raises:
@@ -180,13 +181,16 @@ def stored(
     identity: Identity = {"format": _FORMAT, "about": digest, "images": pixels, "n": len(images)}
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
     path = cache_folder() / "features" / f"{key}.bin"
-    payload = open_payload(path, identity)
-    if payload is None:
-        with progress_bar(description, len(images), progress) as advance:
-            write_payload(path, identity, _parts(images, compute, advance))
-        payload = open_payload(path, identity, checked=False)
-    if payload is None:
-        raise DissectError(f"the features kept in {path} cannot be read back; delete it")
+
+    def parts() -> Iterator[NDArray[np.uint8]]:
+        with progress_bar(description, len(images), show_progress) as advance:
+            for start in range(0, len(images), _BATCH):
+                rows = np.arange(start, min(start + _BATCH, len(images)))
+                values = compute(images.images(rows)).contiguous().cpu().numpy()
+                advance(len(rows))
+                yield values.reshape(-1).view(np.uint8)
+
+    payload = kept_payload(path, identity, parts)
     return payload.view(np.float32).reshape(len(images), -1)
 
 
@@ -195,32 +199,6 @@ def _with_mirror_image(
 ) -> Tensor:
     flipped = np.ascontiguousarray(part[:, :, ::-1])
     return (compute(part) + compute(flipped)) / 2
-
-
-def _parts(
-    images: LabelledSource,
-    compute: Callable[[NDArray[np.uint8]], Tensor],
-    advance: Callable[[int], None],
-) -> Iterator[NDArray[np.uint8]]:
-    batches = [
-        np.arange(start, min(start + _BATCH, len(images)))
-        for start in range(0, len(images), _BATCH)
-    ]
-
-    def make(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return compute(images.images(rows)).contiguous().cpu().numpy()
-
-    # A batch is computed while the one before it is written. Torch sets the number of its threads
-    # for each thread of Python.
-    threads = torch.get_num_threads()
-    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
-        ahead = pool.submit(make, batches[0])
-        for at, rows in enumerate(batches, 1):
-            values = ahead.result()
-            if at < len(batches):
-                ahead = pool.submit(make, batches[at])
-            advance(len(rows))
-            yield values.reshape(-1).view(np.uint8)
 
 
 def calibrated(model: _Model, images: LabelledSource) -> _Model:

@@ -124,7 +124,7 @@ def kmeans_features(
     images: LabelledSource,
     *,
     mirror: bool = False,
-    progress: bool | None = None,
+    show_progress: bool | None = None,
 ) -> Features:
     """The features of every image, float32 (N, 4 K), mapped from a file in the cache folder.
 
@@ -141,7 +141,7 @@ def kmeans_features(
         images,
         code.encode,
         mirror=mirror,
-        progress=progress,
+        show_progress=show_progress,
         description="K-means features",
     )
 

@@ -103,7 +103,7 @@ class FeatureStudy:
         kmeans: number of centroids.
         trials: settings of the supervised search.
         seed: of the random network, the patches and the search.
-        progress: whether to show progress bars.
+        show_progress: whether to show progress bars.
     """
 
     train: LabelledSource
@@ -118,7 +118,7 @@ class FeatureStudy:
     kmeans: int = 800
     trials: int = 64
     seed: int = 0
-    progress: bool | None = None
+    show_progress: bool | None = None
 
     def check(self, rows: Sequence[Row]) -> None:
         """Raise, before anything is computed, if one of the rows cannot be computed.
@@ -210,14 +210,14 @@ class FeatureStudy:
         sets = (self.train, self.test)
         if row == "pixels":
             train, test = (
-                stored("pixels", one, _pixels, mirror=self.mirror, progress=self.progress)
+                stored("pixels", one, _pixels, mirror=self.mirror, show_progress=self.show_progress)
                 for one in sets
             )
             return train, test
         if row == "kmeans":
             code = fit_patches(self.train, self.kmeans, self.seed)
             train, test = (
-                kmeans_features(code, one, mirror=self.mirror, progress=self.progress)
+                kmeans_features(code, one, mirror=self.mirror, show_progress=self.show_progress)
                 for one in sets
             )
             return train, test
@@ -234,7 +234,7 @@ class FeatureStudy:
                 one,
                 layers=self.layers,
                 mirror=self.mirror,
-                progress=self.progress,
+                show_progress=self.show_progress,
                 description=f"{row} features",
             )
             for one in sets

@@ -12,14 +12,14 @@ __all__ = ["open_images"]
 
 
 def open_images(
-    config: TrainConfig, *, pack: bool = False, progress: bool | None = None
+    config: TrainConfig, *, pack: bool = False, show_progress: bool | None = None
 ) -> ImageSource:
     """The source of `config`, without the images that its list leaves out.
 
     Args:
         config: of the run.
         pack: decode all of it once, into the cache folder (see `PackedSource`).
-        progress: whether to show a progress bar while it is prepared; None: on a terminal.
+        show_progress: whether to show a progress bar while it is prepared; None: on a terminal.
 
     Raises:
         DissectError: as `source`; or the list is of another source, or is not the one that the
@@ -30,10 +30,10 @@ def open_images(
         size=config.image_size,
         count=config.images,
         seed=config.source_seed,
-        progress=progress,
+        show_progress=show_progress,
     )
     if pack:
-        opened = PackedSource(opened, progress=progress)
+        opened = PackedSource(opened, show_progress=show_progress)
     if config.keep is None:
         return opened
     path = Path(config.keep)

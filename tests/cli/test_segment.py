@@ -68,7 +68,7 @@ def test_a_segmenter_gets_used_to_samples_and_says_of_which(capsys, tmp_path):
 
 
 def test_samples_change_what_is_learned_and_the_seed_alone_does_it():
-    renders = source("bedrooms", count=48, size=32, progress=False)
+    renders = source("bedrooms", count=48, size=32, show_progress=False)
     torch.manual_seed(0)
     generator = Generator(latent_size=8, width=4, image_size=32, kernel=4).eval()
     samples = generate(generator, latents_for(generator, 24, 1))

@@ -163,7 +163,7 @@ def test_people_are_varied_and_attributes_independent():
 
 def test_a_source_of_faces(monkeypatch, tmp_path):
     monkeypatch.setenv("DISSECT_CACHE", str(tmp_path))
-    faces = source("faces", size=32, count=3, seed=4, progress=False)
+    faces = source("faces", size=32, count=3, seed=4, show_progress=False)
     assert np.array_equal(faces.images([2])[0], render(2, 4, 32)[0])
     assert np.array_equal(faces.masks([2])[0], render(2, 4, 32)[1])
 

@@ -79,7 +79,7 @@ def test_r_squared_by_hand():
 @pytest.fixture
 def faces(monkeypatch, tmp_path):
     monkeypatch.setenv("DISSECT_CACHE", str(tmp_path / "cache"))
-    return source("faces", size=32, count=96, progress=False)
+    return source("faces", size=32, count=96, show_progress=False)
 
 
 def test_a_network_learns_the_same_from_the_same_seed(faces):
@@ -98,7 +98,7 @@ def test_a_network_learns_the_same_from_the_same_seed(faces):
 
 def test_attributes_are_learnt_of_faces_only(monkeypatch, tmp_path):
     monkeypatch.setenv("DISSECT_CACHE", str(tmp_path / "cache"))
-    rooms = source("bedrooms", size=32, count=4, progress=False)
+    rooms = source("bedrooms", size=32, count=4, show_progress=False)
     with pytest.raises(DissectError, match="rendered faces only"):
         train_attributes(rooms)
 

@@ -249,7 +249,7 @@ def test_masks_move_with_the_shapes():
 @pytest.fixture
 def renders(monkeypatch, tmp_path):
     monkeypatch.setenv("DISSECT_CACHE", str(tmp_path))
-    return source("bedrooms", size=32, count=48, progress=False)
+    return source("bedrooms", size=32, count=48, show_progress=False)
 
 
 def test_a_trained_segmenter_has_the_region_classes_that_the_renders_have(renders):
@@ -291,7 +291,7 @@ def test_the_bundled_segmenter_is_small_and_good(monkeypatch, tmp_path):
 
     assert bundled_unet().stat().st_size < 3_000_000
     monkeypatch.setenv("DISSECT_CACHE", str(tmp_path))
-    held_out = source("bedrooms", count=200, seed=9, progress=False)
+    held_out = source("bedrooms", count=200, seed=9, show_progress=False)
     scores = evaluate_on_renders(load_segmenter(), held_out, 200)
     # On 2,000 renders: window 0.90, bed 0.95, mean 0.75 are the least; 200 scatter.
     assert scores["window"] > 0.87
