@@ -55,32 +55,41 @@ def render_chunks(
         return
     # Processes of loky do not import the user's script again, as those of multiprocessing do.
     run = Parallel(workers, backend="loky", return_as="generator", batch_size=1)
-    chunks: Iterator[Chunk] = run(
+    chunks: Iterator[Chunk | Exception] = run(
         delayed(_render_in_worker)(render, rows, seed, size, os.getpid()) for rows in ranges
     )
     try:
-        yield from chunks
+        for chunk in chunks:
+            if isinstance(chunk, Exception):
+                raise chunk
+            yield chunk
     except BrokenProcessPool as error:
         raise DissectError(
             "a process that was rendering was killed; begin again, what is complete is kept"
         ) from error
 
 
-def _render_in_worker(render: Render, rows: range, seed: int, size: int, parent: int) -> Chunk:
+def _render_in_worker(
+    render: Render, rows: range, seed: int, size: int, parent: int
+) -> Chunk | Exception:
+    """The chunk, or the error that it met: joblib would raise it before the chunks in front."""
     _end_with(parent)
-    return _render_range(render, rows, seed, size)
+    try:
+        return _render_range(render, rows, seed, size)
+    except Exception as error:
+        return error
 
 
 @functools.cache
 def _end_with(parent: int) -> None:
     """End this process soon after its parent, which may be killed before it can say so."""
 
-    def watch() -> None:
+    def wait_for_parent() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=wait_for_parent, daemon=True).start()
 
 
 def _render_range(render: Render, rows: range, seed: int, size: int) -> Chunk:
