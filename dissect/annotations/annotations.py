@@ -147,7 +147,7 @@ class Annotations(Result):
     def _first_row(self) -> tuple[int, int]:
         rows = self.latent_rows
         if not rows or any(
-            row != (rows[0][0], rows[0][1] + place) for place, row in enumerate(rows)
+            row != (rows[0][0], rows[0][1] + position) for position, row in enumerate(rows)
         ):
             raise DissectError(
                 f"the {len(self)} images are not consecutive latents of one seed; each image's "
@@ -237,8 +237,8 @@ class Annotations(Result):
                 f"not {tuple(images.shape)}"
             )
         return tuple(
-            place
-            for place, (image, pixels) in enumerate(zip(self.images, images, strict=True))
+            position
+            for position, (image, pixels) in enumerate(zip(self.images, images, strict=True))
             if image.sha256 is not None and image.sha256 != pixels_digest(pixels)
         )
 
@@ -250,7 +250,9 @@ class Annotations(Result):
         """
         others = self.differing(images)
         if others:
-            named = ", ".join(repr(self.images[place].name) for place in others[:_IMAGES_NAMED])
+            named = ", ".join(
+                repr(self.images[position].name) for position in others[:_IMAGES_NAMED]
+            )
             more = ", ..." if len(others) > _IMAGES_NAMED else ""
             raise DissectError(
                 f"{len(others)} of {len(self)} images are not the ones annotated ({named}{more}): "

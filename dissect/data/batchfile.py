@@ -75,9 +75,9 @@ def read_names(content: bytes, name: str) -> list[str]:
         DissectError: as `read_batch`.
     """
     names = _unpickled(content, name).get(b"label_names")
-    if not isinstance(names, list) or not all(isinstance(one, bytes) for one in names):
+    if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
         raise DissectError(f"{name} has no list of label names; it is no batches.meta of CIFAR-10")
-    return [one.decode("ascii", "backslashreplace") for one in names]
+    return [name.decode("ascii", "backslashreplace") for name in names]
 
 
 def _unpickled(content: bytes, name: str) -> dict[Any, Any]:

@@ -94,8 +94,8 @@ def crop_faces(
             for number, box in enumerate(kept):
                 cut = Image.fromarray(_cut(photograph, box, margin))
                 face = cut.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
-                place = target / f"{Path(name).with_suffix('')}-{number}.png"
-                written.append(write_image(place, face))
+                target_file = target / f"{Path(name).with_suffix('')}-{number}.png"
+                written.append(write_image(target_file, face))
             advance(1)
     return CroppedFaces(tuple(written), len(opened.files), small, without, skipped)
 

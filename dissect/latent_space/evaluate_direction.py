@@ -75,8 +75,8 @@ def readout_rows(
 ) -> Tensor:
     """Attributes (N, P, A) of latents (N, D) moved to each position along a direction."""
     moved = direction.applied(z, positions, symmetric=symmetric)
-    found = read_attributes(generator, reader, moved.flatten(0, 1))
-    return found.reshape(len(z), len(positions), -1)
+    values = read_attributes(generator, reader, moved.flatten(0, 1))
+    return values.reshape(len(z), len(positions), -1)
 
 
 def scale_to_effect(

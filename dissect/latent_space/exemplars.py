@@ -173,13 +173,13 @@ def _exchange(pools: tuple[Tensor, Tensor], chosen: tuple[Tensor, Tensor]) -> No
         better = False
         for side in (0, 1):
             pool, rows = pools[side], chosen[side]
-            for place in range(count):
+            for position in range(count):
                 apart = pool[rows].mean(0) - pools[1 - side][chosen[1 - side]].mean(0)
-                tried = (apart + (pool - pool[rows[place]]) / count).square().sum(1)
-                tried[rows[torch.arange(count) != place]] = torch.inf
+                tried = (apart + (pool - pool[rows[position]]) / count).square().sum(1)
+                tried[rows[torch.arange(count) != position]] = torch.inf
                 best = int(tried.argmin())
-                if tried[best] < 0.999 * tried[rows[place]]:
-                    rows[place] = best
+                if tried[best] < 0.999 * tried[rows[position]]:
+                    rows[position] = best
                     better = True
 
 

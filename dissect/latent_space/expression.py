@@ -39,38 +39,38 @@ def parse_expression(text: str) -> tuple[Term, ...]:
     (Term(concept='smile', factor=1.0), Term(concept='neutral face', factor=-0.5))
     """
 
-    def mistake(place: int, expected: str) -> DissectError:
-        place += len(text[place:]) - len(text[place:].lstrip())
-        marked = f"{text[:place]}[here]{text[place:]}"
+    def mistake(position: int, expected: str) -> DissectError:
+        position += len(text[position:]) - len(text[position:].lstrip())
+        marked = f"{text[:position]}[here]{text[position:]}"
         return DissectError(
-            f"cannot read the expression at character {place + 1}: {marked!r}; {expected}"
+            f"cannot read the expression at character {position + 1}: {marked!r}; {expected}"
         )
 
     factors: dict[str, float] = {}
     outer = [1.0]  # the factor of each open parenthesis
-    place, begins = 0, True
-    while begins or place < len(text):
-        match = _TERM.match(text, place)
+    position, begins = 0, True
+    while begins or position < len(text):
+        match = _TERM.match(text, position)
         if match is None or not (begins or match["sign"]):
-            raise mistake(place, "expected + or -")
+            raise mistake(position, "expected + or -")
         if match["concept"] is None:
             raise mistake(match.end(), "expected a concept")
         factor = outer[-1] * float(match["factor"] or 1) * (-1 if match["sign"] == "-" else 1)
-        place = match.end()
+        position = match.end()
         begins = match["concept"] == "("
         if begins:
             outer.append(factor)
             if len(outer) > _MAX_DEPTH:
-                raise mistake(place, "too many parentheses inside one another")
+                raise mistake(position, "too many parentheses inside one another")
             continue
         concept = " ".join(match["concept"].split())
         factors[concept] = factors.get(concept, 0.0) + factor
-        closing = _CLOSING.match(text, place)
+        closing = _CLOSING.match(text, position)
         depth = closing.group().count(")") if closing else 0
         if depth >= len(outer):
-            raise mistake(text.index(")", place), "expected + or -")
+            raise mistake(text.index(")", position), "expected + or -")
         outer = outer[: len(outer) - depth]
-        place = closing.end() if closing else place
+        position = closing.end() if closing else position
     if len(outer) > 1:
         raise mistake(len(text), "expected )")
     terms = tuple(Term(concept, factor) for concept, factor in factors.items() if factor)

@@ -82,10 +82,10 @@ def _optimize_part(
     path: list[Tensor] = [at] * count
     for way in (-1, 1):
         at = path[half]
-        for place in range(half + way, count if way > 0 else -1, way):
-            wanted[:, column] = targets[place]
+        for position in range(half + way, count if way > 0 else -1, way):
+            wanted[:, column] = targets[position]
             at = _step(generator, through, at, wanted, column, spread)
-            path[place] = at
+            path[position] = at
     return torch.stack(path, 1)
 
 

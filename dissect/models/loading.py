@@ -80,7 +80,7 @@ def load(
         >>> dissect.load("bedrooms64").layers
         ('layer4x4', 'layer8x8', 'layer16x16', 'layer32x32', 'rgb')
     """
-    place = resolve_device(device)
+    target = resolve_device(device)
     name = str(spec)
     file, colon, factory = name.rpartition(":")
     if colon and file.endswith(".py"):
@@ -93,7 +93,7 @@ def load(
         kind = type(model).__name__.lower()
         if kind != network:
             raise DissectError(f"{name} holds a {kind}, and a {network} is needed here")
-    return model.eval().to(place)
+    return model.eval().to(target)
 
 
 def _nothing_there(name: str) -> str:

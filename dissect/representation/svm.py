@@ -169,7 +169,7 @@ def _liblinear(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         model.fit(x, labels)
-    converged = not any(issubclass(one.category, ConvergenceWarning) for one in caught)
+    converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
     weights, bias = model.coef_, model.intercept_
     if n_classes == 2:
         weights, bias = np.concatenate([-weights, weights]), np.concatenate([-bias, bias])

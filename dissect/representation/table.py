@@ -210,15 +210,17 @@ class FeatureStudy:
         sets = (self.train, self.test)
         if row == "pixels":
             train, test = (
-                stored("pixels", one, _pixels, mirror=self.mirror, show_progress=self.show_progress)
-                for one in sets
+                stored(
+                    "pixels", images, _pixels, mirror=self.mirror, show_progress=self.show_progress
+                )
+                for images in sets
             )
             return train, test
         if row == "kmeans":
             code = fit_patches(self.train, self.kmeans, self.seed)
             train, test = (
-                kmeans_features(code, one, mirror=self.mirror, show_progress=self.show_progress)
-                for one in sets
+                kmeans_features(code, images, mirror=self.mirror, show_progress=self.show_progress)
+                for images in sets
             )
             return train, test
         model = cast(nn.Module, self.model)
@@ -231,13 +233,13 @@ class FeatureStudy:
         train, test = (
             discriminator_features(
                 network,
-                one,
+                images,
                 layers=self.layers,
                 mirror=self.mirror,
                 show_progress=self.show_progress,
                 description=f"{row} features",
             )
-            for one in sets
+            for images in sets
         )
         return train, test
 

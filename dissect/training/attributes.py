@@ -62,27 +62,27 @@ def train_attributes(
     config = config or AttributeConfig()
     if source.name != "faces":
         raise DissectError(f"attributes are known of rendered faces only, not of {source.name}")
-    place = torch.device(device)
-    wanted = torch.from_numpy(faces.attributes(range(len(source)), source.seed)).to(place)
+    device = torch.device(device)
+    attributes = torch.from_numpy(faces.attributes(range(len(source)), source.seed)).to(device)
     with seeded(config.seed):
         network = AttributeNetwork(faces.ATTRIBUTES, source.size, config.widths, config.hidden)
-    network.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.mean.copy_(wanted.mean(0))
-    network.spread.copy_(wanted.std(0))
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.mean.copy_(attributes.mean(0))
+    network.spread.copy_(attributes.std(0))
     yaw = network.names.index("yaw")
     optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, config.learning_rate, total_steps=config.steps, pct_start=0.1
     )
     random = torch.Generator().manual_seed(config.seed)
-    dtype = autocast_dtype(place)
+    dtype = autocast_dtype(device)
     order = batches(source, config.batch_size, config.seed)
     clock = time.perf_counter()
     network.train()
     for step in range(1, config.steps + 1):
         indices = next(order)
         clean = to_tensor(source.images(indices))
-        target = wanted[torch.from_numpy(indices).to(place)]
+        target = attributes[torch.from_numpy(indices).to(device)]
         kept = round(config.clean_fraction * len(clean))
         shapes = torch.zeros(len(clean) - kept, *clean.shape[2:], dtype=torch.int64)
         rough, _ = degrade(clean[kept:], shapes, random)
@@ -91,10 +91,10 @@ def train_attributes(
             images = images.flip(3)
             target[:, yaw] *= -1
         target = (target - network.mean) / network.spread
-        images = images.to(place, memory_format=torch.channels_last)
-        with torch.autocast(place.type, dtype or torch.bfloat16, enabled=dtype is not None):
-            found = network.standard(images)
-        loss = functional.mse_loss(found.float(), target)
+        images = images.to(device, memory_format=torch.channels_last)
+        with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+            predicted = network.standard(images)
+        loss = functional.mse_loss(predicted.float(), target)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -91,9 +91,9 @@ def copy_paste(
     moved, classes = _displaced(sources.roll(1, 0), source_masks.roll(1, 0), offsets)
     moved = moved * draw(0.8, 1.1, 1, 1, 1) + draw(-0.12, 0.12, 1, 1, 1)
     free = (masks == wall) | torch.isin(masks, things)
-    hung = torch.isin(classes, things) & free & (draw(0, 1, 1, 1) < 0.75)
-    images = torch.where(hung.unsqueeze(1), moved.clamp(-1, 1), images)
-    return images, torch.where(hung, classes, masks)
+    pasted = torch.isin(classes, things) & free & (draw(0, 1, 1, 1) < 0.75)
+    images = torch.where(pasted.unsqueeze(1), moved.clamp(-1, 1), images)
+    return images, torch.where(pasted, classes, masks)
 
 
 def _blurred(images: Tensor, radius: int) -> Tensor:

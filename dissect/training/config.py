@@ -118,6 +118,8 @@ class TrainConfig:
 @cache
 def _settings_model() -> type[FileModel]:
     """The fields of `TrainConfig`, each checked for its type."""
-    found: dict[str, Any] = {each.name: (each.type, each.default) for each in fields(TrainConfig)}
-    model: type[FileModel] = create_model("TrainingSettings", __base__=FileModel, **found)
+    settings: dict[str, Any] = {
+        each.name: (each.type, each.default) for each in fields(TrainConfig)
+    }
+    model: type[FileModel] = create_model("TrainingSettings", __base__=FileModel, **settings)
     return model

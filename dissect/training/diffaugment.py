@@ -85,10 +85,10 @@ def augment(
         padded = functional.pad(images, (right, right, down, down))
         from_rows = (rows + draw_whole(0, 2 * down)).flatten(1)
         from_columns = (columns + draw_whole(0, 2 * right)).flatten(1)
-        place = torch.arange(n, device=images.device)
+        index = torch.arange(n, device=images.device)
         # Channels go last and come back, so that each is moved with its pixel.
         images = padded.permute(0, 2, 3, 1)[
-            place[:, None, None], from_rows[:, :, None], from_columns[:, None, :]
+            index[:, None, None], from_rows[:, :, None], from_columns[:, None, :]
         ].permute(0, 3, 1, 2)
     if "cutout" in names:
         tall, wide = round(height * _HOLE), round(width * _HOLE)

@@ -41,8 +41,8 @@ class SegmenterConfig:
     learning_rate: float = 3e-3
     widths: tuple[int, ...] = (40, 80, 160)
     clean_fraction: float = 0.25  # of each batch that is left as it is
-    balance: float = 0.1  # power of a class's share of pixels by which its weight is divided
-    adapt_from: float = 0.7  # share of the steps after which samples are learned from
+    balance: float = 0.1  # power of a class's fraction of pixels by which its weight is divided
+    adapt_from: float = 0.7  # fraction of the steps after which samples are learned from
     adapt_rate: float = 1e-3  # learning rate of that part
     # Classes of things on walls: they are moved between images, and each region has one class.
     region_classes: tuple[str, ...] = ("window", "picture", "mirror")
@@ -79,12 +79,12 @@ def train_segmenter(
         DissectError: samples of another size than the renders; the loss is not a number.
     """
     config = config or SegmenterConfig()
-    place = torch.device(device)
+    device = torch.device(device)
     with seeded(config.seed):
         region_classes = [name for name in config.region_classes if name in source.classes]
         network = UNet(source.classes, config.widths, region_classes)
-    network.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    weights = _class_weights(source, config).to(place)
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    weights = _class_weights(source, config).to(device)
     make = _Batches(source, samples, config)
     optimizer, schedule = _cycle(network, config.learning_rate, make.adapting)
     clock = time.perf_counter()
@@ -93,13 +93,13 @@ def train_segmenter(
         if step == make.adapting + 1:
             optimizer, schedule = _cycle(network, config.adapt_rate, config.steps - make.adapting)
         if step in make.labelling_steps:
-            make.labels = _own_labels(network, make.samples, config.sure, make.things, place)
+            make.labels = _own_labels(network, make.samples, config.sure, make.things, device)
         images, target = make.batch(step)
-        images = images.to(place, memory_format=torch.channels_last)
-        with _autocast(place):
+        images = images.to(device, memory_format=torch.channels_last)
+        with _autocast(device):
             logits = network(images)
         loss = functional.cross_entropy(
-            logits.float(), target.to(place), weights, ignore_index=_UNSURE
+            logits.float(), target.to(device), weights, ignore_index=_UNSURE
         )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -184,8 +184,8 @@ class _Batches:
         others = pair[0][kept:], pair[1][kept:]
         if self.wall is None or not len(self.things):
             return pair
-        hung = copy_paste(*others, *others, self.things, self.wall, self.random)
-        return torch.cat([pair[0][:kept], hung[0]]), torch.cat([pair[1][:kept], hung[1]])
+        pasted = copy_paste(*others, *others, self.things, self.wall, self.random)
+        return torch.cat([pair[0][:kept], pasted[0]]), torch.cat([pair[1][:kept], pasted[1]])
 
     def _pasted_onto(self, samples: Pair, renders: Pair) -> Pair:
         """Half of the samples with things of renders on their walls."""
@@ -193,11 +193,11 @@ class _Batches:
             return samples
         half = min(len(samples[0]) // 2, len(renders[0]))
         (images, masks), (others, other_masks) = samples, renders
-        hung = copy_paste(
+        pasted = copy_paste(
             *(images[-half:], masks[-half:], others[-half:], other_masks[-half:]),
             *(self.things, self.wall, self.random),
         )
-        return torch.cat([images[:-half], hung[0]]), torch.cat([masks[:-half], hung[1]])
+        return torch.cat([images[:-half], pasted[0]]), torch.cat([masks[:-half], pasted[1]])
 
     def _degraded(self, pair: Pair) -> Pair:
         kept = self._clean(pair[0])
@@ -206,35 +206,35 @@ class _Batches:
 
 
 def _own_labels(
-    network: UNet, images: Tensor, sure: float, things: Tensor, place: torch.device
+    network: UNet, images: Tensor, sure: float, things: Tensor, device: torch.device
 ) -> Tensor:
     """What the network says of images and of their mirror images; `_UNSURE` where it is not.
 
     Each region of `things` is of one class.
     """
     network.eval()
-    found = []
-    with torch.no_grad(), _autocast(place):
+    labels = []
+    with torch.no_grad(), _autocast(device):
         for part in images.split(_LABELLED_AT_ONCE):
-            seen = part.to(place, memory_format=torch.channels_last)
+            seen = part.to(device, memory_format=torch.channels_last)
             plain = torch.softmax(network(seen).float(), 1)
             mirrored = torch.softmax(network(seen.flip(3)).float(), 1).flip(3)
             probability = ((plain + mirrored) / 2).cpu()
             highest, label = probability.max(1)
             whole = majority_vote(label, probability[:, things], things)
-            found.append(torch.where(highest >= sure, whole, _UNSURE))
+            labels.append(torch.where(highest >= sure, whole, _UNSURE))
     network.train()
-    return torch.cat(found)
+    return torch.cat(labels)
 
 
-def _autocast(place: torch.device) -> torch.autocast:
-    dtype = autocast_dtype(place)
-    return torch.autocast(place.type, dtype or torch.bfloat16, enabled=dtype is not None)
+def _autocast(device: torch.device) -> torch.autocast:
+    dtype = autocast_dtype(device)
+    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
 
 def _class_weights(source: RenderedSource, config: SegmenterConfig) -> Tensor:
     drawn = np.random.default_rng(config.seed).integers(0, len(source), min(len(source), 500))
     counts = np.bincount(source.masks(drawn).ravel(), minlength=len(source.classes))
-    share = np.maximum(counts / counts.sum(), 1e-4)
-    weights = share**-config.balance
-    return torch.from_numpy(weights / (weights * share).sum()).float()
+    fraction = np.maximum(counts / counts.sum(), 1e-4)
+    weights = fraction**-config.balance
+    return torch.from_numpy(weights / (weights * fraction).sum()).float()

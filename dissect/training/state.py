@@ -85,14 +85,14 @@ class TrainState:
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the run by name, sharing memory with it."""
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         for part, network in self._networks():
-            found |= {f"{part}.{name}": value for name, value in network.state_dict().items()}
+            tensors |= {f"{part}.{name}": value for name, value in network.state_dict().items()}
         for part, network, optimizer in self._learners():
             for name, parameter in network.named_parameters():
                 for key, value in optimizer.state.get(parameter, {}).items():
-                    found[f"{part}_optimizer.{name}.{key}"] = value
-        return found
+                    tensors[f"{part}_optimizer.{name}.{key}"] = value
+        return tensors
 
     def is_finite(self) -> bool:
         """Whether every weight, average and moment is a number."""
@@ -105,12 +105,11 @@ class TrainState:
             DissectError: a tensor is missing or has another shape.
         """
         for part, network in self._networks():
-            mine = network.state_dict()
-            theirs = {
+            values = {
                 name: _fitting(tensors, f"{part}.{name}", value.shape)
-                for name, value in mine.items()
+                for name, value in network.state_dict().items()
             }
-            network.load_state_dict(theirs)
+            network.load_state_dict(values)
         if self.step == 0:
             return
         for part, network, optimizer in self._learners():
@@ -118,8 +117,8 @@ class TrainState:
                 prefix = f"{part}_optimizer.{name}"
                 # A float32 count of steps, kept where the kind of Adam in use keeps it.
                 count = _fitting(tensors, f"{prefix}.step", torch.Size([]))
-                place = parameter.device if parameter.is_cuda else count.device
-                state = {"step": count.float().to(place)}
+                device = parameter.device if parameter.is_cuda else count.device
+                state = {"step": count.float().to(device)}
                 for key in ("exp_avg", "exp_avg_sq"):
                     value = _fitting(tensors, f"{prefix}.{key}", parameter.shape)
                     state[key] = torch.empty_like(parameter).copy_(value)
@@ -171,9 +170,9 @@ def save_state(folder: Path, state: TrainState, *, keep: int = 2) -> Path:
     }
     path = checkpoint_path(folder, state.step)
     write_tensors(path, state.tensors(), about)
-    found = checkpoints(folder)
-    place = found.index(path)
-    remove_files(*found[:place], *found[place + keep :])
+    files = checkpoints(folder)
+    position = files.index(path)
+    remove_files(*files[:position], *files[position + keep :])
     return path
 
 

@@ -67,8 +67,8 @@ def _quantised(values: NDArray[np.float32], qualities: NDArray[np.float32]) -> N
 
 def _cosines() -> NDArray[np.float32]:
     """The orthonormal 8-point discrete cosine transform."""
-    frequency, place = np.mgrid[:8, :8]
-    table = np.cos(math.pi * (2 * place + 1) * frequency / 16) / 2
+    frequency, position = np.mgrid[:8, :8]
+    table = np.cos(math.pi * (2 * position + 1) * frequency / 16) / 2
     table[0] /= math.sqrt(2)
     cosines: NDArray[np.float32] = table.astype(np.float32)
     return cosines

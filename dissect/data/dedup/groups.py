@@ -62,9 +62,9 @@ def first_alike(codes: NDArray[np.uint64], near_threshold: NDArray[np.uint8]) ->
 def groups_of(first: NDArray[np.int64]) -> list[list[int]]:
     """The groups of two images or more, each in rising order, by their first image."""
     groups: dict[int, list[int]] = {}
-    for place in np.flatnonzero(first != np.arange(len(first))).tolist():
-        kept = int(first[place])
-        groups.setdefault(kept, [kept]).append(place)
+    for index in np.flatnonzero(first != np.arange(len(first))).tolist():
+        kept = int(first[index])
+        groups.setdefault(kept, [kept]).append(index)
     return [groups[kept] for kept in sorted(groups)]
 
 
