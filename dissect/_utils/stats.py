@@ -8,7 +8,15 @@ from numpy.typing import NDArray
 
 from dissect._utils.result import Result
 
-__all__ = ["Estimate", "frechet_distance", "ratio", "resampling_counts", "wilson_interval"]
+__all__ = [
+    "Estimate",
+    "frechet_distance",
+    "ratio",
+    "resampling_counts",
+    "shifted_interval",
+    "stratified_counts",
+    "wilson_interval",
+]
 
 _Floats = NDArray[np.float64]
 
@@ -59,6 +67,41 @@ def resampling_counts(
     random = np.random.default_rng(seed)
     drawn = random.multinomial(n, np.full(n, 1 / n), size=resamples)
     return np.vstack([np.ones(n), drawn])
+
+
+def stratified_counts(
+    stratum: NDArray[np.bool_], resamples: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """How often each sample is drawn in each resample, (resamples, N).
+
+    Samples inside and outside the stratum are drawn separately, with replacement, as many as there
+    are, so that every resample holds both.
+
+    >>> stratum = np.array([True, False, False])
+    >>> stratified_counts(stratum, 2, np.random.default_rng(0))[:, 0]
+    array([1, 1])
+    """
+    counts = np.zeros((resamples, len(stratum)), dtype=np.int64)
+    for members in (np.flatnonzero(stratum), np.flatnonzero(~stratum)):
+        if len(members):
+            drawn = rng.integers(len(members), size=(resamples, len(members)))
+            for row, positions in enumerate(drawn):
+                counts[row] += np.bincount(members[positions], minlength=len(stratum))
+    return counts
+
+
+def shifted_interval(resampled: _Floats, value: float) -> tuple[float, float]:
+    """The 95% percentile interval in [0, 1] around `value`, corrected for the resamples' bias.
+
+    The percentiles are moved by the difference between the mean of the resamples and the value:
+    images drawn twice agree with themselves, so that average precision is too high on resamples.
+
+    Args:
+        resampled: (resamples,), the figure on each resample; NaN where it is not defined.
+        value: the figure on all samples.
+    """
+    low, high = np.nanpercentile(resampled, (2.5, 97.5)) - (np.nanmean(resampled) - value)
+    return max(0.0, float(low)), min(1.0, float(high))
 
 
 def ratio(part: NDArray[Any], whole: NDArray[Any]) -> _Floats:

@@ -25,7 +25,7 @@ __all__ = [
 # (started afresh each time: a start at the probe's own weights would pull the signs towards it).
 _EXACT, _LOOSE = 1e-7, 1e-4
 
-# A unit that varies less than this share of its mean shows the rounding of floats, and no more.
+# A unit that varies less than this fraction of its mean shows rounding errors alone.
 _ROUNDING = 1e-6
 
 
@@ -78,7 +78,7 @@ class Cells:
         value: (n, C) activations.
         label: (n,) whether the cell is the concept.
         image: (n,) the image of the cell.
-        position: (n,) its place in the grid, row by row.
+        position: (n,) its position in the grid, row by row.
         candidate: (n,) whether it may be drawn as a negative cell.
         coverage: (N, H * W) of all cells of all images.
         mean, mean_square: (N, C) of every image, over all its cells, after `centre` was taken off.
@@ -125,11 +125,11 @@ class Cells:
         negative = np.flatnonzero(~label & self.candidate)
         n_positive = len(positive)
         n_negative = min(len(negative), round(n_positive * settings.negatives_per_positive))
-        share = min(1.0, settings.max_cells / (n_positive + n_negative))
-        if share < 1:
-            positive = rng.choice(positive, max(1, round(n_positive * share)), replace=False)
+        fraction = min(1.0, settings.max_cells / (n_positive + n_negative))
+        if fraction < 1:
+            positive = rng.choice(positive, max(1, round(n_positive * fraction)), replace=False)
         # Shuffled labels may leave no cell that can be negative.
-        wanted = min(len(negative), max(1, round(n_negative * share)))
+        wanted = min(len(negative), max(1, round(n_negative * fraction)))
         drawn = rng.choice(negative, wanted, replace=False)
         return np.sort(np.concatenate([positive, drawn]))
 
@@ -158,7 +158,7 @@ def label_cells(
     if not np.isfinite(values).all():
         raise DissectError("some activations are not finite numbers (NaN or infinite)")
     if not (covered.min() >= 0 and covered.max() <= 1):
-        raise DissectError("coverage is a share of each cell's area, from 0 to 1")
+        raise DissectError("coverage is the fraction of each cell's area, from 0 to 1")
     positive, outside = covered >= settings.inside, covered == 0
     if not positive.any():
         raise DissectError(
@@ -203,7 +203,7 @@ def fit_logistic(
     C: float,  # noqa: N803 - the field's name for it
     *,
     exact: bool = False,
-) -> tuple[Floats, float] | None:
+) -> tuple[Floats, float]:
     """Weights (C,) and bias of an L2 logistic regression on some cells, in raw units.
 
     Units are brought to standard deviation 1 first, so that the penalty treats them alike.
@@ -218,17 +218,15 @@ def fit_logistic(
             give to cells.
 
     Returns:
-        None where all the cells are of one label.
+        Weights and a bias of 0 where all the cells are of one label, which teach nothing.
     """
     values, mean = _standardised(cells, rows, scale)
     if exact:
-        solved = _solve(values, label[rows], C, _EXACT)
+        weight, bias = _solve(values, label[rows], C, _EXACT)
     else:
-        solved = _solve(values.astype(np.float32), label[rows], C, _LOOSE)
-    if solved is None:
-        return None
-    weight = solved[0] / np.where(scale > 0, scale, 1.0)
-    return weight, solved[1] - float(weight @ mean)
+        weight, bias = _solve(values.astype(np.float32), label[rows], C, _LOOSE)
+    weight = weight / np.where(scale > 0, scale, 1.0)
+    return weight, bias - float(weight @ mean)
 
 
 def sign_stability(
@@ -239,13 +237,13 @@ def sign_stability(
     C: float,  # noqa: N803 - the field's name for it
     counts: Ints,
 ) -> Floats:
-    """The share of resamples of images whose regression gives each unit the sign of its weight.
+    """The fraction of resamples of images whose regression gives each unit the sign of its weight.
 
     Args:
         cells: all of them.
         rows: the cells that the regression was fitted to.
         scale: (C,) the standard deviations.
-        weight: (C,) what it found; a weight of 0 has no sign, and a share of 0.
+        weight: (C,) the weights; a weight of 0 has no sign, and a fraction of 0.
         C: the inverse strength of the penalty.
         counts: (resamples, N) how often each resample holds each image.
     """
@@ -254,9 +252,9 @@ def sign_stability(
     same, fits = np.zeros(len(weight)), 0
     for count in counts:
         drawn = count[image] > 0
-        solved = _solve(values[drawn], label[drawn], C, _LOOSE, count[image][drawn])
-        if solved is not None:
-            same += np.sign(solved[0]) * np.sign(weight) > 0
+        if _has_both(label[drawn]):
+            resampled, _ = _solve(values[drawn], label[drawn], C, _LOOSE, count[image][drawn])
+            same += np.sign(resampled) * np.sign(weight) > 0
             fits += 1
     return same / max(fits, 1)
 
@@ -268,13 +266,12 @@ def score_held_out(
     score = np.zeros(len(label))
     for number in np.unique(fold):
         train = fold != number
-        fitted = fit_logistic(
+        # Of training cells of one label every weight is 0, and so every score: an AUC of one half.
+        weight, _ = fit_logistic(
             cells, label, rows[train[cells.image[rows]]], cells.scale(train), settings.C
         )
-        # Cells of one label teach nothing, and equal scores say so: an area of one half.
-        if fitted is not None:
-            held = np.flatnonzero(fold[cells.image] == number)
-            score[held] = cells.value[held].astype(np.float64) @ fitted[0]
+        held = np.flatnonzero(fold[cells.image] == number)
+        score[held] = cells.value[held].astype(np.float64) @ weight
     return Ranking(score, label, cells.image, fold)
 
 
@@ -297,14 +294,18 @@ def _solve(
     C: float,  # noqa: N803 - the field's name for it
     tolerance: float,
     counts: Ints | None = None,
-) -> tuple[Floats, float] | None:
+) -> tuple[Floats, float]:
     from sklearn.linear_model import LogisticRegression
 
-    if label.all() or not label.any():
-        return None
+    if not _has_both(label):
+        return np.zeros(values.shape[1]), 0.0
     model = LogisticRegression(C=C, tol=tolerance, max_iter=5000)
     model.fit(values, label, sample_weight=counts)
     return model.coef_[0].astype(np.float64), float(model.intercept_[0])
+
+
+def _has_both(label: Bools) -> bool:
+    return bool(label.any() and not label.all())
 
 
 def _array(values: Tensor | npt.NDArray[Any]) -> npt.NDArray[np.floating[Any]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from dissect._utils.errors import DissectError
 from dissect._utils.result import Result
 from dissect._utils.schema import FileModel, NonEmpty, parse, read_file, write_file
+from dissect._utils.stats import shifted_interval, stratified_counts
 from dissect.probe.cells import (
     Cells,
     ProbeSettings,
@@ -21,7 +22,7 @@ from dissect.probe.cells import (
     score_held_out,
     sign_stability,
 )
-from dissect.probe.ranking import Floats, Interval, Ints, Ranking, bootstrap_counts, interval
+from dissect.probe.ranking import Floats, Interval, Ints, Ranking
 from dissect.surgery.gates import LinearGate
 from dissect.units import Units, parse_rule, rank_units
 
@@ -280,18 +281,16 @@ def fit_probe(
     with threadpool_limits(limits=1, user_api="blas"):
         rows = cells.drawn(cells.label, settings, of_rows)
         scale = cells.scale()
-        fitted = fit_logistic(cells, cells.label, rows, scale, C, exact=True)
-        assert fitted is not None, "cells of both labels were checked for and drawn"
-        weight, bias = fitted
+        weight, bias = fit_logistic(cells, cells.label, rows, scale, C, exact=True)
         fold = cells.folds(folds, of_folds)
         held = score_held_out(cells, cells.label, rows, fold, settings)
-        counts = bootstrap_counts(cells.shows, resamples, of_scores)
+        counts = stratified_counts(cells.shows, resamples, of_scores)
         shuffled = _shuffled_aucs(cells, fold, settings, of_shuffles)
-        sign_counts = bootstrap_counts(cells.shows, sign_fits, of_signs)
+        sign_counts = stratified_counts(cells.shows, sign_fits, of_signs)
         stability = sign_stability(cells, rows, scale, weight, C, sign_counts)
         auc, precision = held.auc(), held.average_precision()
-        auc_ci = interval(held.auc(counts), float(auc[0]))
-        precision_ci = interval(held.average_precision(counts), float(precision[0]))
+        auc_ci = shifted_interval(held.auc(counts), float(auc[0]))
+        precision_ci = shifted_interval(held.average_precision(counts), float(precision[0]))
     chance, spread = float(shuffled.mean()), 1.96 * float(shuffled.std(ddof=1))
     score = ProbeScore(
         auc=float(auc[0]),

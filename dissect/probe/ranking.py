@@ -1,33 +1,18 @@
-"""How well scores rank what is there above what is not, with images as the unit of chance."""
+"""How well scores rank the cells of a concept above all others, resampled by image."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Bools", "Floats", "Interval", "Ints", "Ranking", "bootstrap_counts", "interval"]
+from dissect._utils.stats import ratio
+
+__all__ = ["Bools", "Floats", "Interval", "Ints", "Ranking"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Interval = tuple[float, float]
-
-_INTERVAL = (2.5, 97.5)  # percent: a 95% interval
-
-
-def bootstrap_counts(stratum: Bools, resamples: int, rng: np.random.Generator) -> Ints:
-    """How often each image is drawn in each resample, (resamples, N).
-
-    Images inside and outside the stratum are drawn apart, with replacement, as many as there
-    are, so that no resample is without the concept.
-    """
-    counts = np.zeros((resamples, len(stratum)), dtype=np.int64)
-    for members in (np.flatnonzero(stratum), np.flatnonzero(~stratum)):
-        if len(members):
-            drawn = rng.integers(len(members), size=(resamples, len(members)))
-            for resample, places in enumerate(drawn):
-                counts[resample] += np.bincount(members[places], minlength=len(stratum))
-    return counts
 
 
 @dataclass(frozen=True)
@@ -38,7 +23,7 @@ class Ranking:
     scores of two classifiers share no zero.
 
     Attributes:
-        score: (n,) larger means rather the concept.
+        score: (n,) a larger score means that the concept is more likely.
         label: (n,) whether it is the concept.
         image: (n,) the image of the cell, 0 to n_images - 1.
         fold: (n_images,) the fold in which the image was held out.
@@ -52,14 +37,14 @@ class Ranking:
     def auc(self, counts: Ints | None = None) -> Floats:
         """The area under the ROC curve, one value a row of `counts` (R, n_images): (R,).
 
-        Over all pairs of a positive and a negative cell of one fold, the share in which the
+        Over all pairs of a positive and a negative cell of one fold, the fraction in which the
         positive one scores higher (ties count half). NaN where a row leaves no pair.
         """
         concordant, pairs = self._pairs()
         weights = self._weights(counts)
         won: Floats = ((weights @ concordant) * weights).sum(1)
         held: Floats = ((weights @ pairs) * weights).sum(1)
-        return _quotient(won, held)
+        return ratio(won, held)
 
     def average_precision(self, counts: Ints | None = None) -> Floats:
         """The average precision, one value a row of `counts` (R, n_images): (R,).
@@ -76,13 +61,13 @@ class Ranking:
             # Cells of equal score pass the threshold together.
             last = np.flatnonzero(np.append(np.diff(self.score[cells]) != 0, True))
             for row, weight in enumerate(weights):
-                weigh = weight[image]
-                reached = np.cumsum(weigh)[last]
-                found = np.cumsum(weigh * label)[last]
-                precision = np.divide(found, reached, out=np.zeros(len(last)), where=reached > 0)
-                total[row] += np.diff(found, prepend=0.0) @ precision
-                positives[row] += found[-1]
-        return _quotient(total, positives)
+                cell_weight = weight[image]
+                called = np.cumsum(cell_weight)[last]
+                correct = np.cumsum(cell_weight * label)[last]
+                precision = np.divide(correct, called, out=np.zeros(len(last)), where=called > 0)
+                total[row] += np.diff(correct, prepend=0.0) @ precision
+                positives[row] += correct[-1]
+        return ratio(total, positives)
 
     def _weights(self, counts: Ints | None) -> Floats:
         if counts is None:
@@ -100,29 +85,12 @@ class Ranking:
         owner, score = self.image[positive], self.score[positive]
         same_fold = self.fold[:, None] == self.fold[None, :]
         for image in range(n_images):
-            rivals = np.sort(self.score[(self.image == image) & ~self.label])
-            beaten = np.searchsorted(rivals, score, "left") + np.searchsorted(
-                rivals, score, "right"
+            negative = np.sort(self.score[(self.image == image) & ~self.label])
+            twice_below = np.searchsorted(negative, score, "left") + np.searchsorted(
+                negative, score, "right"
             )
-            concordant[:, image] = np.bincount(owner, beaten / 2, minlength=n_images)
+            concordant[:, image] = np.bincount(owner, twice_below / 2, minlength=n_images)
         n_positive = np.bincount(owner, minlength=n_images)
         n_negative = np.bincount(self.image[~self.label], minlength=n_images)
         pairs = np.outer(n_positive, n_negative)
         return concordant * same_fold, pairs * same_fold
-
-
-def interval(resampled: Floats, found: float) -> Interval:
-    """A 95% interval in [0, 1] around what was found, from what resamples of the images gave.
-
-    The percentiles are moved by as much as the mean of the resamples lies off what was found:
-    images drawn twice agree with themselves, and average precision comes out too high for it.
-    """
-    low, high = np.nanpercentile(resampled, _INTERVAL) - (np.nanmean(resampled) - found)
-    return max(0.0, float(low)), min(1.0, float(high))
-
-
-def _quotient(above: Floats, below: Floats) -> Floats:
-    """NaN where nothing is below."""
-    quotient = np.full(len(above), np.nan)
-    np.divide(above, below, out=quotient, where=below > 0)
-    return quotient

@@ -9,6 +9,8 @@ from dissect._utils.stats import (
     frechet_distance,
     ratio,
     resampling_counts,
+    shifted_interval,
+    stratified_counts,
     wilson_interval,
 )
 
@@ -56,3 +58,17 @@ def test_wilson_ends_are_those_of_the_textbook():
     assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson_interval(0, 20)[0] == 0
     assert wilson_interval(0, 0) == (0, 1)
+
+
+def test_resamples_keep_the_number_of_samples_inside_and_outside_the_stratum():
+    stratum = np.array([True, False, False, True, False])
+    counts = stratified_counts(stratum, 100, np.random.default_rng(0))
+    assert (counts[:, stratum].sum(1) == 2).all()
+    assert (counts[:, ~stratum].sum(1) == 3).all()
+    assert counts.mean(0) == pytest.approx(np.ones(5), abs=0.5)
+
+
+def test_an_interval_is_moved_by_the_bias_of_the_resamples():
+    resampled = np.linspace(0.5, 0.7, 1001)
+    assert shifted_interval(resampled, 0.5) == pytest.approx((0.405, 0.595))
+    assert shifted_interval(resampled, 0.99)[1] == 1

@@ -8,8 +8,9 @@ from helpers.probe import QUICK, boxes_on_grid, small_probe, telling_units
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
+from dissect._utils.stats import stratified_counts
 from dissect.probe import Probe, fit_probe
-from dissect.probe.ranking import Ranking, bootstrap_counts, interval
+from dissect.probe.ranking import Ranking
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +246,7 @@ def tied_ranking() -> tuple[Ranking, np.ndarray[Any, Any]]:
     image = np.repeat(np.arange(6), 20)
     score = rng.integers(0, 8, size=120).astype(float)
     label = rng.random(120) < 0.3
-    counts = bootstrap_counts(np.arange(6) < 3, 10, rng)
+    counts = stratified_counts(np.arange(6) < 3, 10, rng)
     return Ranking(score, label, image, np.zeros(6, np.int64)), counts
 
 
@@ -269,17 +270,3 @@ def test_cells_of_different_folds_are_never_compared() -> None:
     ranking = Ranking(score, label, np.arange(4), np.array([0, 0, 1, 1]))
     assert ranking.auc()[0] == 1
     assert ranking.average_precision()[0] == 1
-
-
-def test_resamples_keep_the_number_of_images_with_and_without_the_concept() -> None:
-    stratum = np.array([True, False, False, True, False])
-    counts = bootstrap_counts(stratum, 100, np.random.default_rng(0))
-    assert (counts[:, stratum].sum(1) == 2).all()
-    assert (counts[:, ~stratum].sum(1) == 3).all()
-    assert counts.mean(0) == pytest.approx(np.ones(5), abs=0.5)
-
-
-def test_an_interval_is_moved_by_the_bias_of_the_resamples() -> None:
-    resampled = np.linspace(0.5, 0.7, 1001)
-    assert interval(resampled, 0.5) == pytest.approx((0.405, 0.595))
-    assert interval(resampled, 0.99)[1] == 1
