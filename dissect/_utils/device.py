@@ -4,7 +4,7 @@ import torch
 
 from dissect._utils.errors import DissectError
 
-__all__ = ["autocast_dtype", "resolve_device"]
+__all__ = ["autocast", "autocast_dtype", "resolve_device"]
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -22,6 +22,12 @@ def resolve_device(device: str | torch.device) -> torch.device:
         have = "cpu, cuda" if torch.cuda.is_available() else "cpu"
         raise DissectError(f"device {str(device)!r} is not available here; have: {have}") from error
     return resolved
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """The block that computes in bfloat16 where the device does so natively (`autocast_dtype`)."""
+    dtype = autocast_dtype(device)
+    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from dissect._utils.errors import DissectError
@@ -111,8 +112,13 @@ def source_kinds() -> tuple[SourceKind, ...]:
     return (
         SourceKind("bedrooms", None, "procedural bedrooms with exact masks", _bedrooms),
         SourceKind("faces", None, "procedural faces with exact attributes", _faces),
-        SourceKind("folder", "PATH", "the images below a folder", _folder),
-        SourceKind("lsun", "PATH", "an LSUN category, streamed from its LMDB", _lsun),
+        SourceKind("folder", "PATH", "the images below a folder", partial(_files, FolderSource)),
+        SourceKind(
+            "lsun",
+            "PATH",
+            "an LSUN category, streamed from its LMDB",
+            partial(_files, LsunSource),
+        ),
         SourceKind("cifar10", "PATH", "the training images of CIFAR-10, 32 pixels", _cifar10),
         SourceKind("svhn", "PATH", "the training digits of SVHN, 32 pixels", _svhn),
     )
@@ -152,17 +158,8 @@ def _rendered(renderer: Renderer, request: Request) -> ImageSource:
     )
 
 
-def _folder(request: Request) -> ImageSource:
-    return FolderSource(
-        request.argument,
-        size=request.size,
-        count=request.count,
-        show_progress=request.show_progress,
-    )
-
-
-def _lsun(request: Request) -> ImageSource:
-    return LsunSource(
+def _files(kind: type[FolderSource] | type[LsunSource], request: Request) -> ImageSource:
+    return kind(
         request.argument,
         size=request.size,
         count=request.count,

@@ -1,13 +1,11 @@
 """Training the attribute network on rendered faces."""
 
-import math
-import time
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
 
-from dissect._utils.device import autocast_dtype
+from dissect._utils.device import autocast
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_tensor
 from dissect._utils.progress import ProgressCallback, no_progress
@@ -16,6 +14,7 @@ from dissect.data import RenderedSource, batches
 from dissect.data.synthetic import faces
 from dissect.segmentation.attribute_network import AttributeNetwork
 from dissect.training.augment import degrade
+from dissect.training.fit import Fit
 
 __all__ = ["AttributeConfig", "train_attributes"]
 
@@ -75,9 +74,8 @@ def train_attributes(
         optimizer, config.learning_rate, total_steps=config.steps, pct_start=0.1
     )
     random = torch.Generator().manual_seed(config.seed)
-    dtype = autocast_dtype(device)
     order = batches(source, config.batch_size, config.seed)
-    clock = time.perf_counter()
+    fit = Fit(config.steps, config.batch_size, progress)
     network.train()
     for step in range(1, config.steps + 1):
         indices = next(order)
@@ -92,18 +90,8 @@ def train_attributes(
             target[:, yaw] *= -1
         target = (target - network.mean) / network.spread
         images = images.to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+        with autocast(device):
             predicted = network.standard(images)
         loss = functional.mse_loss(predicted.float(), target)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if step % 10 == 0 or step == config.steps:
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise DissectError(f"training broke down at step {step}: the loss is not a number")
-            rate = config.batch_size * 10 / (time.perf_counter() - clock)
-            progress(10, f"{rate:.0f} images/s, loss {value:.3f}")
-            clock = time.perf_counter()
+        fit.descend(step, loss, optimizer, schedule)
     return network.eval()

@@ -1,6 +1,5 @@
 """Training the segmenter on renders and their masks, and on samples of the generator it is for."""
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from dissect._utils.device import autocast_dtype
+from dissect._utils.device import autocast
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_tensor
 from dissect._utils.progress import ProgressCallback, no_progress
@@ -18,6 +17,7 @@ from dissect.data import RenderedSource, batch_at
 from dissect.segmentation.regions import majority_vote, region_class_ids
 from dissect.segmentation.unet import UNet
 from dissect.training.augment import copy_paste, degrade
+from dissect.training.fit import Fit
 
 __all__ = ["SegmenterConfig", "train_segmenter"]
 
@@ -87,7 +87,7 @@ def train_segmenter(
     weights = _class_weights(source, config).to(device)
     make = _Batches(source, samples, config)
     optimizer, schedule = _cycle(network, config.learning_rate, make.adapting)
-    clock = time.perf_counter()
+    fit = Fit(config.steps, config.batch_size, progress)
     network.train()
     for step in range(1, config.steps + 1):
         if step == make.adapting + 1:
@@ -96,22 +96,12 @@ def train_segmenter(
             make.labels = _own_labels(network, make.samples, config.sure, make.things, device)
         images, target = make.batch(step)
         images = images.to(device, memory_format=torch.channels_last)
-        with _autocast(device):
+        with autocast(device):
             logits = network(images)
         loss = functional.cross_entropy(
             logits.float(), target.to(device), weights, ignore_index=_UNSURE
         )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if step % 10 == 0 or step == config.steps:
-            value = loss.item()
-            if not np.isfinite(value):
-                raise DissectError(f"training broke down at step {step}: the loss is not a number")
-            rate = config.batch_size * 10 / (time.perf_counter() - clock)
-            progress(10, f"{rate:.0f} images/s, loss {value:.3f}")
-            clock = time.perf_counter()
+        fit.descend(step, loss, optimizer, schedule)
     return network.eval()
 
 
@@ -214,7 +204,7 @@ def _own_labels(
     """
     network.eval()
     labels = []
-    with torch.no_grad(), _autocast(device):
+    with torch.no_grad(), autocast(device):
         for part in images.split(_LABELLED_AT_ONCE):
             seen = part.to(device, memory_format=torch.channels_last)
             plain = torch.softmax(network(seen).float(), 1)
@@ -225,11 +215,6 @@ def _own_labels(
             labels.append(torch.where(highest >= sure, whole, _UNSURE))
     network.train()
     return torch.cat(labels)
-
-
-def _autocast(device: torch.device) -> torch.autocast:
-    dtype = autocast_dtype(device)
-    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
 
 def _class_weights(source: RenderedSource, config: SegmenterConfig) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 from torch.nn.parallel import DistributedDataParallel
 
-from dissect._utils.device import autocast_dtype
+from dissect._utils.device import autocast
 from dissect._utils.distributed import ProcessGroup
 from dissect.training.average import update_average
 from dissect.training.diffaugment import augment, augmentations
@@ -87,8 +87,7 @@ def train_step(
     state.set_rate(config.rate_at(state.step))
     state.generator.train()
     state.discriminator.train()
-    dtype = autocast_dtype(device)
-    with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+    with autocast(device):
         fake = modules.generate(z)
         real_logits = modules.discriminate(seen(real, 0))
         fake_logits = modules.discriminate(seen(fake.detach(), 1))
@@ -99,7 +98,7 @@ def train_step(
 
     with (
         _frozen(state.discriminator),
-        torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None),
+        autocast(device),
     ):
         logits = state.discriminator(seen(fake, 2))
     generator_loss = softplus(-logits.float()).mean()

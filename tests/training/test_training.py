@@ -21,7 +21,6 @@ from dissect.training import (
     load_state,
     save_networks,
     save_state,
-    step,
     train,
 )
 from dissect.training.average import update_average
@@ -64,7 +63,7 @@ def test_both_networks_learn():
 
 def test_training_in_bfloat16_repeats_its_bytes_and_keeps_float32_weights(monkeypatch):
     # Emulated where the processor does not compute in it.
-    monkeypatch.setattr(step, "autocast_dtype", lambda device: torch.bfloat16)
+    monkeypatch.setattr("dissect._utils.device.autocast_dtype", lambda device: torch.bfloat16)
     generator = torch.Generator().manual_seed(1)
     real = torch.rand(8, 3, 16, 16, generator=generator) * 2 - 1
     z = torch.rand(8, 5, generator=generator) * 2 - 1
