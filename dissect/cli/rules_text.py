@@ -33,7 +33,7 @@ def rules_text(
         f"{'kept, mean IoU':<26}change outside",
     ]
     for curve in curves:
-        lines.append(_row(curve, curve.enough(_WANTED), ""))
+        lines.append(_row(curve, curve.first_removing(_WANTED), ""))
         if curve.own is not None:
             lines.append(_row(curve, curve.sizes.index(curve.own), "*"))
     lines += [

@@ -36,7 +36,7 @@ __all__ = [
 _Floats = NDArray[np.float64]
 _Key = tuple[str, str, float]
 
-# Shares removed at which the rules' costs are compared.
+# Fractions removed at which the rules' costs are compared.
 LEVELS = (0.25, 0.5, 0.75, 0.9, 0.95, 0.98)
 
 
@@ -58,11 +58,11 @@ class RuleCurve(Result):
     effects: tuple[Effect, ...]
     own: int | None = None
 
-    def enough(self, removed: float = 0.98) -> int | None:
-        """The place of the first size that removes so much; None where none does."""
-        for place, effect in enumerate(self.effects):
+    def first_removing(self, removed: float = 0.98) -> int | None:
+        """The position of the first size that removes so much; None where none does."""
+        for position, effect in enumerate(self.effects):
             if effect.removal() >= removed:
-                return place
+                return position
         return None
 
     def rows(self) -> list[dict[str, Any]]:
@@ -97,7 +97,7 @@ def measure_rules(
             units.
         own: how many of them the rule takes by itself, where it says.
         z: latents on which no rule chose.
-        segmenter: the eyes.
+        segmenter: labels the pixels of the images.
         concept: what was to be removed.
         progress: called with the number of images after each batch; `len(z)` for each size of each
             edit, and once more.
@@ -108,13 +108,15 @@ def measure_rules(
     sized = {name: at_sizes(edit, own.get(name)) for name, edit in edits.items()}
     trials: dict[_Key, Trial] = {
         (*name, size): Trial(edit, len(z), with_features=False)
-        for name, mine in sized.items()
-        for size, edit in mine.items()
+        for name, by_size in sized.items()
+        for size, edit in by_size.items()
     }
     effects, _ = measure_each(model, trials, z, segmenter, concept, progress=progress)
     return [
-        RuleCurve(*name, tuple(mine), tuple(effects[(*name, size)] for size in mine), own.get(name))
-        for name, mine in sized.items()
+        RuleCurve(
+            *name, tuple(by_size), tuple(effects[(*name, size)] for size in by_size), own.get(name)
+        )
+        for name, by_size in sized.items()
     ]
 
 
@@ -128,7 +130,7 @@ def at_sizes(
         own: how many of them the rule takes by itself, where it says.
     """
     if not isinstance(edit, Intervention):
-        return {len(one.units): one for one in sorted(edit, key=lambda one: len(one.units))}
+        return {len(each.units): each for each in sorted(edit, key=lambda each: len(each.units))}
     total = len(edit.units)
     return {k: edit.strongest(k) for k in curve_sizes(total, [total if own is None else own])}
 
@@ -139,7 +141,7 @@ class Advantage(Result):
 
     Attributes:
         rule, where: the rule that is compared.
-        level: the share removed.
+        level: the fraction removed.
         cost: mean change outside of this rule where it removes that; None where it never does.
         less: this rule's cost minus the other's, with its interval over images; None likewise.
         kept: mean IoU of the other classes there.
@@ -163,9 +165,9 @@ class Advantage(Result):
             "outside_change": self.cost,
             "kept_mean": self.kept,
         }
-        for name, found in (("spared", self.less), ("kept_more", self.kept_less)):
-            result[name] = None if found is None else found.value
-            result[f"{name}_ci"] = None if found is None else found.interval
+        for name, estimate in (("spared", self.less), ("kept_more", self.kept_less)):
+            result[name] = None if estimate is None else estimate.value
+            result[f"{name}_ci"] = None if estimate is None else estimate.interval
         return result
 
 
@@ -177,7 +179,7 @@ def advantages(
     resamples: int = 400,
     seed: int = 0,
 ) -> list[Advantage]:
-    """What `best` spares against each other rule, at each share removed.
+    """What `best` spares against each other rule, at each fraction removed.
 
     Between two sizes of a curve the cost is interpolated. Images are resampled together for both
     rules, so that the interval is of their difference on the same images.
@@ -189,15 +191,15 @@ def advantages(
     if any(len(curve.effects[0]) != images for curve in others):
         raise DissectError("rules are compared on the same images")
     weights = resampling_counts(images, resamples, seed)
-    mine = _read(best, weights, levels)
-    found = []
+    best_figures = _read(best, weights, levels)
+    comparisons = []
     for curve in others:
-        theirs = _read(curve, weights, levels)
-        for place, level in enumerate(levels):
-            cost, kept = (figure[:, place] for figure in theirs)
-            my_cost, my_kept = (figure[:, place] for figure in mine)
+        other_figures = _read(curve, weights, levels)
+        for position, level in enumerate(levels):
+            cost, kept = (figure[:, position] for figure in other_figures)
+            my_cost, my_kept = (figure[:, position] for figure in best_figures)
             known = not np.isnan(cost[0]) and not np.isnan(my_cost[0])
-            found.append(
+            comparisons.append(
                 Advantage(
                     curve.rule,
                     curve.where,
@@ -208,15 +210,15 @@ def advantages(
                     Estimate.from_resamples(my_kept - kept) if known else None,
                 )
             )
-    return found
+    return comparisons
 
 
 def _read(curve: RuleCurve, weights: _Floats, levels: Sequence[float]) -> tuple[_Floats, _Floats]:
     """Cost and kept, (1 + resamples, levels) each, at the first units that remove the level."""
     figures = [effect.figures(weights) for effect in curve.effects]
-    removed = np.stack([one.removal for one in figures], 1)
-    cost = np.stack([one.outside_change for one in figures], 1)
-    kept = np.stack([one.mean_iou_kept for one in figures], 1)
+    removed = np.stack([each.removal for each in figures], 1)
+    cost = np.stack([each.outside_change for each in figures], 1)
+    kept = np.stack([each.mean_iou_kept for each in figures], 1)
     # Nothing removed costs nothing: every curve begins there.
     zero = np.zeros((len(weights), 1))
     removed, cost = np.hstack([zero, removed]), np.hstack([zero, cost])
@@ -230,14 +232,14 @@ def _crossed(removed: _Floats, figure: _Floats, levels: Sequence[float]) -> _Flo
     Linear between the size before and the size at which it does.
     """
     rows = np.arange(len(removed))
-    found = np.full((len(removed), len(levels)), np.nan)
-    for place, level in enumerate(levels):
+    crossed = np.full((len(removed), len(levels)), np.nan)
+    for position, level in enumerate(levels):
         reached = removed >= level
         at = reached.argmax(1)
         ok = reached.any(1) & (at > 0)
         before = np.maximum(at - 1, 0)
         low, high = removed[rows, before], removed[rows, at]
-        share = (level - low) / np.where(high > low, high - low, 1)
-        value = figure[rows, before] + share * (figure[rows, at] - figure[rows, before])
-        found[ok, place] = value[ok]
-    return found
+        fraction = (level - low) / np.where(high > low, high - low, 1)
+        value = figure[rows, before] + fraction * (figure[rows, at] - figure[rows, before])
+        crossed[ok, position] = value[ok]
+    return crossed

@@ -28,7 +28,7 @@ from dissect.segmentation import Segmenter
 from dissect.surgery.intervention import Intervention
 from dissect.surgery.split import split_at
 
-__all__ = ["STRENGTHS", "EffectStudy", "doses", "measure_each", "study_effect", "study_size"]
+__all__ = ["STRENGTHS", "EffectStudy", "measure_each", "study_effect", "study_size", "unit_counts"]
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 # Latents whose images and activations are in memory at once, on each core.
@@ -88,11 +88,13 @@ class EffectStudy(Result):
     def rows(self) -> list[dict[str, Any]]:
         """The main figures of each edit and of each of its controls."""
         effects = [(name, effect) for name, effect in self.edits.items()]
-        effects += [(f"random, {name}", one) for name, sets in self.random.items() for one in sets]
+        effects += [
+            (f"random, {name}", effect) for name, sets in self.random.items() for effect in sets
+        ]
         return [{"edit": name, **effect.summary()} for name, effect in effects]
 
 
-def doses(count: int) -> list[int]:
+def unit_counts(count: int) -> list[int]:
     """Numbers of units at which a dose-response curve is read: powers of 2, and all."""
     return sorted(
         {2**power for power in range(1, count.bit_length()) if 2**power < count} | {count}
@@ -140,8 +142,8 @@ def study_effect(
         model, trials, z, segmenter, concept, group=group, progress=progress
     )
     main = {name: effects["edit", name, 0] for name in (*edits, *(beside or {}))}
-    for found in main.values():
-        if not found.before.sum():
+    for effect in main.values():
+        if not effect.before.sum():
             raise DissectError(
                 f"the segmenter sees no {concept} in any of {len(z)} samples: there is nothing to "
                 "remove; try more samples"
@@ -150,7 +152,9 @@ def study_effect(
     for name, edit in edits.items():
         # The edit itself is one of the doses.
         whole = main[name].first(n_control_samples)
-        by_units[name] = {k: effects.get(("units", name, k), whole) for k in doses(len(edit.units))}
+        by_units[name] = {
+            k: effects.get(("units", name, k), whole) for k in unit_counts(len(edit.units))
+        }
         by_strength[name] = {
             dose: effects.get(("strength", name, dose), whole) for dose in STRENGTHS
         }
@@ -205,15 +209,17 @@ def measure_each(
     side_by_side = split_at(model, *layers)[1] is not model and z.device.type == "cpu"
     workers = group.size * (torch.get_num_threads() if side_by_side else 1)
     pieces = _pieces(trials, len(z), workers)
-    mine = group.split(pieces, on_others=lambda taken: progress(sum(piece.size for piece in taken)))
+    own_pieces = group.split(
+        pieces, on_others=lambda taken: progress(sum(piece.size for piece in taken))
+    )
     if side_by_side:
-        found = parallel_map(measured, mine)
+        measurements = parallel_map(measured, own_pieces)
     else:
-        found = [measured(piece, threading.Event()) for piece in mine]
-    own = {name: values for state in found for name, values in state.items()}
+        measurements = [measured(piece, threading.Event()) for piece in own_pieces]
+    own_rows = {name: values for part in measurements for name, values in part.items()}
     rows: dict[str, dict[str, NDArray[Any]]] = defaultdict(dict)
-    of_all = group.all_gather_object(own)
-    for name, values in (item for rows_of_one in of_all for item in rows_of_one.items()):
+    all_rows = group.all_gather_object(own_rows)
+    for name, values in (item for process_rows in all_rows for item in process_rows.items()):
         part, _, field = name.rpartition("/")
         rows[part][field] = values.numpy()
     effects = {
@@ -232,7 +238,7 @@ def measure_each(
 
 @dataclass(frozen=True)
 class _Piece:
-    """Some trials on some latents, which one process and thread sees to.
+    """Some trials on some latents, which one process and thread measures.
 
     Attributes:
         start, count: which latents.
@@ -320,7 +326,7 @@ def _trials(
         if not len(edit.units):
             raise DissectError("there is no unit to remove: choose at least one")
         trials["edit", name, 0] = Trial(edit, n)
-        for k in doses(len(edit.units))[:-1]:
+        for k in unit_counts(len(edit.units))[:-1]:
             trials["units", name, k] = dosed(edit.strongest(k))
         for dose in STRENGTHS:
             if dose != edit.strength:

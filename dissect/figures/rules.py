@@ -116,5 +116,5 @@ def _reach(found: Sequence[Estimate]) -> np.ndarray[tuple[int, ...], np.dtype[np
 
 def _cost(curve: "RuleCurve") -> float:
     """What the first size costs that removes 98%, or the last size."""
-    place = curve.enough()
-    return curve.effects[-1 if place is None else place].change()
+    position = curve.first_removing()
+    return curve.effects[-1 if position is None else position].change()

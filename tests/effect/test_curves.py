@@ -89,7 +89,7 @@ def test_a_rule_that_takes_the_right_unit_first_is_seen_to(curves):
     assert auto.effects[0].change() == 0.0
     assert positive.sizes == (4, 6)
     assert [e.removal() for e in positive.effects] == [0.0, 1.0]
-    assert (auto.enough(), positive.enough()) == (0, 1)
+    assert (auto.first_removing(), positive.first_removing()) == (0, 1)
     assert positive.rows()[0]["n_units"] == 4
     for found in advantages(auto, [positive]):
         assert found.less.low > 0

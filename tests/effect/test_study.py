@@ -7,7 +7,7 @@ import dissect.effect.study
 from dissect._utils.errors import DissectError
 from dissect.effect.measure import measure_effect
 from dissect.effect.report import report
-from dissect.effect.study import doses, study_effect, study_size
+from dissect.effect.study import study_effect, study_size, unit_counts
 from dissect.models import Generator, latents_for
 from dissect.segmentation import Segmenter
 from dissect.surgery.intervention import Intervention
@@ -35,10 +35,10 @@ def study(units=COLOURS, **options):
 
 
 def test_doses_are_powers_of_two_and_all():
-    assert doses(1) == [1]
-    assert doses(2) == [2]
-    assert doses(12) == [2, 4, 8, 12]
-    assert doses(16) == [2, 4, 8, 16]
+    assert unit_counts(1) == [1]
+    assert unit_counts(2) == [2]
+    assert unit_counts(12) == [2, 4, 8, 12]
+    assert unit_counts(16) == [2, 4, 8, 16]
 
 
 def test_a_gated_edit_takes_the_window_and_leaves_the_wall_that_one_everywhere_takes():
