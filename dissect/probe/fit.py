@@ -18,8 +18,7 @@ from dissect.annotations import Annotations
 from dissect.hooks import activations, layer_names, record
 from dissect.models import bundled_file, fingerprint, generate, latents_for
 from dissect.probe.probe import Probe, ProbeFile, fit_probe
-from dissect.segmentation import Segmenter
-from dissect.segmentation.pseudo_labels import ConceptLabels, pseudo_label
+from dissect.segmentation.pseudo_labels import ConceptLabels
 
 __all__ = [
     "NO_SCORE",
@@ -27,7 +26,6 @@ __all__ = [
     "annotated_latents",
     "background_mean",
     "fit_from_labels",
-    "fit_from_segmenter",
     "fit_probe_from_boxes",
     "grid_layers",
     "labelled_cells",
@@ -36,7 +34,7 @@ __all__ = [
     "save_cached_probe",
 ]
 
-# Settings of `fit_probe` for whoever needs no score: only as many fits as must be made.
+# Settings of `fit_probe` where no score is needed: as few fits as possible.
 NO_SCORE: Mapping[str, Any] = {"folds": 2, "resamples": 1, "shuffles": 2, "sign_fits": 1}
 
 
@@ -129,7 +127,7 @@ def load_cached_probe(
 ) -> Probe | None:
     """What `fit_probe_from_boxes` gives without a score, where a bundled model brings just that.
 
-    scikit-learn alone takes a second to import, which is long for whoever waits for a page.
+    It saves the import of scikit-learn, which takes a second, where a page is loaded.
 
     Args:
         name: of the model.
@@ -159,41 +157,6 @@ def save_cached_probe(path: str | Path, probe: Probe, annotations: Annotations) 
     return write_file(path, parse(_CachedProbeFile, fields, "probe"))
 
 
-def fit_from_segmenter(
-    model: nn.Module,
-    segmenter: Segmenter,
-    concept: str,
-    layer: str,
-    n: int = 300,
-    *,
-    seed: int = 0,
-    scored: bool = True,
-    **settings: Any,
-) -> Probe:
-    """The probe of `layer` for a concept that a segmenter knows: its masks in place of boxes.
-
-    A cell's coverage is the share of its pixels that the segmenter calls the concept. Nobody has
-    to draw, and a shape is followed more closely than by a box; but the probe learns what the
-    segmenter sees, mistakes and all.
-
-    Args:
-        model: the generator.
-        segmenter: its eyes.
-        concept: one of the segmenter's classes.
-        layer: the layer that is probed.
-        n: how many samples are segmented: the first ones of `seed`.
-        seed: of the samples, and of what is drawn at random in fitting.
-        scored: as `fit_probe_from_boxes` takes it.
-        settings: what else `fit_probe` takes, such as `inside` and `C`.
-
-    Raises:
-        DissectError: a concept that the segmenter does not know or sees on too few samples, no
-            such layer, or a layer without a grid.
-    """
-    labels = pseudo_label(model, segmenter, concept, n, seed=seed)
-    return fit_from_labels(model, labels, layer, seed=seed, scored=scored, **settings)
-
-
 def fit_from_labels(
     model: nn.Module,
     labels: ConceptLabels,
@@ -203,7 +166,24 @@ def fit_from_labels(
     scored: bool = True,
     **settings: Any,
 ) -> Probe:
-    """The probe of `layer` from labels of either kind (see `fit_from_segmenter`)."""
+    """The probe of `layer` for a concept, from boxes or from a segmenter's masks.
+
+    With masks, a cell's coverage is the fraction of its pixels that the segmenter labels as the
+    concept. A mask follows shapes more closely than a box, and no annotator is needed; but the
+    probe learns the segmenter's mistakes, too.
+
+    Args:
+        model: the generator whose samples are labelled.
+        labels: where the concept is on them (see `pseudo_label` for masks).
+        layer: the layer that is probed.
+        seed: of what is drawn at random in fitting.
+        scored: as `fit_probe_from_boxes` takes it.
+        settings: what else `fit_probe` takes, such as `inside` and `C`.
+
+    Raises:
+        DissectError: labels for another model or on too few samples, no such layer, or a layer
+            without a grid.
+    """
     acts, coverage = labelled_cells(model, labels, layer)
     if not scored:
         settings |= NO_SCORE

@@ -40,7 +40,7 @@ class ProbeScore(Result):
     Attributes:
         auc, auc_ci: area under the ROC curve.
         average_precision, average_precision_ci: the same for the precision-recall curve.
-        prevalence: share of the scored cells that are positive, which is also the average
+        prevalence: fraction of the scored cells that are positive, which is also the average
             precision of a probe that knows nothing.
         shuffled_auc, shuffled_auc_ci: the baseline. The same after the labels of all cells were
             shuffled: mean over the shuffles, and 1.96 standard deviations either way.
@@ -86,7 +86,7 @@ class ProbeFile(FileModel):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Probe(Result):
-    """A linear classifier of cells: how much each unit of a layer speaks for a concept.
+    """A linear classifier of cells: how much each unit of a layer is evidence for a concept.
 
     Attributes:
         layer: the layer that it reads.
@@ -94,7 +94,7 @@ class Probe(Result):
         weight: (C,) float64, in units of the activations.
         bias: a number.
         scale: (C,) float64, the standard deviation of each unit over all cells of the images.
-        sign_stability: (C,) float64 in [0, 1], the share of probes fitted to resampled images in
+        sign_stability: (C,) float64 in [0, 1], the fraction of probes fitted to resampled images in
             which the weight has the same sign; 0 for a unit whose weight is 0.
         score: on held-out images.
         model: the fingerprint of the generator, where that is known.
@@ -227,7 +227,7 @@ def fit_probe(
     """A probe of the concept that the boxes are around, with its score on held-out images.
 
     Cells inside boxes are positive, cells drawn at random outside every box of the same images
-    negative, and logistic regression tells them apart (Radford et al. 2015, section 6.3.1).
+    negative, and logistic regression separates them (Radford et al. 2015, section 6.3.1).
     Everything else is a function of the activations, the coverage and the arguments alone: the
     same on every run, whatever the number of threads.
 
@@ -245,8 +245,8 @@ def fit_probe(
         negatives_from: the images that negative cells come from: `all` the annotated ones, or
             only those with a box (`boxed`). The paper's "same images" can be read either way.
         C: the inverse strength of the L2 penalty, on units of standard deviation 1. A strong one:
-            units that tell the same share the weight, where a weak one gives some of them a
-            negative weight to fit the rest, and the paper's rule leaves those out.
+            units that carry the same information share the weight, where a weak one gives some of
+            them a negative weight, and the paper's rule leaves those out.
         folds: of the cross-validation; fewer where fewer images show the concept.
         resamples: of images, for the intervals of the score.
         shuffles: of labels, for the baseline.

@@ -12,8 +12,9 @@ from torch import nn
 
 from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.probe import Probe
-from dissect.probe.fit import fit_from_segmenter
+from dissect.probe.fit import fit_from_labels
 from dissect.segmentation import Segmenter, load_segmenter
+from dissect.segmentation.pseudo_labels import pseudo_label
 from dissect.selection.objective import Objective
 from dissect.selection.samples import SEARCH_SEED
 from dissect.selection.search import SearchConfig, SearchResult, search_edit
@@ -70,18 +71,9 @@ def search_intervention(
     segmenter.class_id(concept)
     gates: dict[str, Probe | None] = {"everywhere": None}
     if gated:
-        gates = {
-            "segmenter": fit_from_segmenter(
-                model,
-                segmenter,
-                concept,
-                layer,
-                _GATE_SAMPLES,
-                seed=_GATE_SEED,
-                scored=False,
-                **_GATE,
-            )
-        }
+        masks = pseudo_label(model, segmenter, concept, _GATE_SAMPLES, seed=_GATE_SEED)
+        gate = fit_from_labels(model, masks, layer, seed=_GATE_SEED, scored=False, **_GATE)
+        gates = {"segmenter": gate}
         if probe is not None:
             gates["boxes"] = probe
     progress(1, "fitting a gate")

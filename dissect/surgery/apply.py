@@ -15,7 +15,7 @@ __all__ = ["edited_activation", "unit_amounts", "unit_levels"]
 
 
 def edited_activation(edit: "Intervention", activation: Tensor) -> Tensor:
-    """The layer's activation after `edit`, without the edits that it takes along.
+    """The layer's activation after `edit`, without the edits in its `also`.
 
     Raises:
         DissectError: an activation of another number of units, or a gate of another grid or batch.

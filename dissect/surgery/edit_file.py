@@ -56,7 +56,7 @@ class EditFile(FileModel):
 
 
 def edit_fields(edit: "Intervention") -> dict[str, Any]:
-    """The edit, with those that it takes along, as JSON has it.
+    """The edit, with those in its `also`, as plain values of JSON.
 
     Raises:
         DissectError: a gate that is neither linear nor a mask, or a region of each sample.
@@ -75,7 +75,7 @@ def edit_fields(edit: "Intervention") -> dict[str, Any]:
 
 
 def edit_arguments(file: EditFile) -> dict[str, Any]:
-    """The arguments that make the `Intervention`, but for the edits that it takes along.
+    """The arguments that make the `Intervention`, except its `also`.
 
     Raises:
         DissectError: units or a gate that cannot be, or rows of a region that differ in length.

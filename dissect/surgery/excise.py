@@ -47,8 +47,8 @@ def excise(model: _Model, units: Units) -> _Model:
     The convolution that makes the units loses their output channels, a norm between the two its
     entries, and what reads them its input channels. In evaluation mode its outputs are those of
     `ablated(model, units)` (Radford et al. 2015, section 6.3.1) within rounding: sums over fewer
-    terms. A `Generator` of ours says so in its `config`, and is saved and loaded as ever; the
-    units of the layer are counted anew, in the order in which they were.
+    terms. A `Generator` records its new widths in its `config`, and is saved and loaded as before;
+    the remaining units of the layer are renumbered in their order.
 
     Args:
         model: in evaluation mode, as it is in the copy.
@@ -81,7 +81,7 @@ def excise(model: _Model, units: Units) -> _Model:
 
 
 class _Cuts:
-    """What is to be cut out of which module, found before anything is cut."""
+    """What is cut out of which module, determined before anything is cut."""
 
     def __init__(self, model: nn.Module, layer: nn.Module, units: Units) -> None:
         self.model, self.units = model, units

@@ -25,7 +25,7 @@ __all__ = ["write_edit"]
 def write_edit(model: nn.Module, edit: "Intervention", *, exact: bool) -> None:
     """Change `model` so that it is edited for good: in its weights where they can hold the edit.
 
-    The edits that `edit` takes along are not written. `Intervention.bake` says the rest.
+    The edits in `edit.also` are not written. See `Intervention.bake`.
     """
     units, replacement = edit.units, unit_levels(edit)
     layer = resolve_layer(model, units.layer)
@@ -60,10 +60,10 @@ def write_edit(model: nn.Module, edit: "Intervention", *, exact: bool) -> None:
 
 
 def _scale_units(model: nn.Module, units: Units, factors: Tensor) -> None:
-    """Let whatever reads the units read them times the factors: `model` is changed in place.
+    """Multiply the weights that read the units by the factors; `model` is changed in place.
 
-    What reads them is linear in them, so that their share of its weights takes the factor, and the
-    outputs are those of scaled units within rounding. Names and shapes stay as they are.
+    The layers that read the units are linear in them, so that the outputs are those of scaled
+    units within rounding. Names and shapes stay as they are.
 
     Args:
         model: in evaluation mode.
@@ -202,7 +202,7 @@ def _insert(model: nn.Module, layer: nn.Module, name: str, edit: GatedEdit) -> N
 
 
 def _check_block(block: nn.Sequential, edit: GatedEdit, name: str) -> None:
-    """Refuse units of another size where the block's last norm tells how many it has."""
+    """Refuse units of a layer of another size, by the block's last norm."""
     norms = [part for part in block if isinstance(part, BatchNorm)]
     if norms:
         _check_size(name, len(edit.edited), norms[-1].num_features)

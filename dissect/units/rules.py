@@ -10,8 +10,8 @@ from dissect.units.units import Units, check_count
 
 __all__ = ["RULES", "Rule", "parse_rule", "rank_units"]
 
-# Every rule by name, and whether it takes a count: `positive`, but `top:K`. A further rule is one
-# more line here; whoever measures its scores passes them to `rank_units`.
+# Every rule by name, and whether it takes a count: `positive`, but `top:K`. A new rule is one more
+# line here; the function that computes its scores passes them to `rank_units`.
 RULES: dict[str, bool] = {
     "positive": False,
     "top": True,

@@ -108,12 +108,12 @@ class Units(Result):
         check_count(k, len(self), "the set")
         order: Sequence[int] = range(len(self))
         if self.scores:
-            order = sorted(order, key=lambda place: -self.scores[place])
+            order = sorted(order, key=lambda rank: -self.scores[rank])
         chosen = order[:k]
         return replace(
             self,
-            indices=tuple(self.indices[place] for place in chosen),
-            scores=tuple(self.scores[place] for place in chosen) if self.scores else (),
+            indices=tuple(self.indices[rank] for rank in chosen),
+            scores=tuple(self.scores[rank] for rank in chosen) if self.scores else (),
             rule=f"top:{k}",
         )
 
@@ -198,7 +198,7 @@ class Units(Result):
 
     @classmethod
     def load(cls, path: str | Path) -> "Units":
-        """The units that `save` wrote, or that somebody typed.
+        """The units of a file that `save` wrote or a person typed.
 
         Raises:
             DissectError: no such file, not a file of units, or a field of a wrong type or value.
@@ -206,14 +206,14 @@ class Units(Result):
         return cls.from_file(read_file(path, UnitsFile), str(path))
 
 
-def check_count(count: int, available: int, place: str) -> None:
+def check_count(count: int, available: int, source: str) -> None:
     """Nothing, where so many units can be taken of so many.
 
     Raises:
         DissectError: a count below 1, or above their number.
     """
     if not 1 <= count <= available:
-        raise DissectError(f"cannot take {count} units of {place}, which has {available}")
+        raise DissectError(f"cannot take {count} units of {source}, which has {available}")
 
 
 def _integers(values: Iterable[SupportsIndex]) -> tuple[int, ...]:

@@ -12,8 +12,9 @@ import dissect
 from dissect.annotations import AnnotatedImage, Annotations, Box
 from dissect.cli import main
 from dissect.models import Generator, fingerprint, latents_for, load, save_checkpoint
-from dissect.probe.fit import fit_from_segmenter
+from dissect.probe.fit import fit_from_labels
 from dissect.segmentation import Segmenter, UNet, load_unet, save_unet
+from dissect.segmentation.pseudo_labels import pseudo_label
 from dissect.surgery import inserted
 from dissect.units import Units
 
@@ -144,7 +145,8 @@ def test_labels_of_the_segmenter_give_the_probe_of_the_library(capsys, study, tm
     assert (result["labels"], result["n_images"]) == ("segmenter:25", 25)
     segmenter = Segmenter.from_unet(load_unet(study / "segmenter.safetensors")[0])
     generator = load(study / "g.safetensors")
-    fitted = fit_from_segmenter(generator, segmenter, "spot", "layer8x8", 25)
+    labels = pseudo_label(generator, segmenter, "spot", 25)
+    fitted = fit_from_labels(generator, labels, "layer8x8")
     assert result["units"] == list(fitted.units("top:3").indices)
     assert result["auc"] == fitted.score.auc
     # ablate looks at the same samples, whatever its own seed.
