@@ -21,6 +21,7 @@ from dissect._utils.result import Result
 from dissect._utils.stats import Estimate, ratio, resampling_counts
 from dissect.models import Edit, generate_batches
 from dissect.segmentation import Segmenter
+from dissect.segmentation.segmenter import image_features
 
 __all__ = [
     "Effect",
@@ -242,7 +243,7 @@ def observe(
         images.append(drawn.float().cpu())
         labels.append(segmenter.labels(drawn).to(torch.uint8).cpu())
         if segmenter.features is not None:
-            features.append(_features(segmenter, drawn))
+            features.append(image_features(segmenter, drawn))
         progress(len(drawn))
     return Observed(
         torch.cat(images), torch.cat(labels), np.concatenate(features) if features else None
@@ -339,7 +340,7 @@ def _difference(segmenter: Segmenter, concept: str, seen: Observed, drawn: Tenso
         rows = changed.to(drawn.device)
         new[changed] = segmenter.labels(drawn[rows]).cpu()
         if features is not None:
-            features[changed.numpy()] = _features(segmenter, drawn[rows])
+            features[changed.numpy()] = image_features(segmenter, drawn[rows])
     # Of each image, how many pixels went from each class to each other.
     image = torch.arange(len(old)).reshape(-1, 1, 1)
     pairs = (image * classes + old) * classes + new
@@ -362,12 +363,6 @@ def _difference(segmenter: Segmenter, concept: str, seen: Observed, drawn: Tenso
         replaced=table[:, number].numpy(),
         features=features,
     )
-
-
-def _features(segmenter: Segmenter, images: Tensor) -> NDArray[np.float64]:
-    assert segmenter.features is not None
-    found: NDArray[np.float64] = segmenter.features(images).double().cpu().numpy()
-    return found
 
 
 def _mean_in(values: Tensor, where: Tensor) -> NDArray[np.float64]:

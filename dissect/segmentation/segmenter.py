@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from functools import wraps
 from threading import RLock
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
@@ -14,7 +16,7 @@ from dissect._utils.schema import near_names
 from dissect.segmentation.regions import majority_vote, region_class_ids
 from dissect.segmentation.unet import UNet
 
-__all__ = ["Segmenter"]
+__all__ = ["Segmenter", "image_features"]
 
 _BATCH = 64
 
@@ -121,6 +123,19 @@ class Segmenter:
                 f"the segmenter gave class {int(labels.max())}, and has {len(self.classes)} names"
             )
         return labels.long()
+
+
+def image_features(segmenter: Segmenter, images: Tensor) -> NDArray[np.float64]:
+    """The segmenter's features of `images` (N, 3, H, W), by which images are compared: (N, F).
+
+    Raises:
+        DissectError: it has none.
+    """
+    if segmenter.features is None:
+        raise DissectError("this segmenter has no features to compare images in")
+    with torch.inference_mode():
+        features: NDArray[np.float64] = segmenter.features(images).double().cpu().numpy()
+    return features
 
 
 def _one_at_a_time(function: Function, lock: AbstractContextManager[object]) -> Function:

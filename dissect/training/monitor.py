@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -18,6 +17,7 @@ from dissect._utils.stats import frechet_distance
 from dissect.data import ImageSource
 from dissect.models import generate_batches, latents
 from dissect.segmentation import Segmenter
+from dissect.segmentation.segmenter import image_features
 from dissect.training.loop import Report, lines_until
 from dissect.training.state import TrainState
 
@@ -51,7 +51,7 @@ class FrechetMeter:
             raise DissectError(f"{source.name} has {len(source)} images, fewer than --frechet {n}")
         drawn = np.sort(np.random.default_rng(0).choice(len(source), n, replace=False))
         parts = [
-            _features(segmenter, to_tensor(source.images(drawn[start : start + _BATCH])))
+            image_features(segmenter, to_tensor(source.images(drawn[start : start + _BATCH])))
             for start in range(0, n, _BATCH)
         ]
         return cls(segmenter, np.concatenate(parts))
@@ -59,15 +59,10 @@ class FrechetMeter:
     def measure(self, state: TrainState) -> float:
         """The distance of samples of `state.average`, in eval mode."""
         z = latents(len(self.real), _FRECHET_SEED, size=state.config.latent_size)
-        parts = [_features(self.segmenter, images) for images in generate_batches(state.average, z)]
+        parts = [
+            image_features(self.segmenter, images) for images in generate_batches(state.average, z)
+        ]
         return frechet_distance(self.real, np.concatenate(parts))
-
-
-def _features(segmenter: Segmenter, images: torch.Tensor) -> NDArray[np.float64]:
-    assert segmenter.features is not None
-    with torch.inference_mode():
-        found: NDArray[np.float64] = segmenter.features(images).double().cpu().numpy()
-    return found
 
 
 class TrainingMonitor:
