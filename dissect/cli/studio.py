@@ -132,6 +132,12 @@ def studio(
             "along; repeatable.",
         ),
     ] = None,
+    edit: Annotated[
+        Path | None,
+        typer.Option(
+            help="An edit to open, such as the edit.json that the page or a command saved."
+        ),
+    ] = None,
     n: _Count = None,
     start: _Start = None,
     seed: _Seed = None,
@@ -163,12 +169,15 @@ def studio(
     )
     eyes = _segmenter(segmenter, device)
     along = _directions(directions or [], generators)
+    opened = _edit(edit, generators)
     explore_sessions = {}
     for name, generator in zip(names, generators, strict=True):
         first = generator is generators[0]
         known = _known(generator, annotation if first else None, (boxes or []) if first else [])
         chosen = partial(chosen_by_auto, generator, out)
-        explore_sessions[name] = ExploreSession(generator, known, eyes, out, along, chosen)
+        explore_sessions[name] = ExploreSession(
+            generator, known, eyes, out, along, chosen, opened.get(name)
+        )
     workspace = Workspace(", ".join(names), annotation, explore_sessions)
     if as_json:
         # A program needs the address now, and nothing more once the page is closed.
@@ -274,6 +283,22 @@ def _directions(paths: list[Path], generators: "list[GeneratorSession]") -> "dic
                 f"of {generators[0].name} have {generators[0].latent(0, 0).numel()}"
             )
     return opened
+
+
+def _edit(path: Path | None, generators: "list[GeneratorSession]") -> "dict[str, Intervention]":
+    """The edit of a file by the name of the generator that it belongs to.
+
+    Raises:
+        DissectError: no such file, another kind of file, or an edit of another generator.
+    """
+    from dissect.surgery import Intervention
+
+    if path is None:
+        return {}
+    opened = Intervention.load(path)
+    own = [one for one in generators if opened.units.model in (None, one.fingerprint)]
+    # The session of a generator that it does not belong to refuses it with the reason.
+    return {(own or generators)[0].name: opened}
 
 
 def _same(annotations: "Annotations") -> "Annotations":

@@ -48,7 +48,7 @@ GOOD = {
     "remove": [0],
     "insert": [1],
     "control": 0,
-    "what": "units",
+    "what": "edit",
     "start": {"seed": 0, "index": 0},
     "end": {"seed": 0, "index": 1},
     "points": [{"fraction": 0, "offsets": [0.5]}, {"fraction": 1}],
@@ -127,12 +127,12 @@ class UpperHalf:
 
 
 def auto(probe):
-    """What rule `auto` chose for the toy: units 2 and 0, in the upper half, each its own dose."""
+    """What rule `auto` chose for the toy: units 2 and 0, in the upper half."""
     units = Units("layer8x8", (2, 0), 4, concept="spot", rule="auto", model=probe.model)
     return Intervention(units, UpperHalf(), threshold=0.2, strength=1.5, unit_strengths=(0.5, 1.2))
 
 
-def workspace(folder, concepts=("spot", "door"), n=12, chosen=auto):
+def workspace(folder, concepts=("spot", "door"), n=12, chosen=auto, edit=None):
     """A workspace in which everything is there: boxes to draw, a generator, a segmenter."""
     generator = GeneratorSession("toy", Toy().eval())
     pictures = SamplePictures(generator, [(0, index) for index in range(n)])
@@ -146,6 +146,7 @@ def workspace(folder, concepts=("spot", "door"), n=12, chosen=auto):
         folder / "saved",
         {"across, held": across},
         chosen,
+        edit,
     )
     return Workspace("toy", annotation, {"toy": session})
 

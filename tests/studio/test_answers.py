@@ -11,7 +11,7 @@ from dissect._utils.errors import DissectError
 from dissect.latent_space import Direction
 from dissect.probe import fit_probe
 from dissect.studio import GeneratorSession
-from dissect.studio.sessions.edits import Edit
+from dissect.studio.sessions.page_edit import PageEdit
 from dissect.studio.sessions.walk import WalkPoint, fitting, open_directions, walk_images
 
 
@@ -78,17 +78,19 @@ def test_removing_the_spots_unit_removes_the_spot_and_only_where_it_is_brushed(s
     spot = spot_of(session.generator, 3)
     cell = int(spot.y // 4) * 8 + int(spot.x // 4)
 
-    def left(edit):
-        return int((session.after(study, edit, 0, 3).labels == 1).sum())
+    def left(*units, control=None, **more):
+        edit = session.intervention(study, PageEdit(units=units, **more))
+        edit = edit if control is None else edit.control(control)
+        return int((session.after(edit, 0, 3).labels == 1).sum())
 
     assert int((session.before(0, 3).labels == 1).sum()) == 64
-    assert left(Edit((0,))) == 0
-    assert left(Edit((0,), where="probe")) == 0
-    assert left(Edit((0,), where="brush", remove=(cell,))) == 48
-    assert left(Edit((0,), where="brush")) == 64
+    assert left(0) == 0
+    assert left(0, where="probe") == 0
+    assert left(0, where="brush", remove=(cell,)) == 48
+    assert left(0, where="brush") == 64
     far = 63 - cell
-    assert left(Edit((0,), where="brush", insert=(far,))) == 64 + 16
-    assert int((session.after(study, Edit((0,)), 0, 3, control=0).labels == 1).sum()) > 0
+    assert left(0, where="brush", insert=(far,)) == 64 + 16
+    assert left(0, control=0) > 0
 
 
 def test_pictures_are_drawn_while_a_probe_is_fitted(tmp_path, monkeypatch):

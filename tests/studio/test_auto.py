@@ -12,10 +12,10 @@ from dissect._utils.images import to_images
 from dissect.annotations import Annotations, annotation_file
 from dissect.cli.studio import chosen_by_auto
 from dissect.models import bundled_file, load
-from dissect.selection.stored import load_choices
+from dissect.selection.stored import load_results
 from dissect.studio import ExploreSession, GeneratorSession
-from dissect.studio.sessions.edits import Edit, steps
 from dissect.studio.sessions.explore import nothing_chosen
+from dissect.studio.sessions.page_edit import PageEdit
 
 SENT = {**{key: GOOD[key] for key in ("model", "layer", "concept", "seed")}, "where": "auto"}
 UNITS = "api/units?model=toy&layer=layer8x8&concept=spot+(given)"
@@ -25,7 +25,12 @@ def test_the_page_is_told_what_auto_chose_and_draws_it(studio):
     client, made, _ = studio
     status, answer = client.get(UNITS)
     assert status == 200
-    assert answer["auto"] == {"units": [2, 0], "strength": 1.5, "threshold": 0.2}
+    assert answer["auto"] == {
+        "units": [2, 0],
+        "strength": 1.5,
+        "threshold": 0.2,
+        "opened": False,
+    }
     session = made.explore_sessions["toy"]
     generator, study = session.generator, session.study("layer8x8", "spot (given)")
     for index in range(6):
@@ -40,16 +45,16 @@ def test_the_page_is_told_what_auto_chose_and_draws_it(studio):
         assert drawn == wanted.tobytes()
 
 
-def test_a_unit_keeps_the_dose_that_auto_chose_for_it(studio):
+def test_a_unit_keeps_the_strength_that_auto_chose_for_it(studio):
     _, made, _ = studio
     session = made.explore_sessions["toy"]
     study = session.study("layer8x8", "spot (given)")
     chosen = auto(study.probe)
-    # Another order, and a unit beside them, which has the strength alone.
-    edit = Edit((0, 3, 2), strength=0.8, where="auto", threshold=0.2)
-    ((units, arguments),) = steps(study, chosen, session.units(study, edit.units), edit)
-    assert units.indices == (2, 0, 3)
-    assert arguments["strength"].tolist() == pytest.approx([0.4, 0.96, 0.8])
+    # Another order, and a unit beside them, which has the common strength.
+    page_edit = PageEdit(units=(0, 3, 2), strength=0.8, where="auto", threshold=0.2)
+    edit = page_edit.intervention(study, session.units(study, page_edit.units), chosen)
+    assert edit.units.indices == (2, 0, 3)
+    assert (edit.strength, edit.unit_strengths) == (0.8, (0.5, 1.2, 1.0))
 
 
 def test_where_autos_gate_is_open_is_not_where_the_probe_sees_the_concept(studio):
@@ -69,8 +74,9 @@ def test_the_edit_of_auto_takes_other_units_and_another_strength(studio):
     above, below = rows.index(min(rows)), rows.index(max(rows))
 
     def left(index, **more):
-        edit = Edit((0,), where="auto", threshold=0.2, **more)
-        return int((session.after(study, edit, 0, index).labels == 1).sum())
+        page_edit = PageEdit(units=(0,), where="auto", threshold=0.2, **more)
+        edit = session.intervention(study, page_edit)
+        return int((session.after(edit, 0, index).labels == 1).sum())
 
     assert left(above) == 0
     assert left(below) == 64  # the gate is shut there
@@ -110,13 +116,18 @@ def test_the_bundled_models_edit_is_drawn_as_the_file_says(bedrooms, tmp_path):
     )
     study = session.study("layer8x8", "window")
     found = session.auto(study)
-    edit = Edit(found.units.indices, found.strength, "auto", found.threshold)
-    choice = load_choices(bundled_file("bedrooms64", "auto-window-layer8x8.json"))["probe"]
+    page_edit = PageEdit(
+        units=found.units.indices,
+        strength=found.strength,
+        where="auto",
+        threshold=found.threshold,
+    )
+    choice = load_results(bundled_file("bedrooms64", "auto-window-layer8x8.json"))["probe"]
     with choice.intervention.applied(generator.model), torch.inference_mode():
         wanted = to_images(generator.model(generator.latent(1, 36)))[0]
     # The page lists units in another order, which must make no difference.
-    assert session.units(study, edit.units).indices != choice.intervention.units.indices
-    assert (session.after(study, edit, 1, 36).pixels == wanted).all()
+    assert session.units(study, page_edit.units).indices != choice.intervention.units.indices
+    assert (session.after(session.intervention(study, page_edit), 1, 36).pixels == wanted).all()
     other = session.study("layer16x16", "window")
     with pytest.raises(
         DissectError, match="dissect search --model bedrooms64 --concept window --layer layer16x16"
@@ -126,7 +137,7 @@ def test_the_bundled_models_edit_is_drawn_as_the_file_says(bedrooms, tmp_path):
 
 def test_a_damaged_file_of_choices_is_told_and_the_rest_works(bedrooms, tmp_path):
     generator, boxes = bedrooms
-    (tmp_path / "auto.json").write_text("{")
+    (tmp_path / "search.json").write_text("{")
     session = ExploreSession(
         generator,
         {"window": lambda: boxes},
@@ -134,7 +145,7 @@ def test_a_damaged_file_of_choices_is_told_and_the_rest_works(bedrooms, tmp_path
         tmp_path,
         chosen=partial(chosen_by_auto, generator, tmp_path),
     )
-    with pytest.raises(DissectError, match="auto.json"):
+    with pytest.raises(DissectError, match="search.json"):
         session.auto(session.study("layer8x8", "window"))
 
 

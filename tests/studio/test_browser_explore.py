@@ -33,9 +33,9 @@ def test_a_spot_is_brushed_away_and_the_share_removed_rises(open_page, tmp_path)
     until(page, f"location.hash.endsWith('remove={sum(1 << cell for cell in cells):x}')")
     page.reload()
     removed(page, "100%")  # the address holds the edit
-    page.locator("#save-units").click()
+    page.locator("#save-edit").click()
     page.wait_for_selector(".notice.good")
-    assert (tmp_path / "saved" / "units-1.json").exists()
+    assert (tmp_path / "saved" / "edit-1.json").exists()
 
 
 def test_a_stroke_is_one_step_to_undo(open_page):

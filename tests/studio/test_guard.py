@@ -103,7 +103,7 @@ values = st.recursive(
     | st.integers(-(10**30), 10**30)
     | st.floats(width=32)
     | words
-    | st.sampled_from(["everywhere", "probe", "auto", "brush", "units", "picture", "checkpoint"]),
+    | st.sampled_from(["everywhere", "probe", "auto", "brush", "edit", "picture", "checkpoint"]),
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(words, inner, max_size=3),
     max_leaves=6,
 )

@@ -17,13 +17,13 @@ from dissect._utils.errors import DissectError
 from dissect._utils.schema import NonEmpty
 from dissect.studio.routes.messages import RequestParams, WholeNumber, get, png_response, post
 from dissect.studio.sessions import ExploreSession
-from dissect.studio.sessions.edits import Edit, Where
 from dissect.studio.sessions.explore import Edited
 from dissect.studio.sessions.generator import png
 from dissect.studio.sessions.layer_study import LayerStudy
+from dissect.studio.sessions.page_edit import PageEdit
 from dissect.studio.sessions.unit_ranking import RankingKind
 from dissect.studio.sessions.walk import WalkPoint, walk_images
-from dissect.surgery import Gate
+from dissect.surgery import Gate, Intervention
 
 __all__ = ["explore_routes"]
 
@@ -61,22 +61,12 @@ class _Ranking(_Layer):
     known: WholeNumber = 0
 
 
-class _Edit(_LayerSample):
-    units: tuple[int, ...]
-    strength: float
-    where: Where
-    threshold: float = 0.5
-    remove: tuple[int, ...] = ()
-    insert: tuple[int, ...] = ()
+class _Edit(PageEdit, _LayerSample):
     control: WholeNumber | None = None
-
-    @property
-    def edit(self) -> Edit:
-        return Edit(self.units, self.strength, self.where, self.threshold, self.remove, self.insert)
 
 
 class _Save(_Edit):
-    what: Literal["units", "picture", "checkpoint"]
+    what: Literal["edit", "picture", "checkpoint"]
 
 
 class _Walk(_Model):
@@ -98,12 +88,19 @@ def explore_routes(explore_sessions: Mapping[str, ExploreSession]) -> list[Route
         session = session_of(params)
         return session, session.study(params.layer, params.concept)
 
+    def edit_of(params: _Edit) -> tuple[ExploreSession, LayerStudy, Intervention]:
+        session, study = study_of(params)
+        return session, study, session.intervention(study, params)
+
     def about(params: _Model) -> dict[str, Any]:
         session = session_of(params)
         height, width = session.generator.image(0, 0).shape[:2]
         segmenter = session.segmenter
         return {
             "layers": list(session.layers),
+            "edit": None
+            if session.edit is None
+            else {"layer": session.edit.units.layer, "concept": session.edit.units.concept},
             "concepts": session.concepts(),
             "width": width,
             "height": height,
@@ -167,25 +164,27 @@ def explore_routes(explore_sessions: Mapping[str, ExploreSession]) -> list[Route
         return _image(session_of(params).before(params.seed, params.index))
 
     def edit(params: _Edit) -> dict[str, Any]:
-        session, study = study_of(params)
-        return _image(
-            session.after(study, params.edit, params.seed, params.index, control=params.control)
-        )
+        session, _, edit = edit_of(params)
+        if params.control is not None:
+            edit = edit.control(params.control)
+        return _image(session.after(edit, params.seed, params.index))
 
     def measure(params: _Edit) -> dict[str, Any]:
-        session, study = study_of(params)
+        if params.where == "brush":
+            raise DissectError("brushed cells belong to one sample and cannot be measured on many")
+        session, study, edit = edit_of(params)
         control = params.control or 0
-        return asdict(session.measured(study, params.concept, params.edit, params.seed, control))
+        return asdict(session.measured(study, params.concept, edit, params.seed, control))
 
     def save(params: _Save) -> dict[str, Any]:
-        session, study = study_of(params)
+        session, _, edit = edit_of(params)
         sample = params.seed, params.index
-        if params.what == "units":
-            return {"file": str(session.save_units(study, params.edit))}
+        if params.what == "edit":
+            return {"file": str(session.save_edit(edit))}
         if params.what == "checkpoint":
-            saved = session.save_generator(study, params.edit, *sample)
+            saved = session.save_generator(edit, *sample)
             return {"file": str(saved.path), "how": saved.how, "difference": saved.difference}
-        pair = session.before(*sample), session.after(study, params.edit, *sample)
+        pair = session.before(*sample), session.after(edit, *sample)
         return {"file": str(session.save_picture([one.pixels for one in pair]))}
 
     def walk(params: _Walk) -> dict[str, Any]:
@@ -213,7 +212,7 @@ def explore_routes(explore_sessions: Mapping[str, ExploreSession]) -> list[Route
 
 
 def _auto(session: ExploreSession, study: LayerStudy) -> dict[str, Any]:
-    """The edit that rule `auto` chose, as the page sends one; or why there is none."""
+    """The edit that exists already, as the page sends one; or why there is none."""
     try:
         chosen = session.auto(study, refresh=True)
     except DissectError as error:
@@ -222,6 +221,7 @@ def _auto(session: ExploreSession, study: LayerStudy) -> dict[str, Any]:
         "units": list(chosen.units.indices),
         "strength": chosen.strength,
         "threshold": chosen.threshold,
+        "opened": chosen is session.edit,
     }
 
 

@@ -2,8 +2,8 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,20 +25,20 @@ from dissect.latent_space import Direction
 from dissect.probe import Probe
 from dissect.probe.fit import grid_layers
 from dissect.segmentation import Segmenter
-from dissect.studio.sessions.edits import Edit, Step, steps
 from dissect.studio.sessions.generator import GeneratorSession, Pixels
 from dissect.studio.sessions.layer_study import LayerStudy, study_layer
+from dissect.studio.sessions.page_edit import PageEdit
 from dissect.studio.sessions.saving import SavedGenerator, Saver
 from dissect.studio.sessions.unit_ranking import RankingKind, RankingProgress, UnitRankingJob
 from dissect.studio.sessions.walk import fitting
-from dissect.surgery import ablated
-from dissect.surgery.intervention import Intervention
+from dissect.surgery import Intervention
 from dissect.units import Units
 
 __all__ = ["Choose", "Edited", "ExploreSession", "Measured"]
 
 _STUDIES_KEPT = 12
 _FRESH = 48
+_RULE = "chosen in the studio"
 # Small, because the end of the server waits for the batch that is measured.
 _BATCH = 8
 # What the page opens with, where a generator has it.
@@ -76,7 +76,7 @@ class Measured:
 
 
 def nothing_chosen(_: Probe) -> Intervention:
-    """For a generator for which rule `auto` was never params."""
+    """For a generator for which rule `auto` was asked."""
     raise DissectError("rule auto has chosen nothing for this model")
 
 
@@ -90,6 +90,10 @@ class ExploreSession:
         out: the folder that units, pictures and checkpoints are saved in, and rankings kept.
         directions: to move samples along; those of other generators are left out.
         chosen: what rule `auto` chose.
+        edit: the edit of a file; on its layer the page offers it in place of what `auto` chose.
+
+    Raises:
+        DissectError: the edit is of another model, or of a layer without a grid.
     """
 
     def __init__(
@@ -100,6 +104,7 @@ class ExploreSession:
         out: Path,
         directions: Mapping[str, Direction] | None = None,
         chosen: Choose = nothing_chosen,
+        edit: Intervention | None = None,
     ) -> None:
         self.generator = generator
         self.segmenter = segmenter
@@ -111,6 +116,11 @@ class ExploreSession:
         self._making = threading.Lock()
         self._closed = threading.Event()
         self._chosen = chosen
+        self.edit = edit
+        if edit is not None:
+            edit.units.check(
+                generator.fingerprint, self._check_layer(edit.units.layer), edit.units.total
+            )
         # By study, or in words why there is none.
         self._autos: WeakKeyDictionary[LayerStudy, Intervention | str] = WeakKeyDictionary()
         self._ranking_job: UnitRankingJob | None = None
@@ -133,8 +143,7 @@ class ExploreSession:
         Raises:
             DissectError: no such layer or concept, or boxes that no probe can be fitted to.
         """
-        if layer not in self.layers:
-            raise DissectError(f"no layer {layer!r} to explore: {near_names(layer, self.layers)}")
+        self._check_layer(layer)
         if concept not in self._concepts:
             raise DissectError(
                 f"no boxes of {concept!r} here: {near_names(concept, self._concepts)}"
@@ -157,11 +166,15 @@ class ExploreSession:
                 self.study(layer, concept)
 
     def auto(self, study: LayerStudy, *, refresh: bool = False) -> Intervention:
-        """What rule `auto` chose for the study's layer and concept; `refresh` asks again.
+        """The edit of the file, or what rule `auto` chose for the study's layer and concept.
+
+        `refresh` asks the rule again.
 
         Raises:
             DissectError: it chose nothing, or where it did the file is damaged.
         """
+        if self.edit is not None and self.edit.units.layer == study.probe.layer:
+            return self.edit
         if refresh or study not in self._autos:
             try:
                 self._autos[study] = self._chosen(study.probe)
@@ -191,49 +204,49 @@ class ExploreSession:
 
     def strengths(self, layer: str, seed: int, index: int) -> Tensor:
         """What every unit of a layer does on one sample, (C, h, w)."""
-        if layer not in self.layers:
-            raise DissectError(f"no layer {layer!r} to explore: {near_names(layer, self.layers)}")
+        self._check_layer(layer)
         with self.generator.lock:
             z = self.generator.latent(seed, index)
             return activations(self.generator.model, layer, z, to="cpu")[0]
+
+    def _check_layer(self, layer: str) -> str:
+        if layer not in self.layers:
+            raise DissectError(f"no layer {layer!r} to explore: {near_names(layer, self.layers)}")
+        return layer
 
     def before(self, seed: int, index: int) -> Edited:
         """A sample as it is."""
         return self._seen(self.generator.draw(self.generator.latent(seed, index)))
 
-    def after(
-        self, study: LayerStudy, edit: Edit, seed: int, index: int, *, control: int | None = None
-    ) -> Edited:
-        """A sample after an edit, or after its control.
-
-        Args:
-            study, edit: what is done to which layer.
-            seed, index: the sample.
-            control: the seed of as many random units, which are edited instead.
+    def intervention(self, study: LayerStudy, edit: PageEdit) -> Intervention:
+        """The page's edit of the study's layer, as it is applied, saved and baked.
 
         Raises:
-            DissectError: units or cells that the layer does not have, a value out of range, or
-                auto's edit where it chose none.
+            DissectError: units or cells that the layer does not have, a value out of range, or an
+                existing edit where there is none.
         """
-        with self.generator.lock, self._edited(study, edit, control):
-            images = self.generator.draw(self.generator.latent(seed, index))
-        return self._seen(images)
+        existing = self.auto(study) if edit.where == "auto" else None
+        return edit.intervention(study, self.units(study, edit.units, _RULE), existing)
+
+    def after(self, edit: Intervention, seed: int, index: int) -> Edited:
+        """A sample after an edit."""
+        return self._seen(self.generator.draw(self.generator.latent(seed, index), edit))
 
     def measured(
-        self, study: LayerStudy, concept: str, edit: Edit, seed: int, draw: int
+        self, study: LayerStudy, concept: str, edit: Intervention, seed: int, control: int
     ) -> Measured:
-        """What an edit removes of a concept on fresh samples of a seed, beside the control.
+        """What an edit removes of a concept on samples of a seed that have no boxes.
+
+        Args:
+            study, concept: what is counted, and the name of its boxes.
+            edit: what is done; `control` is the seed of the random units beside it.
+            seed: of the samples.
 
         Raises:
-            DissectError: no segmenter, one that does not know the concept, or a brushed edit,
-                which is about one sample.
+            DissectError: no segmenter, or one that does not know the concept.
         """
         if self.segmenter is None:
             raise DissectError("without a segmenter nothing can be counted: give --segmenter FILE")
-        if edit.where == "brush":
-            raise DissectError(
-                "what was brushed is about one sample, and cannot be measured on many"
-            )
         model = self.generator.model
         z = fresh_latents(model, _FRESH, seed, self._concepts[concept]())
         with self.generator.lock:
@@ -244,12 +257,12 @@ class ExploreSession:
                     self.segmenter,
                     z,
                     study.probe.concept,
-                    partial(self._edited, study, edit, control),
+                    partial(tested.applied, model),
                     before=before,
                     batch_size=_BATCH,
                     progress=self._check_open,
                 )
-                for control in (None, draw)
+                for tested in (edit, edit.control(control))
             ]
         of_edit, of_random = effects
         return Measured(
@@ -290,56 +303,31 @@ class ExploreSession:
         if self._ranking_job is not None:
             self._ranking_job.close()
 
-    def save_units(self, study: LayerStudy, edit: Edit) -> Path:
-        """The file that now holds the units."""
-        return self._saver.units(self.units(study, edit.units, "chosen in the studio"))
+    def save_edit(self, edit: Intervention) -> Path:
+        """The path of a file that now holds the edit.
+
+        Raises:
+            DissectError: nothing is edited.
+        """
+        return self._saver.edit(edit)
 
     def save_picture(self, pictures: Sequence[Pixels]) -> Path:
-        """The file that now holds the pictures side by side, enlarged."""
+        """The path of a file that now holds the pictures side by side, enlarged."""
         return self._saver.picture(pictures)
 
-    def save_generator(
-        self, study: LayerStudy, edit: Edit, seed: int, index: int
-    ) -> SavedGenerator:
-        """The generator with the edit, wherever it acts, in a file that was read back.
+    def save_generator(self, edit: Intervention, seed: int, index: int) -> SavedGenerator:
+        """The generator with the edit, in a file that was read back.
 
         Args:
-            study, edit: what is done; brushed cells are those of every sample from now on.
+            edit: what is done; brushed cells are those of every sample from now on.
             seed, index: the sample that the file must draw as the page does.
 
         Raises:
             DissectError: nothing is edited, or a generator of another kind.
         """
-        units = self.units(study, edit.units, "chosen in the studio")
-        about = {
-            "model": self.generator.fingerprint,
-            "layer": units.layer,
-            "units": list(units.indices),
-            "rule": units.rule,
-            "concept": units.concept,
-            "where": edit.where,
-            "threshold": edit.threshold if edit.where in ("probe", "auto") else None,
-            "strength": edit.strength,
-        }
-        if edit.where == "brush":
-            about |= {"remove": list(edit.remove), "insert": list(edit.insert)}
         z = self.generator.latent(seed, index)
         with self.generator.lock:
-            return self._saver.generator(
-                self.generator.model, self._steps(study, edit), {"edit": about}, z
-            )
-
-    @contextmanager
-    def _edited(self, study: LayerStudy, edit: Edit, draw: int | None = None) -> Iterator[None]:
-        """The generator with an edit or its control; whoever opens it holds the lock."""
-        with ExitStack() as edits:
-            for units, arguments in self._steps(study, edit, draw):
-                edits.enter_context(ablated(self.generator.model, units, **arguments))
-            yield
-
-    def _steps(self, study: LayerStudy, edit: Edit, draw: int | None = None) -> list[Step]:
-        auto = self.auto(study) if edit.where == "auto" else None
-        return steps(study, auto, self.units(study, edit.units), edit, draw)
+            return self._saver.generator(self.generator.model, edit, z)
 
     def _seen(self, images: Tensor) -> Edited:
         labels = None

@@ -14,6 +14,7 @@ from dissect._utils.images import to_images
 from dissect.hooks import activations
 from dissect.models import fingerprint, generate, latents_for
 from dissect.probe.fit import grid_layers
+from dissect.surgery import Intervention
 
 __all__ = ["GeneratorSession", "png"]
 
@@ -59,13 +60,13 @@ class GeneratorSession:
             }
         return [(name, shape[2], shape[3]) for name, shape in shapes.items()]
 
-    def draw(self, z: Tensor) -> Tensor:
-        """What the generator makes of latents, (N, 3, H, W) in [-1, 1]."""
+    def draw(self, z: Tensor, edit: Intervention | None = None) -> Tensor:
+        """The images of latents, (N, 3, H, W) in [-1, 1], while the generator is edited so."""
         self._drawn_at = time.monotonic()
         with self.lock:
-            made = generate(self.model, z)
+            images = generate(self.model, z, edit=edit)
         self._drawn_at = time.monotonic()
-        return made
+        return images
 
     def idle_seconds(self) -> float:
         """Seconds since something was drawn."""

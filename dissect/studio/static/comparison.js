@@ -8,7 +8,11 @@ import { makePanel } from "./panel.js";
 
 const PLACES = {
   everywhere: "everywhere", probe: "where the probe sees it", auto: "where auto’s probe does",
-  brush: "where it was brushed",
+  brush: "where it was brushed", file: "where the file says",
+};
+
+const GATES = {
+  probe: "what the probe sees", auto: "what auto’s probe sees", file: "where the file’s edit acts",
 };
 
 /**
@@ -34,7 +38,7 @@ export function makeComparison(room, { drawn, masked, brush, key }) {
   const mask = makeMask(() => { overlay(); masked(); });
 
   const edited = latest(async () => {
-    const { about, edit, body, at, concept } = room();
+    const { about, study, edit, body, at, concept } = room();
     const began = gesture;
     const size = [about.width, about.height];
     try {
@@ -46,7 +50,7 @@ export function makeComparison(room, { drawn, masked, brush, key }) {
         panels.control.show(control.pixels, ...size);
       }
       showMetrics({ before, after, control, at, concept });
-      panels.after.describe(`After the edit of ${edit.units.size} units ${PLACES[edit.where]}`);
+      panels.after.describe(`After the edit of ${edit.units.size} units ${PLACES[edit.where === "auto" && study.auto.opened ? "file" : edit.where]}`);
       overlay();
       // How long a hand waits for the picture; the tests read it, and so may anybody.
       if (began !== null) performance.measure("edit", { start: began, end: performance.now() });
@@ -93,8 +97,9 @@ export function makeComparison(room, { drawn, masked, brush, key }) {
     const size = [about.width, about.height];
     mask.legend(shown && [...before.labels, ...(after?.labels ?? [])]);
     if ($("see").checked && strengths) {
-      panels.before.heat(strengths.gates[edit.where] ?? strengths.gates.probe);
-      panels.before.caption(edit.where === "auto" ? "what auto’s probe sees" : "what the probe sees");
+      const gate = edit.where in strengths.gates ? edit.where : "probe";
+      panels.before.heat(strengths.gates[gate]);
+      panels.before.caption(GATES[gate === "auto" && study.auto.opened ? "file" : gate]);
     } else if (shown) mask.over(panels.before, before.labels, ...size);
     if (shown && after) mask.over(panels.after, after.labels, ...size);
     if (shown && control && $("control").checked) mask.over(panels.control, control.labels, ...size);

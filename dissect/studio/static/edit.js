@@ -89,6 +89,11 @@ export function editFrom(words, { top, grid, positive, auto }) {
   edit.where = places.find((one) => one === words.get("where")) ?? "everywhere";
   edit.strength = within(words.get("strength"), 1, 0, 2);
   edit.threshold = within(words.get("threshold"), 0.5, 0, 0.99);
+  // A file that was opened is the first edit, unless the address holds another one.
+  if (auto.opened && !words.has("units")) {
+    const { units, strength, threshold } = auto;
+    return { ...edit, units: new Set(units), strength, threshold, where: "auto" };
+  }
   for (const kind of ["remove", "insert"]) {
     for (const at of unpacked(words.get(kind), grid[0] * grid[1])) edit.cells.set(at, kind);
   }

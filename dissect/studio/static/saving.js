@@ -1,10 +1,10 @@
-// What is kept of an edit: its units, its picture, the edited generator.
+// What is kept of an edit: the edit itself, its picture, the edited generator.
 
 import { post } from "./api.js";
 import { $, notice } from "./dom.js";
 import { gated } from "./edit.js";
 
-const NAMES = { units: "the units", picture: "the picture", checkpoint: "the edited generator" };
+const NAMES = { edit: "the edit", picture: "the picture", checkpoint: "the edited generator" };
 
 /** How an edit is written into a generator, for whoever is about to save it. */
 export function bakedAs(edit) {

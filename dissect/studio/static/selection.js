@@ -17,7 +17,7 @@ export function makeSelection({ study, first, change }) {
   }
 
   button("positive", ({ positive }) => ({ units: positive }));
-  button("auto", ({ auto }) => ({ ...auto, where: "auto" }));
+  button("auto", ({ auto: { units, strength, threshold } }) => ({ units, strength, threshold, where: "auto" }));
   button("take-top", ({ top }) => {
     const wanted = Math.min(Math.max(1, Math.floor(Number($("top").value)) || 1), top.length);
     $("top").value = wanted;
@@ -31,7 +31,9 @@ export function makeSelection({ study, first, change }) {
       $("top").max = top.length;
       $("auto").disabled = !auto.units;
       $("where-auto").hidden = !auto.units;
-      $("auto").title = auto.none ?? `What rule auto chose: ${auto.units.length} units, each with a `
+      $("auto").textContent = auto.opened ? "File" : "Auto";
+      $("where-auto-text").textContent = auto.opened ? "where the file says" : "where auto’s probe does";
+      $("auto").title = auto.opened ? `The edit of the file: ${auto.units.length} units` : auto.none ?? `What rule auto chose: ${auto.units.length} units, each with a `
         + `strength of its own, at the cells where a probe is above ${auto.threshold}`;
     },
   };
