@@ -31,7 +31,7 @@ COMMANDS: dict[str, list[str]] = {
     "rules": ["rules", "--n", "50", "--seed", "2"],
     "units": ["units", "--n", "200"],
     "guided": ["guided"],
-    "walk": ["walk", "--rows", "3", "--columns", "5"],
+    "walk": ["walk", "--n", "3", "--columns", "5"],
     "arithmetic": [
         *("arithmetic", "bedroom with window - bedroom without + red bed"),
         *("--name", "red bed, with window", "--model", "bedrooms64"),
