@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, NoReturn
 
 import typer
@@ -33,12 +34,14 @@ from dissect.cli import (
     units,
     walk,
 )
-from dissect.cli.help import Command
+from dissect.cli.help import Command, Group
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="dissect",
+    cls=Group,
+    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -65,30 +68,26 @@ def _options(
     """Options of every command. `--debug` may stand anywhere; `main` reads it."""
 
 
-app.command("probe", cls=Command)(probe.probe)
-app.command("ablate", cls=Command)(ablate.ablate)
-app.command("insert", cls=Command)(insert.insert)
-app.command("swap", cls=Command)(swap.swap)
-app.command("export", cls=Command)(export.export)
-app.command("effect", cls=Command)(effect.effect)
-app.command("rules", cls=Command)(rules.rules)
-app.command("search", cls=Command)(search.search)
-app.command("units", cls=Command)(units.units)
-app.command("guided", cls=Command)(guided.guided)
-app.command("classify", cls=Command)(classify.classify)
-app.command("sample", cls=Command)(sample.sample)
-app.command("segment", cls=Command)(segment.segment)
-app.command("annotate", cls=Command)(studio.annotate)
-app.command("studio", cls=Command)(studio.studio)
-app.command("train", cls=Command)(train.train)
-app.command("train-segmenter", cls=Command)(train_segmenter.train_segmenter)
-app.command("train-attributes", cls=Command)(train_attributes.train_attributes)
-app.add_typer(evaluate.app, name="evaluate")
-app.command("walk", cls=Command)(walk.walk)
-app.command("arithmetic", cls=Command)(arithmetic.arithmetic)
-app.command("turn", cls=Command)(turn.turn)
-app.add_typer(data.app, name="data")
-app.command("dedup", cls=Command)(dedup.dedup)
+# Every command by its panel in `dissect --help`; a module has one for each of its functions.
+_COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Find and edit": (
+        *(probe.probe, ablate.ablate, insert.insert, swap.swap, export.export, effect.effect),
+        *(rules.rules, search.search, units.units, guided.guided),
+    ),
+    "Draw boxes and explore in the browser": (studio.annotate, studio.studio),
+    "Latent space": (sample.sample, walk.walk, arithmetic.arithmetic, turn.turn),
+    "Train, and prepare images": (
+        *(train.train, train_segmenter.train_segmenter, train_attributes.train_attributes),
+        dedup.dedup,
+    ),
+    "Measure other networks": (classify.classify, segment.segment),
+}
+for _panel, _functions in _COMMANDS.items():
+    for _function in _functions:
+        _name = _function.__name__.replace("_", "-")
+        app.command(_name, cls=Command, rich_help_panel=_panel)(_function)
+app.add_typer(data.app, name="data", cls=Group, rich_help_panel="Train, and prepare images")
+app.add_typer(evaluate.app, name="evaluate", cls=Group, rich_help_panel="Measure other networks")
 
 
 def main(arguments: list[str] | None = None) -> None:

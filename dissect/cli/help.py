@@ -2,13 +2,15 @@
 
 from typing import Any
 
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
-__all__ = ["Command"]
+__all__ = ["Command", "Group"]
 
 
-class Command(TyperCommand):
-    """A command whose help shows a type in one short word, and none for a flag."""
+class _ShortTypes:
+    """Help that shows a type in one short word, and none for a flag."""
+
+    params: list[Any]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -18,10 +20,18 @@ class Command(TyperCommand):
 
     def get_help_option(self, ctx: Any) -> Any:
         """The option `--help`, without the type that typer shows for it."""
-        option = super().get_help_option(ctx)
+        option = super().get_help_option(ctx)  # type: ignore[misc]
         if option is not None:
             option.metavar = ""
         return option
+
+
+class Command(_ShortTypes, TyperCommand):
+    """A command with short types in its help."""
+
+
+class Group(_ShortTypes, TyperGroup):
+    """A group of commands with short types in its help."""
 
 
 def _short_type(option: TyperOption) -> str:

@@ -1,18 +1,19 @@
 """`dissect sample`: a grid of samples."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dissect.cli.options import Device, Json, Model, Out, Seed
+from dissect.cli.option_groups import GeneratorOptions, OutputOptions, with_groups
 from dissect.cli.output import Output
 
 __all__ = ["sample"]
 
 
+@with_groups
 def sample(
-    model: Model = "bedrooms64",
+    model: GeneratorOptions,
+    output: OutputOptions,
     n: Annotated[int, typer.Option("--n", help="How many.", min=1, max=10_000)] = 64,
     start: Annotated[int, typer.Option(help="Index of the first latent.", min=0)] = 0,
     each: Annotated[
@@ -30,29 +31,25 @@ def sample(
             help="Also a contact sheet with each sample's index, from which exemplars are picked.",
         ),
     ] = False,
-    out: Out = Path("out"),
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: Json = False,
 ) -> None:
     """Draw a grid of samples."""
     from PIL import Image
 
-    from dissect._utils.device import resolve_device
     from dissect._utils.images import image_grid, to_images
     from dissect._utils.io import write_image
     from dissect.figures.latent_space import contact_sheet
-    from dissect.models import generate, latents_for, load
+    from dissect.models import generate, latents_for
 
-    output = Output(as_json=as_json)
-    generator = load(model, device=resolve_device(device))
+    printed = Output(as_json=output.as_json)
+    out, seed = output.out, output.seed
+    generator = model.load()
     images = to_images(generate(generator, latents_for(generator, n, seed, start=start)))
     columns = max(1, round(n**0.5))
-    output.wrote(write_image(out / "samples.png", image_grid(images, columns=columns, scale=3)))
+    printed.wrote(write_image(out / "samples.png", image_grid(images, columns=columns, scale=3)))
     if numbered:
-        output.wrote(write_image(out / "contact.png", contact_sheet(images, start=start)))
+        printed.wrote(write_image(out / "contact.png", contact_sheet(images, start=start)))
     if each:
         for index, image in enumerate(images, start):
             path = out / "samples" / f"seed{seed}-{index:06d}.png"
-            output.wrote(write_image(path, Image.fromarray(image)))
-    output.result({"n": n, "seed": seed, "start": start}, f"{n} samples of {model}")
+            printed.wrote(write_image(path, Image.fromarray(image)))
+    printed.result({"n": n, "seed": seed, "start": start}, f"{n} samples of {model.model}")

@@ -1,11 +1,11 @@
 """`dissect units`: what every unit of a layer, or of all layers, answers to."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dissect.cli.options import Device, Json, Model, Out, Seed, SegmenterName
+from dissect.cli.option_groups import ModelOptions, OutputOptions, with_groups
+from dissect.cli.options import SegmenterName
 from dissect.cli.output import Output
 
 if TYPE_CHECKING:
@@ -16,11 +16,10 @@ __all__ = ["units"]
 _LISTED = 12
 
 
+@with_groups
 def units(
-    model: Model = "bedrooms64",
-    layer: Annotated[
-        str, typer.Option("--layer", "-l", help="The layer; `all` dissects every one.")
-    ] = "layer8x8",
+    model: ModelOptions,
+    output: OutputOptions,
     n: Annotated[
         int,
         typer.Option("--n", help="Samples that are counted; thresholds take as many.", min=1),
@@ -44,28 +43,25 @@ def units(
         int, typer.Option("--top", help="Strongest samples kept of each unit.", min=1, max=100)
     ] = 5,
     segmenter: SegmenterName = None,
-    out: Out = Path("out"),
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: Json = False,
 ) -> None:
-    """Match every unit with the concepts: IoU, AUC, effect, and the samples it answers to."""
-    from dissect._utils.device import resolve_device
+    """Match every unit with the concepts: IoU, AUC, effect, and the samples it responds to.
+
+    With --layer all every layer is dissected.
+    """
     from dissect._utils.distributed import ProcessGroup
     from dissect._utils.io import write_bytes
     from dissect._utils.progress import progress_bar
     from dissect.dissection import DETECTOR, network_dissection, steps, top_images
     from dissect.figures import units_page
     from dissect.hooks import activations
-    from dissect.models import latents_for, load
+    from dissect.models import latents_for
     from dissect.probe.fit import grid_layers
     from dissect.segmentation import load_segmenter
 
-    output = Output(as_json=as_json)
+    printed = Output(as_json=output.as_json)
     group = ProcessGroup.from_environment()
-    place = resolve_device(group.local_device(device))
-    generator = load(model, device=place)
-    eyes = load_segmenter(segmenter, device=place)
+    generator, layer, seed = model.load(), model.layer, output.seed
+    reader = load_segmenter(segmenter, device=next(generator.parameters()).device)
     layers = grid_layers(generator) if layer == "all" else [layer]
     one = latents_for(generator, 1)
     total = sum(activations(generator, name, one).shape[1] for name in layers)
@@ -75,7 +71,7 @@ def units(
         found = network_dissection(
             generator,
             layers,
-            eyes,
+            reader,
             n=n,
             quantile=quantile,
             concepts=concept or (),
@@ -87,10 +83,10 @@ def units(
         )
     if not group.is_main_process:
         return
-    output.wrote(found.save(out / "dissection.json"))
-    title = f"{model}, {'all layers' if layer == 'all' else layer}"
+    printed.wrote(found.save(output.out / "dissection.json"))
+    title = f"{model.model}, {'all layers' if layer == 'all' else layer}"
     page = units_page(found, top_images(generator, found), title=title)
-    output.wrote(write_bytes(out / "units.html", page.encode()))
+    printed.wrote(write_bytes(output.out / "units.html", page.encode()))
     values = {
         "layer": layer,
         "n": n,
@@ -108,7 +104,7 @@ def units(
         "auc_error": max(one.auc_error for one in found.layers),
         "units": _rows(found),
     }
-    output.result(values, _text(found))
+    printed.result(values, _text(found))
 
 
 def _rows(found: "Dissection") -> list[dict[str, Any]]:
