@@ -8,7 +8,37 @@ from torch.nn import functional as F
 
 from dissect._utils.errors import DissectError
 
-__all__ = ["GatedEdit"]
+__all__ = ["GatedEdit", "moved_along"]
+
+
+def moved_along(
+    activation: Tensor,
+    read: Tensor,
+    write: Tensor,
+    bias: Tensor,
+    amount: Tensor,
+    values: Tensor,
+    *,
+    rectified: bool = False,
+) -> Tensor:
+    """The activation a after a -= amount * (read a + bias - value) * write, for k directions.
+
+    Args:
+        activation: (N, C, ...).
+        read, write: (k, C).
+        bias, amount, values: (k,); the amount is 1 where the direction's value is to become
+            the one given, and 0 where it is to stay.
+        rectified: whether a direction's value below 0 counts as 0.
+    """
+    # Half precision has too few digits for a sum over hundreds of channels.
+    wide = activation.to(torch.promote_types(activation.dtype, torch.float32))
+    grid = wide if wide.ndim == 4 else wide.reshape(*wide.shape[:2], -1, 1)
+    found = F.conv2d(grid, read.to(wide)[..., None, None], bias.to(wide))
+    if rectified:
+        found = found.relu()
+    change = (found - values.to(wide).reshape(1, -1, 1, 1)) * amount.to(wide).reshape(1, -1, 1, 1)
+    moved = grid - F.conv2d(change, write.to(wide).T[..., None, None])
+    return moved.reshape(wide.shape).to(activation.dtype)
 
 
 class GatedEdit(nn.Module):
@@ -27,11 +57,15 @@ class GatedEdit(nn.Module):
         threshold: in [0, 1), what the probability times the region must be above.
         strength: from 0 (no edit) through 1 (the values themselves) to 2; None is a strength of
             its own for each unit.
+        directions: how many directions of the channels' space are edited in place of channels
+            (k), each by its own strength.
+        rectified: whether a direction's value below 0 counts as 0.
 
     Attributes:
-        edited: (C,) bool, which units are edited.
-        values: (C,) what stands in the place of an edited unit: 0 removes it.
-        strengths: (C,) in [0, 2]; None where there is one strength.
+        edited: (C,) bool, which units are edited; with directions, all.
+        values: (C,) what stands in the place of an edited unit: 0 removes it; (k,) of directions.
+        strengths: (C,) or (k,) in [0, 2]; None where there is one strength.
+        read, write, bias: (k, C), (k, C) and (k,) of the directions; None without such.
         region: (H, W) in [0, 1], by which the probability is multiplied; None without a grid.
         probe: the 1x1 convolution to the logit; None where there is no probe.
 
@@ -43,6 +77,9 @@ class GatedEdit(nn.Module):
     values: Tensor
     strengths: Tensor | None
     region: Tensor | None
+    read: Tensor | None
+    write: Tensor | None
+    bias: Tensor | None
 
     def __init__(
         self,
@@ -52,8 +89,12 @@ class GatedEdit(nn.Module):
         grid: tuple[int, int] | None = None,
         threshold: float = 0.5,
         strength: float | None = 1.0,
+        directions: int | None = None,
+        rectified: bool = False,
     ) -> None:
         super().__init__()
+        if directions is not None and (directions < 1 or strength is not None):
+            raise DissectError("an edit has at least 1 direction, each with its own strength")
         if strength is not None and not 0 <= strength <= 2:
             raise DissectError(f"strength must be from 0 to 2, not {strength:g}")
         if not 0 <= threshold < 1:
@@ -62,9 +103,14 @@ class GatedEdit(nn.Module):
             raise DissectError("an edit needs a layer of at least 1 unit, on a grid of such cells")
         self.threshold = float(threshold)
         self.strength = None if strength is None else float(strength)
-        self.register_buffer("edited", torch.zeros(units, dtype=torch.bool))
-        self.register_buffer("values", torch.zeros(units))
-        self.register_buffer("strengths", torch.ones(units) if strength is None else None)
+        self.rectified = rectified
+        along, edited = directions is not None, units if directions is None else directions
+        self.register_buffer("edited", torch.full((units,), along))
+        self.register_buffer("values", torch.zeros(edited))
+        self.register_buffer("strengths", torch.ones(edited) if strength is None else None)
+        self.register_buffer("read", torch.zeros(edited, units) if along else None)
+        self.register_buffer("write", torch.zeros(edited, units) if along else None)
+        self.register_buffer("bias", torch.zeros(edited) if along else None)
         self.register_buffer("region", None if grid is None else torch.ones(*grid))
         # It is the probe's, not the network's to train.
         self.probe = nn.Conv2d(units, 1, 1).requires_grad_(False) if probe else None
@@ -72,12 +118,15 @@ class GatedEdit(nn.Module):
     @property
     def config(self) -> dict[str, Any]:
         """The arguments that make such a module, but for `units`; what JSON can hold."""
-        return {
+        config = {
             "probe": self.probe is not None,
             "grid": None if self.region is None else list(self.region.shape),
             "threshold": self.threshold,
             "strength": self.strength,
         }
+        if self.read is not None:
+            config |= {"directions": len(self.read), "rectified": self.rectified}
+        return config
 
     def forward(self, activation: Tensor) -> Tensor:
         """The edited activation, of the same shape."""
@@ -87,19 +136,28 @@ class GatedEdit(nn.Module):
                 f"this edit is of a layer of {units} units, and got {tuple(activation.shape)}"
             )
         shape = (1, units, *([1] * (activation.ndim - 2)))
-        values = self.values.to(activation.dtype).reshape(shape)
-        amount: float | Tensor | None = self.strength
-        if self.strengths is not None:
-            amount = self.strengths.to(activation.dtype).reshape(shape)
-        if amount is None or self.strength == 1:
-            after = values
-        else:
-            after = activation - amount * (activation - values)
+        after = self._moved(activation) if self.read is not None else self._set(activation, shape)
         chosen = self.edited.reshape(shape)
         gate = self._gate(activation.detach())
         if gate is not None:
             chosen = chosen & gate.unsqueeze(1)
         return torch.where(chosen, after, activation)
+
+    def _set(self, activation: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Every channel as far towards its value as its strength says."""
+        values = self.values.to(activation.dtype).reshape(shape)
+        amount: float | Tensor | None = self.strength
+        if self.strengths is not None:
+            amount = self.strengths.to(activation.dtype).reshape(shape)
+        if amount is None or self.strength == 1:
+            return values.expand_as(activation)
+        return activation - amount * (activation - values)
+
+    def _moved(self, activation: Tensor) -> Tensor:
+        """The activation moved along every direction."""
+        along = (self.read, self.write, self.bias, self.strengths, self.values)
+        given = [value for value in along if value is not None]
+        return moved_along(activation, *given, rectified=self.rectified)
 
     def extra_repr(self) -> str:
         """What `print` says of it beside the convolution."""

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
+from dissect.models.gated import moved_along
 from dissect.surgery.gates import open_cells
 
 if TYPE_CHECKING:
     from dissect.surgery.intervention import Intervention
 
-__all__ = ["edited_activation", "unit_amounts", "unit_levels"]
+__all__ = ["edit_amounts", "edited_activation", "unit_amounts", "unit_levels"]
 
 
 def edited_activation(edit: "Intervention", activation: Tensor) -> Tensor:
@@ -21,15 +22,27 @@ def edited_activation(edit: "Intervention", activation: Tensor) -> Tensor:
         DissectError: an activation of another number of units, or a gate of another grid or batch.
     """
     units = edit.units
-    if activation.ndim < 2 or activation.shape[1] != units.total:
+    if activation.ndim < 2 or activation.shape[1] != units.channels:
         raise DissectError(
             f"layer {units.layer!r} gives {tuple(activation.shape)}, and the units are of a layer "
-            f"of {units.total}: choose the units on this model"
+            f"of {units.channels}: choose the units on this model"
         )
     single = edit.strength if edit.unit_strengths is None else None
     where, levels = edit.where, unit_levels(edit)
     if not len(units) or single == 0:
         return activation
+    if units.directions is not None:
+        along = units.directions
+        after = moved_along(
+            activation,
+            *(along.read, along.write, along.offsets),
+            *(edit_amounts(edit), torch.zeros(len(units)) if levels is None else levels),
+            rectified=along.rectified,
+        )
+        if where is None:
+            return after
+        is_open = open_cells(where, activation, edit.threshold, units.layer)
+        return torch.where(is_open.unsqueeze(1), after, activation)
     index = torch.tensor(units.indices, device=activation.device)
     if where is None and single == 1 and levels is None:
         return activation.index_fill(1, index, 0.0)
@@ -58,8 +71,16 @@ def unit_amounts(edit: "Intervention", like: Tensor) -> Tensor | None:
     return (edit.strength * factors).clamp(max=2).to(like)
 
 
+def edit_amounts(edit: "Intervention") -> Tensor:
+    """The strength of each unit, (len(units),)."""
+    amounts = unit_amounts(edit, torch.empty(0))
+    return torch.full((len(edit.units),), float(edit.strength)) if amounts is None else amounts
+
+
 def unit_levels(edit: "Intervention") -> Tensor | None:
     """What the units become, (len(units),); None is zero."""
     if not isinstance(edit.replacement, Tensor):
         return None
+    if edit.units.directions is not None:
+        return edit.replacement
     return edit.replacement[list(edit.units.indices)]

@@ -68,6 +68,10 @@ def excise(model: _Model, units: Units) -> _Model:
     >>> smaller.layer8x8.conv.out_channels
     2
     """
+    if units.directions is not None:
+        raise DissectError(
+            "directions are no channels, which alone can be cut out: bake the edit instead"
+        )
     edited = plain_copy(model)
     layer = resolve_layer(edited, units.layer)
     cuts = _Cuts(edited, layer, units)

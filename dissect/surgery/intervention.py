@@ -23,7 +23,7 @@ from dissect.hooks import edit, plain_copy
 from dissect.surgery.apply import edited_activation
 from dissect.surgery.edit_file import EditFile, edit_arguments, edit_fields
 from dissect.surgery.gates import Gate, MaskGate
-from dissect.surgery.levels import rising_units
+from dissect.surgery.levels import rising_units, swapped_units
 from dissect.surgery.write import write_edit
 from dissect.units import Units
 
@@ -37,10 +37,12 @@ class Intervention:
     """What is done to units of a layer, and of other layers with it.
 
     The activation a of a unit becomes a - strength * (a - replacement) at the cells where the gate
-    is open; every other value stays as it is, to the bit. Radford et al. (2015), section 6.3.1,
-    is the default; other replacements are those of GAN Dissection (Bau et al. 2019). An edit acts
-    on the output of the layer, that is after its non-linearity: before it, the batch norm's shift
-    would bring a zeroed unit back.
+    is open; every other value stays as it is, to the bit. Where the units are directions, that
+    holds for the value that each reads, and all channels change along what they write.
+
+    Radford et al. (2015), section 6.3.1, is the default; other replacements are those of GAN
+    Dissection (Bau et al. 2019). An edit acts on the output of the layer, that is after its non-
+    linearity: before it, the batch norm's shift would bring a zeroed unit back.
 
     Attributes:
         units: which ones, best first.
@@ -55,7 +57,7 @@ class Intervention:
         unit_strengths: a factor in [0, 2] of the strength for each of the units, in their order;
             no unit's strength is above 2. None is 1 for each.
         replacement: `zero`, or (units.total,), a value for each unit of the layer, so that a
-            control has its own.
+            control has its own; of directions (len(units),).
         also: further edits, of this layer or others, that act with it, one after the other.
 
     Raises:
@@ -107,9 +109,10 @@ class Intervention:
             if values != "zero":
                 raise DissectError(f"replacement={values!r} is not known: use 'zero' or a tensor")
             return
-        if values.shape != (self.units.total,):
+        expected = self.units.total if self.units.directions is None else len(self.units)
+        if values.shape != (expected,):
             raise DissectError(
-                f"an intervention's replacement needs a value for each of the {self.units.total} "
+                f"an intervention's replacement needs a value for each of the {expected} "
                 f"units of {own!r}, not the shape {tuple(values.shape)}"
             )
         if not torch.isfinite(values).all():
@@ -177,26 +180,7 @@ class Intervention:
         Raises:
             DissectError: units of different layers, or an edit that puts no values in.
         """
-        if (removed.layer, removed.total) != (put.units.layer, put.units.total):
-            raise DissectError(
-                f"units of {removed.layer!r} cannot be swapped for units of {put.units.layer!r}: "
-                "choose both on one layer"
-            )
-        if not isinstance(put.replacement, Tensor):
-            raise DissectError(
-                "a swap needs an edit that sets units to levels: Intervention.insert"
-            )
-        gone = [unit for unit in removed.indices if unit not in put.units.indices]
-        units = Units(
-            layer=removed.layer,
-            indices=(*put.units.indices, *gone),
-            total=removed.total,
-            concept=put.units.concept,
-            rule=f"{removed.rule or 'chosen'} for {put.units.rule or 'chosen'}",
-            model=removed.model,
-        )
-        levels = put.replacement.clone()
-        levels[gone] = 0.0
+        units, levels = swapped_units(removed, put.units, put.replacement)
         return replace(put, units=units, replacement=levels, unit_strengths=None)
 
     @classmethod
@@ -268,6 +252,8 @@ class Intervention:
           units. Names and shapes of the weights stay as they are.
         - A value in the units' place, none below 0, everywhere: the same with the value for the
           bias, where the layer allows it; else as below.
+        - With `exact=False`, directions without biases go into the weights of the convolutions that
+          read the layer.
         - Everything else becomes a `GatedEdit` at the layer's end: the gate as one 1x1 convolution
           with its threshold, a region, a strength. A layer that is a plain `nn.Sequential` gets it
           as its last part, `edit`; any other is put with it into a `Sequential` of `layer` and
@@ -277,10 +263,10 @@ class Intervention:
             model: in evaluation mode, as it is in the copy. For removal in the weights, the layer
                 must end in a batch norm and activations that keep zero, as ReLU and LeakyReLU do,
                 and `torch.fx` must be able to follow its forward.
-            exact: bit for bit. False writes a removal everywhere of another strength, or of one a
-                unit, into the weights of the convolutions that read the units, rather than into a
-                module: names and shapes stay as they are, and images are those of `applied` within
-                rounding (1e-5).
+            exact: bit for bit. False writes a removal everywhere of directions, of another
+                strength, or of one a unit, into the weights of the convolutions that read the
+                units, rather than into a module: names and shapes stay as they are, and images
+                are those of `applied` within rounding (1e-5).
 
         Raises:
             DissectError: no such layer, units of a layer of another size, a layer whose weights

@@ -1,6 +1,7 @@
 """Which units rise where a concept is, and to what level."""
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from dissect._utils.errors import DissectError
 from dissect.units import Units, parse_rule, rank_units
 
-__all__ = ["rising_units"]
+__all__ = ["rising_units", "swapped_units"]
 
 
 def rising_units(
@@ -71,4 +72,40 @@ def rising_units(
     )
     units = replace(units, rule=f"rise:{k}")
     levels = torch.from_numpy(np.quantile(cells[on].numpy(), level, axis=0)).float()
+    return units, levels
+
+
+def swapped_units(
+    removed: Units, put: Units, levels: Tensor | Literal["zero"]
+) -> tuple[Units, Tensor]:
+    """The units of both, and the level of every unit of the layer: 0 of those that are removed.
+
+    Args:
+        removed: the units of the concept that goes.
+        put: the units of the concept that is put in; a unit of both is one of these.
+        levels: (C,), of the units that are put in.
+
+    Raises:
+        DissectError: units of different layers, directions, or no levels.
+    """
+    if (removed.layer, removed.total) != (put.layer, put.total):
+        raise DissectError(
+            f"units of {removed.layer!r} cannot be swapped for units of {put.layer!r}: "
+            "choose both on one layer"
+        )
+    if not isinstance(levels, Tensor):
+        raise DissectError("a swap needs an edit that sets units to levels: Intervention.insert")
+    if removed.directions is not None or put.directions is not None:
+        raise DissectError("a swap sets channels to levels: give channels rather than directions")
+    gone = [unit for unit in removed.indices if unit not in put.indices]
+    units = Units(
+        layer=removed.layer,
+        indices=(*put.indices, *gone),
+        total=removed.total,
+        concept=put.concept,
+        rule=f"{removed.rule or 'chosen'} for {put.rule or 'chosen'}",
+        model=removed.model,
+    )
+    levels = levels.clone()
+    levels[gone] = 0.0
     return units, levels

@@ -11,7 +11,7 @@ from dissect._utils.errors import DissectError
 from dissect.hooks.modules import BatchNorm, named_modules, resolve_layer
 from dissect.models.dcgan import add_edit
 from dissect.models.gated import GatedEdit
-from dissect.surgery.apply import unit_amounts, unit_levels
+from dissect.surgery.apply import edit_amounts, unit_levels
 from dissect.surgery.gates import Gate, LinearGate, MaskGate, linear_gate
 from dissect.surgery.graph import CONVS, TRANSPOSED_CONVS, norm_that_ends, traced_end
 from dissect.units import Units
@@ -33,13 +33,10 @@ def write_edit(model: nn.Module, edit: "Intervention", *, exact: bool) -> None:
     if single == 0 or not len(units):
         return
     everywhere = edit.where is None
-    if everywhere and single != 1 and replacement is None and not exact:
-        amounts = unit_amounts(edit, torch.empty(0))
-        if amounts is None:
-            amounts = torch.full((len(units),), edit.strength)
-        _scale_units(model, units, 1 - amounts)
+    if everywhere and replacement is None and not exact and not _is_removal(edit):
+        _fold_into_readers(model, units, edit_amounts(edit))
         return
-    if everywhere and single == 1:
+    if everywhere and single == 1 and units.directions is None:
         if replacement is None:
             try:
                 _write(model, units, torch.zeros(len(units)), keep="zero")
@@ -59,28 +56,37 @@ def write_edit(model: nn.Module, edit: "Intervention", *, exact: bool) -> None:
     _insert(model, layer, units.layer, _as_module(model, edit))
 
 
-def _scale_units(model: nn.Module, units: Units, factors: Tensor) -> None:
-    """Multiply the weights that read the units by the factors; `model` is changed in place.
+def _is_removal(edit: "Intervention") -> bool:
+    """Whether channels are set to zero, which a batch norm's weights hold to the bit."""
+    return edit.units.directions is None and edit.unit_strengths is None and edit.strength == 1
 
-    The layers that read the units are linear in them, so that the outputs are those of scaled
-    units within rounding. Names and shapes stay as they are.
+
+def _fold_into_readers(model: nn.Module, units: Units, amounts: Tensor) -> None:
+    """Let the weights that read the layer read it with less of the units; in place.
+
+    The layers that read the units are linear in them, so that the outputs are those of the edited
+    layer within rounding. Names and shapes stay as they are.
 
     Args:
         model: in evaluation mode.
         units: of a layer that convolutions alone read, straight from its end.
-        factors: (len(units),), what each unit is multiplied by.
+        amounts: (len(units),), the strength at which each unit is removed.
 
     Raises:
-        DissectError: no such layer, units of a layer of another size, or a layer that anything but
-            a plain convolution with weights of its own reads.
+        DissectError: no such layer, units of a layer of another size, directions that are not
+            linear, or a layer that anything but a plain convolution with weights of its own reads.
     """
 
     def refuse(reason: str) -> DissectError:
         return DissectError(
-            f"a strength of {units.layer!r} cannot be written into plain weights: {reason}; leave "
+            f"this edit of {units.layer!r} cannot be written into plain weights: {reason}; leave "
             "it to a module at the layer's end ('exact')"
         )
 
+    along = units.directions
+    if along is not None and (along.rectified or bool(along.offsets.any())):
+        # At a border, a convolution reads zeros that no bias has changed.
+        raise refuse("its directions have biases or a rectifier")
     graph, end = traced_end(model, resolve_layer(model, units.layer), refuse)
     modules = dict(model.named_modules(remove_duplicate=False))
     called = [modules[str(node.target)] for node in graph.nodes if node.op == "call_module"]
@@ -91,17 +97,22 @@ def _scale_units(model: nn.Module, units: Units, factors: Tensor) -> None:
             raise refuse(f"{type(reader).__name__ if reader else node.op} reads the units")
         if called.count(reader) > 1 or parametrize.is_parametrized(reader):
             raise refuse(f"a {type(reader).__name__} that reads the units runs more than once")
-        _check_size(units.layer, units.total, reader.in_channels)
+        _check_size(units.layer, units.channels, reader.in_channels)
         readers.append(reader)
     if not readers:
         raise refuse("nothing reads the units")
-    index = list(units.indices)
     with torch.no_grad():
         for reader in readers:
             weight = reader.get_parameter("weight")
-            along = weight if isinstance(reader, TRANSPOSED_CONVS) else weight.transpose(0, 1)
-            shape = (-1, *([1] * (weight.ndim - 1)))
-            along[index] *= factors.to(weight).reshape(shape)
+            inputs = weight if isinstance(reader, TRANSPOSED_CONVS) else weight.transpose(0, 1)
+            if along is None:
+                shape = (-1, *([1] * (weight.ndim - 1)))
+                inputs[list(units.indices)] *= (1 - amounts).to(weight).reshape(shape)
+                continue
+            read, write = (side.double().to(weight.device) for side in (along.read, along.write))
+            written = torch.einsum("kc,c...->k...", write, inputs.double())
+            less = torch.einsum("kc,k,k...->c...", read, amounts.to(read), written)
+            inputs.sub_(less.to(weight))
 
 
 def _ends_in_edit(layer: nn.Module) -> bool:
@@ -130,6 +141,7 @@ def _write(
 def _as_module(model: nn.Module, edit: "Intervention") -> GatedEdit:
     """The module that does to a layer's output what the edit does with a hook."""
     units, threshold, replacement = edit.units, edit.threshold, unit_levels(edit)
+    along = units.directions
     gate, region = _as_linear(edit.where)
     if gate is None and region is not None:
         # As it is compared there, before it is rounded to single precision.
@@ -141,26 +153,31 @@ def _as_module(model: nn.Module, edit: "Intervention") -> GatedEdit:
             f"a region in a network is the same for every sample, (H, W), not {tuple(region.shape)}"
         )
     module = GatedEdit(
-        units.total,
+        units.channels,
         probe=gate is not None,
         grid=None if region is None else (region.shape[0], region.shape[1]),
         threshold=threshold,
-        strength=edit.strength if edit.unit_strengths is None else None,
+        strength=edit.strength if edit.unit_strengths is None and along is None else None,
+        directions=None if along is None else len(along),
+        rectified=along is not None and along.rectified,
     )
     weight = next(model.parameters(), torch.empty(0))
     module.to(weight.device, torch.promote_types(weight.dtype, torch.float32))
-    index = list(units.indices)
+    index = list(units.indices) if along is None else list(range(len(along)))
     with torch.no_grad():
-        module.edited[index] = True
+        if along is None:
+            module.edited[index] = True
+        else:
+            module.read, module.write = along.read.to(module.values), along.write.to(module.values)
+            module.bias = along.offsets.to(module.values)
         if isinstance(replacement, Tensor):
             module.values[index] = replacement.to(module.values)
-        amounts = unit_amounts(edit, module.values)
-        if amounts is not None and module.strengths is not None:
-            module.strengths[index] = amounts
+        if module.strengths is not None:
+            module.strengths[index] = edit_amounts(edit).to(module.values)
         if region is not None and module.region is not None:
             module.region.copy_(region)
         if gate is not None and module.probe is not None and module.probe.bias is not None:
-            _check_size(units.layer, units.total, len(gate.weight))
+            _check_size(units.layer, units.channels, len(gate.weight))
             module.probe.weight.copy_(gate.weight.reshape(1, -1, 1, 1))
             module.probe.bias.fill_(gate.bias)
     return module.eval()

@@ -1,18 +1,20 @@
-"""Units of one layer: which feature maps, and how they scored."""
+"""Units of one layer: which feature maps or directions, and how they scored."""
 
 import math
 import operator
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, SupportsFloat, SupportsIndex
 
 import numpy as np
 from pydantic import Field
+from torch import Tensor
 
 from dissect._utils.errors import DissectError
-from dissect._utils.result import Result
+from dissect._utils.result import Result, to_plain
 from dissect._utils.schema import FileModel, NonEmpty, parse, read_file, write_file
+from dissect.units.directions import Directions, DirectionsFile
 
 __all__ = ["Units", "UnitsFile", "check_count"]
 
@@ -29,23 +31,27 @@ class UnitsFile(FileModel):
     concept: NonEmpty | None = None
     rule: NonEmpty | None = None
     model: NonEmpty | None = None
+    directions: DirectionsFile | None = None
 
 
 @dataclass(frozen=True, repr=False)
 class Units(Result):
-    """Units of one layer, best first.
+    """Units of one layer, best first: channels, or directions in the space of its channels.
 
     Attributes:
-        layer: the name of the submodule whose output they are channels of.
-        indices: channel indices, each in [0, total), none twice; in order of rank, best first.
-        total: how many units the layer has.
+        layer: the name of the submodule whose output they are units of.
+        indices: indices of channels, or of directions among all that were found; each in
+            [0, total), none twice; in order of rank, best first.
+        total: how many units the layer has, or how many directions were found.
         scores: one finite number a unit, larger is better; empty where the units have none.
         concept: what they draw, where that is known.
         rule: how they were chosen, where that is known.
         model: the fingerprint of the model, where that is known.
+        directions: what each of the units reads and writes, in their order; None for channels.
 
     Raises:
-        DissectError: an index twice or out of range, or scores that do not pair with the indices.
+        DissectError: an index twice or out of range, or scores or directions that do not pair
+            with the indices.
 
     >>> units = Units("layer8x8", (17, 3, 250), total=256, concept="window")
     >>> len(units), units.top(2).indices
@@ -59,6 +65,7 @@ class Units(Result):
     concept: str | None = None
     rule: str | None = None
     model: str | None = None
+    directions: Directions | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "indices", _integers(self.indices))
@@ -82,15 +89,51 @@ class Units(Result):
             )
         if not all(map(math.isfinite, self.scores)):
             raise DissectError(f"the scores of units in {self.layer!r} must be finite numbers")
+        if self.directions is not None and len(self.directions) != len(self.indices):
+            raise DissectError(
+                f"{len(self.directions)} directions do not pair with {len(self.indices)} units"
+            )
 
     def __len__(self) -> int:
         return len(self.indices)
 
+    @property
+    def channels(self) -> int:
+        """How many channels the layer has (C)."""
+        return self.total if self.directions is None else self.directions.channels
+
+    def values(self, activations: Tensor) -> Tensor:
+        """The values of the units, (N, len(units), ...), of the layer's activations (N, C, ...).
+
+        Raises:
+            DissectError: activations of another number of channels.
+        """
+        if self.directions is not None:
+            return self.directions.values(activations)
+        if activations.ndim < 2 or activations.shape[1] != self.total:
+            raise DissectError(
+                f"layer {self.layer!r} gives {tuple(activations.shape)}, and the units are of a "
+                f"layer of {self.total}: choose the units on this model"
+            )
+        return activations[:, list(self.indices)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON has them; directions where they are such."""
+        plain = {
+            one.name: to_plain(getattr(self, one.name))
+            for one in fields(self)
+            if one.name != "directions"
+        }
+        if self.directions is not None:
+            plain["directions"] = self.directions.to_file().model_dump(mode="json")
+        return plain
+
     def summary(self) -> dict[str, Any]:
         """How many units of which layer, and what they draw."""
         named = {"concept": self.concept, "rule": self.rule}
+        kind = "units" if self.directions is None else "directions"
         size = f"{len(self)} of {self.total}"
-        return {"layer": self.layer, "units": size, **{k: v for k, v in named.items() if v}}
+        return {"layer": self.layer, kind: size, **{k: v for k, v in named.items() if v}}
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for each unit, best first: its index, and its score where it has one."""
@@ -109,12 +152,13 @@ class Units(Result):
         order: Sequence[int] = range(len(self))
         if self.scores:
             order = sorted(order, key=lambda rank: -self.scores[rank])
-        chosen = order[:k]
+        chosen = list(order[:k])
         return replace(
             self,
             indices=tuple(self.indices[rank] for rank in chosen),
             scores=tuple(self.scores[rank] for rank in chosen) if self.scores else (),
             rule=f"top:{k}",
+            directions=None if self.directions is None else self.directions[chosen],
         )
 
     def random(self, seed: int = 0) -> "Units":
@@ -122,7 +166,8 @@ class Units(Result):
 
         They come from the layer's other units. Where those are hardly more than are drawn (fewer
         than 5 for 4), so that all controls would be alike, they come from the whole layer, and
-        overlap with the set; they are the set itself only where it is the whole layer.
+        overlap with the set; they are the set itself only where it is the whole layer. Directions
+        are turned at random together (see `Directions.rotated`).
         A function of the set and of `seed` alone.
 
         Raises:
@@ -130,6 +175,9 @@ class Units(Result):
         """
         if seed < 0:
             raise DissectError(f"a seed is at least 0, not {seed}")
+        if self.directions is not None:
+            turned = self.directions.rotated(seed)
+            return replace(self, scores=(), concept=None, rule=f"random:{seed}", directions=turned)
         pool = sorted(set(range(self.total)) - set(self.indices))
         if 4 * len(pool) < 5 * len(self):
             pool = list(range(self.total))
@@ -153,17 +201,17 @@ class Units(Result):
         Args:
             fingerprint: the model's fingerprint; None leaves the model unchecked.
             layer: the layer's name.
-            total: how many units the layer has.
+            total: how many channels the layer has.
 
         Raises:
-            DissectError: another layer, another number of units, or another model.
+            DissectError: another layer, another number of channels, or another model.
         """
         if layer != self.layer:
             raise DissectError(f"these are units of layer {self.layer!r}, not of {layer!r}")
-        if total != self.total:
+        if total != self.channels:
             raise DissectError(
-                f"these units were chosen among {self.total} in {self.layer!r}, which has {total} "
-                "in this model: choose the units on this model"
+                f"these units were chosen among {self.channels} in {self.layer!r}, which has "
+                f"{total} in this model: choose the units on this model"
             )
         if None not in (fingerprint, self.model) and fingerprint != self.model:
             raise DissectError(
@@ -188,7 +236,8 @@ class Units(Result):
     def from_file(cls, file: UnitsFile, where: str = "units") -> "Units":
         """The units of fields that were read, which are called `where` in an error."""
         try:
-            return cls(**dict(file))
+            along = None if file.directions is None else Directions.from_file(file.directions)
+            return cls(**{**dict(file), "directions": along})
         except DissectError as error:
             raise DissectError(f"{where}: {error}") from error
 
