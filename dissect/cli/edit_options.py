@@ -23,8 +23,10 @@ _WHERE = {"both": ("everywhere", "probe"), "everywhere": ("everywhere",), "probe
 _RULES = (
     "A rule that chooses units: positive (every weight above 0, as in the paper), top:K (the K "
     "largest weights), iou:K or ace:K (as GAN Dissection chooses), causal:K (by measured effect), "
-    "gradient:K (by attribution), or auto (units, strengths and gate searched together). Without "
-    "it, auto where a search has been made for this model, as for the bundled one; else positive."
+    "gradient:K (by attribution), lowrank:K (K directions, learned), probe, leace:K, inlp:K, pca:K "
+    "or nmf:K (directions in closed form), or auto (units, strengths and gate searched together). "
+    "Without it, auto where a search has been made for this model, as for the bundled one; else "
+    "positive."
 )
 _PANEL = "Edit"
 _MEAN_OVER = 100

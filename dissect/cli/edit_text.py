@@ -29,10 +29,7 @@ def edit_text(edit: "Intervention") -> str:
     for part in edit.parts:
         place = "everywhere" if part.gate is None else f"where a probe is above {part.threshold:g}"
         region = ", in a region" if part.region is not None else ""
-        parts.append(
-            f"{len(part.units)} of {part.units.total} units of {part.units.layer}, "
-            f"{how_text(part)}, {place}{region}"
-        )
+        parts.append(f"{part.units.text}, {how_text(part)}, {place}{region}")
     return "; ".join(parts)
 
 

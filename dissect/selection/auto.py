@@ -16,13 +16,12 @@ from dissect.probe.fit import fit_from_labels
 from dissect.segmentation import Segmenter, load_segmenter
 from dissect.segmentation.pseudo_labels import pseudo_label
 from dissect.selection.objective import Objective
+from dissect.selection.rules import kept_classes
 from dissect.selection.samples import SEARCH_SEED
 from dissect.selection.search import SearchConfig, SearchResult, search_edit
 
 __all__ = ["search_intervention"]
 
-# Classes whose outlines an edit is to keep, where the segmenter knows them.
-_KEEP = ("bed",)
 # The gate's probe is fitted to the segmenter's masks: to more samples than anyone draws boxes on,
 # so with a weaker penalty; and to cells that the concept only reaches into.
 _GATE_SAMPLES = 2_500
@@ -97,7 +96,7 @@ def _objective(segmenter: Segmenter, concept: str, *, gated: bool) -> Objective:
     Everywhere, each unit costs the whole picture: less is asked for, and any number of units. A
     gate does much of what many units would.
     """
-    keep = tuple(name for name in _KEEP if name in segmenter.classes and name != concept)
+    keep = kept_classes(segmenter, concept)
     if gated:
         return Objective(keep=keep, kept=0.98, max_units=0.25)
     return Objective(prevalence=0.03, keep=keep, kept=0.95, slack=1.02)

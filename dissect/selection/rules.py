@@ -1,6 +1,6 @@
 """Units by any rule, from what the rule needs: a probe, or a segmenter and samples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,14 +12,32 @@ from dissect.models import fingerprint
 from dissect.probe import Probe
 from dissect.segmentation import Segmenter
 from dissect.selection import scores
+from dissect.selection.closed_form import (
+    inlp_directions,
+    leace_directions,
+    nmf_directions,
+    pca_directions,
+    probe_direction,
+)
+from dissect.selection.directions import DirectionObjective, optimize_directions
 from dissect.selection.samples import Samples, draw_samples
 from dissect.selection.strengths import StrengthObjective
-from dissect.units import Rule, Units, parse_rule, rank_units
+from dissect.units import Directions, Rule, Units, parse_rule, rank_units
 
-__all__ = ["SCORED", "Scorer", "scoring_steps"]
+__all__ = ["DIRECTED", "SCORED", "Scorer", "scoring_steps"]
 
-# Rules that score every unit with the segmenter's help.
+# Rules that score every unit with the segmenter's help, and rules that find directions.
 SCORED = ("iou", "ace", "causal", "gradient")
+DIRECTED = ("lowrank", "probe", "leace", "inlp", "pca", "nmf")
+# Classes whose outlines an edit is to keep, where the segmenter knows them.
+_KEEP = ("bed",)
+
+_CLOSED_FORM: Mapping[str, Callable[[Samples, int], Directions]] = {
+    "leace": leace_directions,
+    "inlp": inlp_directions,
+    "pca": pca_directions,
+    "nmf": nmf_directions,
+}
 
 
 @dataclass
@@ -60,6 +78,8 @@ class Scorer:
                 "auto chooses units, strength and gate together, where units alone are asked for: "
                 "name another rule, such as causal:24"
             )
+        if rule.name in DIRECTED:
+            return self._directed(rule)
         total = len(self.probe.weight)
         if rule.count is not None and rule.count > total:
             raise DissectError(
@@ -87,6 +107,28 @@ class Scorer:
             model=fingerprint(self.model),
         )
 
+    def _directed(self, rule: Rule) -> Units:
+        along = probe_direction(self.probe) if rule.name == "probe" else self._found(rule)
+        return Units(
+            layer=self.layer,
+            indices=tuple(range(len(along))),
+            total=len(along),
+            concept=self.concept,
+            rule=str(rule),
+            model=fingerprint(self.model),
+            directions=along,
+        )
+
+    def _found(self, rule: Rule) -> Directions:
+        """The directions of a rule that looks at samples."""
+        segmenter, k = self.segmenter(), rule.count or 1
+        samples = self._drawn(segmenter)
+        if rule.name != "lowrank":
+            return _CLOSED_FORM[rule.name](samples, k)
+        objective = DirectionObjective(keep=kept_classes(segmenter, self.concept))
+        report = with_note(self.progress, "learning directions")
+        return optimize_directions(samples, objective, k, progress=report)
+
     def _scored(self, name: str) -> Tensor:
         if name not in self._scores:
             segmenter = self.segmenter()
@@ -111,6 +153,11 @@ class Scorer:
         return self._samples
 
 
+def kept_classes(segmenter: Segmenter, concept: str) -> tuple[str, ...]:
+    """The classes whose outlines an edit of the concept is to keep."""
+    return tuple(name for name in _KEEP if name in segmenter.classes and name != concept)
+
+
 def scoring_steps(names: tuple[str, ...], n: int, total: int) -> int:
     """How many steps a `Scorer` takes for rules of these names, for a progress bar."""
     steps = 0
@@ -120,4 +167,6 @@ def scoring_steps(names: tuple[str, ...], n: int, total: int) -> int:
         steps += StrengthObjective().steps
     if "causal" in names:
         steps += total
+    if "lowrank" in names:
+        steps += DirectionObjective().steps
     return steps

@@ -69,7 +69,7 @@ class Intervention:
         >>> layer = torch.nn.Sequential(torch.nn.Identity()).eval()
         >>> edit = Intervention(Units("0", (1,), 3), strength=0.5)
         >>> edit
-        Intervention(1 of 3 units of '0', strength=0.5)
+        Intervention(1 of 3 units of 0, strength=0.5)
         >>> with edit.applied(layer):
         ...     layer(torch.ones(1, 3))
         tensor([[1.0000, 0.5000, 1.0000]])
@@ -364,7 +364,7 @@ class Intervention:
         return f"Intervention({' + '.join(part._brief() for part in self.parts)})"
 
     def _brief(self) -> str:
-        facts = [f"{len(self.units)} of {self.units.total} units of {self.units.layer!r}"]
+        facts = [self.units.text]
         if self.gate is not None:
             facts.append(f"gate={type(self.gate).__name__}, threshold={self.threshold:g}")
         if self.region is not None:

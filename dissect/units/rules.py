@@ -11,7 +11,8 @@ from dissect.units.units import Units, check_count
 __all__ = ["RULES", "Rule", "parse_rule", "rank_units"]
 
 # Every rule by name, and whether it takes a count: `positive`, but `top:K`. A new rule is one more
-# line here; the function that computes its scores passes them to `rank_units`.
+# line here; the function that computes its scores passes them to `rank_units`. Those of the second
+# half give directions rather than channels.
 RULES: dict[str, bool] = {
     "positive": False,
     "top": True,
@@ -20,6 +21,12 @@ RULES: dict[str, bool] = {
     "causal": True,
     "gradient": True,
     "auto": False,
+    "lowrank": True,
+    "probe": False,
+    "leace": True,
+    "inlp": True,
+    "pca": True,
+    "nmf": True,
 }
 
 

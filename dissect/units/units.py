@@ -98,6 +98,14 @@ class Units(Result):
         return len(self.indices)
 
     @property
+    def text(self) -> str:
+        """How many units of which layer, in words."""
+        if self.directions is None:
+            return f"{len(self)} of {self.total} units of {self.layer}"
+        count = f"{len(self)}" if len(self) == self.total else f"{len(self)} of {self.total}"
+        return f"{count} direction{'s' * (self.total > 1)} of {self.layer}"
+
+    @property
     def channels(self) -> int:
         """How many channels the layer has (C)."""
         return self.total if self.directions is None else self.directions.channels

@@ -206,7 +206,7 @@ def test_edits_are_joined_in_their_order(generator):
     assert torch.equal(closed, images(generator, first))
     assert not torch.equal(images(generator, gated), images(generator))
     assert repr(first + gated) == (
-        "Intervention(6 of 6 units of 'layer8x8' + 2 of 6 units of 'layer8x8', "
+        "Intervention(6 of 6 units of layer8x8 + 2 of 6 units of layer8x8, "
         "gate=LinearGate, threshold=0.5, each at its own level)"
     )
 
