@@ -1,13 +1,16 @@
 """`dissect ablate`: samples before and after the removal of units, with the control."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from dissect._utils.errors import DissectError
 from dissect.cli.edit_options import EditOptions, save_edits
 from dissect.cli.edit_text import edit_text, edit_values, how_text
-from dissect.cli.option_groups import LabelOptions, ModelOptions, OutputOptions, with_groups
+from dissect.cli.option_groups import (
+    LabelOptions,
+    ModelOptions,
+    OutputOptions,
+    SampleOptions,
+    with_groups,
+)
 from dissect.cli.output import Output
 from dissect.cli.study import Study
 
@@ -24,24 +27,13 @@ def ablate(
     model: ModelOptions,
     labels: LabelOptions,
     edit: EditOptions,
+    samples: SampleOptions,
     output: OutputOptions,
-    n: Annotated[int, typer.Option("--n", help="Samples shown.", min=1, max=10_000)] = 12,
-    pool: Annotated[
-        int | None,
-        typer.Option(
-            help="Fresh samples from which those with most of the concept are shown, as the probe "
-            "sees it. Without it, five times as many as are shown; the same number shows all.",
-            min=1,
-            max=10_000,
-        ),
-    ] = None,
 ) -> None:
     """Remove units, and draw fresh samples before, after, and with as many random units removed."""
     printed = Output(as_json=output.as_json)
     edit.check()
-    pool = pool or 5 * n
-    if pool < n:
-        raise DissectError(f"--pool {pool} is fewer than --n {n}: draw at least as many")
+    n, pool = samples.n, samples.drawn
     from dissect._utils.io import write_image
     from dissect.effect.compare import draw_each
     from dissect.figures import labelled_rows
@@ -61,7 +53,7 @@ def ablate(
         "concept": study.concept,
         "labels": labels.labels,
         "layer": study.layer,
-        "where": edit.where,
+        "where": edit.where or "both",
         **edit_values(edits.get("probe") or next(iter(edits.values()))),
         "edits": {name: edit_values(one) for name, one in edits.items()},
         "n_samples": n,
@@ -87,7 +79,8 @@ def _states(
     }
     states: dict[str, Intervention | None] = {"before": None}
     for name, edit in edits.items():
-        states[f"{len(edit.units)} units, {how_text(edit)}\n{_place(edit, places[name])}"] = edit
+        count = f"{len(edit.units)} {edit.units.noun}"
+        states[f"{count}, {how_text(edit)}\n{_place(edit, places[name])}"] = edit
     gated = edits.get("probe")
     if gated is not None and gated.gate is study.probe and gated.region is None:
         levels = background_mean(study.generator, study.labels, study.layer)
@@ -95,7 +88,9 @@ def _states(
             study.probe, levels, layer=study.layer, threshold=gated.threshold
         )
     for name, edit in edits.items():
-        label = f"{len(edit.units)} random units,\nthe same, {_place(edit, places[name])}"
+        label = (
+            f"{len(edit.units)} random {edit.units.noun},\nthe same, {_place(edit, places[name])}"
+        )
         states[label] = edit.control(seed)
     return states
 

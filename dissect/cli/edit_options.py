@@ -46,13 +46,14 @@ class EditOptions:
     ] = None
     rule: Annotated[str | None, typer.Option(help=_RULES, rich_help_panel=_PANEL)] = None
     where: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Where the edit acts: everywhere (as in the paper), probe (only at cells that "
-            "the probe calls the concept), or both, one beside the other.",
+            help="Where the edit of a rule acts: everywhere (as in the paper), probe (only at "
+            "cells that the probe calls the concept), or both, one beside the other, as without "
+            "it.",
             rich_help_panel=_PANEL,
         ),
-    ] = "both"
+    ] = None
     changes: Annotated[
         list[str] | None,
         typer.Option(
@@ -73,7 +74,7 @@ class EditOptions:
         """
         from dissect.units import parse_rule
 
-        if self.where not in _WHERE:
+        if self.where is not None and self.where not in _WHERE:
             raise DissectError(f"--where {self.where!r} is not known: use {', '.join(_WHERE)}")
         if self.rule is not None:
             parse_rule(self.rule)
@@ -89,7 +90,7 @@ class EditOptions:
     @property
     def places(self) -> tuple[str, ...]:
         """`everywhere`, `probe`, or both."""
-        return _WHERE[self.where]
+        return _WHERE[self.where or "both"]
 
     def load(self, study: Study, output: Output, out: Path) -> "dict[str, Intervention]":
         """The edits, by `everywhere` and `probe`.
@@ -102,36 +103,54 @@ class EditOptions:
         Raises:
             DissectError: a file of another model or layer, or a value out of its range.
         """
-        if self.edit is not None:
-            edits = self._from_file(study)
-        else:
-            edits = self._by_rule(study, output, out)
+        edits = (
+            self._by_rule(study, output, out)
+            if self.edit is None
+            else self._from_file(self.edit, study)
+        )
         return {name: self._changed(edit, study) for name, edit in edits.items()}
 
-    def _from_file(self, study: Study) -> "dict[str, Intervention]":
+    def _from_file(self, file: Path, study: Study) -> "dict[str, Intervention]":
         from dissect._utils.io import read_json
         from dissect.surgery import Intervention
         from dissect.units import Units
 
-        assert self.edit is not None
-        content = read_json(self.edit)
-        if isinstance(content, dict) and content.get("kind") == "units":
-            units = Units.load(self.edit)
-            units.check(study.fingerprint, study.layer, len(study.probe.weight))
-            return self._plain(units, study)
-        edit = Intervention.load(self.edit)
+        content = read_json(file)
+        is_units = isinstance(content, dict) and content.get("kind") == "units"
+        edit = Intervention(Units.load(file)) if is_units else Intervention.load(file)
+        layers = ", ".join(edit.layers)
+        if study.layer not in edit.layers:
+            raise DissectError(
+                f"{file} edits {layers}, and --layer is {study.layer}: give --layer "
+                f"{edit.layers[0]}"
+            )
         for part in edit.parts:
-            part.units.check(study.fingerprint, part.units.layer, part.units.total)
+            part.units.check(study.fingerprint, part.units.layer, part.units.channels)
+        if is_units:
+            edit.units.check(study.fingerprint, study.layer, len(study.probe.weight))
+            return self._plain(edit.units, study)
+        if self.where is not None:
+            raise DissectError(
+                f"{file} says itself where it acts: leave out --where {self.where}, or give a "
+                "units.json"
+            )
         return {"everywhere" if edit.where is None else "probe": edit}
 
     def _by_rule(self, study: Study, output: Output, out: Path) -> "dict[str, Intervention]":
-        from dissect.cli.searched import found_edits, units_by_rule
+        from dissect.cli.searched import find_or_search, units_by_rule
 
         if self.rule in (None, "auto") and not self.changes:
-            results = found_edits(study, output, out, search=self.rule == "auto")
+            results = find_or_search(study, output, out, search=self.rule == "auto")
             if results:
-                found = {name: one.intervention for name, one in results.items()}
-                return {name: found[name] for name in self.places if name in found}
+                edits = {
+                    name: results[name].intervention for name in self.places if name in results
+                }
+                if not edits:
+                    raise DissectError(
+                        f"the search that was made for this model has no edit for --where "
+                        f"{self.where}: name another --rule, or search again in another --out"
+                    )
+                return edits
         return self._plain(units_by_rule(self.rule or "positive", study), study)
 
     def _plain(self, units: "Units", study: Study) -> "dict[str, Intervention]":
@@ -142,17 +161,22 @@ class EditOptions:
         return {name: Intervention(units, gates[name]) for name in self.places}
 
     def _changed(self, edit: "Intervention", study: Study) -> "Intervention":
+        """The edit with what `--set` names, in each of its parts."""
         changes = self._parsed()
+        others = [layer for layer in edit.layers if layer != study.layer]
+        if others and {"region", "replacement"} & changes.keys():
+            raise DissectError(
+                f"--set region and replacement are of one layer, and the edit also acts on "
+                f"{others[0]}: leave them out"
+            )
         boxes = changes.pop("region", None)
         if boxes is not None:
             changes["region"] = region_of(boxes, study)
-        if changes.get("replacement") == "mean":
-            changes["replacement"] = _mean(study, edit.units)
-        return replace(edit, **changes)
+        return _with(edit, changes, study)
 
     def _parsed(self) -> dict[str, Any]:
         """The fields that `--set` names, as far as they can be read without the model."""
-        found: dict[str, Any] = {}
+        changes: dict[str, Any] = {}
         for text in self.changes or ():
             name, equals, value = text.partition("=")
             if name not in ("strength", "threshold", "replacement", "region") or not equals:
@@ -161,14 +185,14 @@ class EditOptions:
                     "replacement=zero, replacement=mean or region=x,y,width,height"
                 )
             if name == "region":
-                found.setdefault("region", []).append(value)
+                changes.setdefault("region", []).append(value)
             elif name == "replacement":
                 if value not in ("zero", "mean"):
                     raise DissectError(f"--set {text!r}: a replacement is zero or mean")
-                found["replacement"] = value
+                changes["replacement"] = value
             else:
-                found[name] = _number(text, value, 0, 2 if name == "strength" else 1)
-        return found
+                changes[name] = _number(text, value, 0, 2 if name == "strength" else 1)
+        return changes
 
 
 def region_of(boxes: list[str], study: Study) -> "Tensor":
@@ -210,13 +234,21 @@ def save_edits(edits: "Mapping[str, Intervention]", output: Output, out: Path) -
         output.wrote(edit.save(out / file))
 
 
+def _with(edit: "Intervention", changes: dict[str, Any], study: Study) -> "Intervention":
+    also = tuple(_with(part, changes, study) for part in edit.also)
+    if changes.get("replacement") == "mean":
+        changes = {**changes, "replacement": _mean(study, edit.units)}
+    return replace(edit, **changes, also=also)
+
+
 def _mean(study: Study, units: "Units") -> "Tensor":
-    """The mean of every unit of the layer over fresh samples, (C,)."""
+    """The mean of every unit of the layer over fresh samples, (C,); of directions, theirs."""
     from dissect.surgery import mean_activation
     from dissect.units import Units
 
-    every = Units(units.layer, tuple(range(units.total)), units.total)
-    return mean_activation(study.generator, every, study.fresh(_MEAN_OVER, 0))
+    if units.directions is None:
+        units = Units(units.layer, tuple(range(units.total)), units.total)
+    return mean_activation(study.generator, units, study.fresh(_MEAN_OVER, 0))
 
 
 def _number(text: str, value: str, low: float, high: float) -> float:

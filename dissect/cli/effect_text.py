@@ -1,51 +1,54 @@
-"""What `dissect effect` says to people: three small tables."""
+"""What `dissect effect` prints for people: three small tables."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dissect._utils.stats import Estimate
     from dissect.effect.report import ControlDistance, EffectReport
     from dissect.effect.summary import Distance, Summary
     from dissect.surgery.intervention import Intervention
 
 __all__ = ["effect_text"]
 
-_SHARE_LISTED = 0.0005
+_FRACTION_LISTED = 0.0005
 
 
-def effect_text(found: "EffectReport", made: Mapping[str, "Intervention"]) -> str:
+def effect_text(report: "EffectReport", interventions: Mapping[str, "Intervention"]) -> str:
     """The tables of an effect: removed and changed, kept, and what replaced the concept."""
-    edits, random = found.edits, found.random
+    edits, random = report.edits, report.random
     first, controls = next(iter(edits.values())), next(iter(random.values()))
     concept = first.concept
+    noun = next(iter(interventions.values())).units.noun
     lines = [
-        f"{_made(made)} on {first.n} fresh latents; {controls.sets} random sets of as many units "
-        f"on the first {controls.n}",
-        f"images that show a {concept} before: {first.shown_before.value:.1%}",
+        f"{_edits_line(interventions)} on {first.n} fresh latents; {controls.sets} random sets of "
+        f"as many {noun} on the first {controls.n}",
+        f"images that show a {concept} before: {_number(first.shown_before.value, '.1%')}",
         "",
         f"{'':<20}{f'{concept} removed (95%)':<30}{'shown after':<13}{'kept, mean IoU':<16}"
         f"{'change outside':<16}{'inside':<9}Fréchet distance",
     ]
-    for name, one in edits.items():
-        lines.append(_row(name, one, _edit_distance(found.distances.get(name))))
+    for name, edit in edits.items():
+        lines.append(_row(name, edit, _edit_distance(report.distances.get(name))))
         if name not in random:
             continue
-        distance = _random_distance(found.control_distances.get(name))
-        lines.append(_row("  random units", random[name], distance))
-        spread = [one.removal() for one in found.study.random[name]]
+        distance = _random_distance(report.control_distances.get(name))
+        lines.append(_row(f"  random {noun}", random[name], distance))
+        removals = [control.removal() for control in report.study.random[name]]
         lines.append(
-            f"  each set: {min(spread):.1%} to {max(spread):.1%} removed; {found.as_much(name)} of "
-            f"{len(spread)} remove as much as the edit"
+            f"  each set: {_number(min(removals), '.1%')} to {_number(max(removals), '.1%')} "
+            f"removed; {report.as_much(name)} of {len(removals)} remove as much as the edit"
         )
     lines += ["", *_kept(edits, random), "", *_replacements(concept, edits)]
     return "\n".join(lines)
 
 
-def _made(edits: Mapping[str, "Intervention"]) -> str:
+def _edits_line(edits: Mapping[str, "Intervention"]) -> str:
     """The edits, each by its number of units and strength; once where they are alike."""
     units = next(iter(edits.values())).units
-    said = {
-        name: f"{len(edit.units)} units of {units.layer}, "
+    texts = {
+        name: f"{len(edit.units)} {edit.units.noun} of {units.layer}, "
         + (
             f"strength {edit.strength:g}"
             if edit.unit_strengths is None
@@ -53,32 +56,32 @@ def _made(edits: Mapping[str, "Intervention"]) -> str:
         )
         for name, edit in edits.items()
     }
-    if len(set(said.values())) > 1:
-        return f"rule {units.rule}: " + "; ".join(f"{name} {text}" for name, text in said.items())
-    return f"rule {units.rule}: {next(iter(said.values()))},"
+    if len(set(texts.values())) > 1:
+        return f"rule {units.rule}: " + "; ".join(f"{name} {text}" for name, text in texts.items())
+    return f"rule {units.rule}: {next(iter(texts.values()))},"
 
 
-def _row(name: str, one: "Summary", frechet: str) -> str:
-    low, high = one.removed.interval
-    removed = f"{one.removed.value:.1%} ({low:.1%} to {high:.1%})"
+def _row(name: str, edit: "Summary", frechet: str) -> str:
     return (
-        f"{name:<20}{removed:<30}{f'{one.shown_after.value:.1%}':<13}"
-        f"{f'{one.kept_mean.value:.3f}':<16}{f'{one.outside_change.value:.4f}':<16}"
-        f"{f'{one.inside_change.value:.3f}':<9}{frechet}"
+        f"{name:<20}{_with_interval(edit.removed, '.1%'):<30}"
+        f"{_number(edit.shown_after.value, '.1%'):<13}{_number(edit.kept_mean.value, '.3f'):<16}"
+        f"{_number(edit.outside_change.value, '.4f'):<16}"
+        f"{_number(edit.inside_change.value, '.3f'):<9}{frechet}"
     )
 
 
-def _edit_distance(found: "Distance | None") -> str:
-    if found is None:
+def _edit_distance(distance: "Distance | None") -> str:
+    if distance is None:
         return "-"
-    low, high = found.change.interval
-    return f"{found.before.value:.2f} to {found.after.value:.2f} ({low:+.2f} to {high:+.2f})"
+    low, high = distance.change.interval
+    return f"{distance.before.value:.2f} to {distance.after.value:.2f} ({low:+.2f} to {high:+.2f})"
 
 
-def _random_distance(found: "ControlDistance | None") -> str:
-    if found is None:
+def _random_distance(distance: "ControlDistance | None") -> str:
+    if distance is None:
         return "-"
-    return f"{found.before:.2f} to {found.mean:.2f} (the edit, on as many: {found.edit:.2f})"
+    edit = f"(the edit, on as many: {distance.edit:.2f})"
+    return f"{distance.before:.2f} to {distance.mean:.2f} {edit}"
 
 
 def _kept(edits: Mapping[str, "Summary"], random: Mapping[str, "Summary"]) -> list[str]:
@@ -88,28 +91,36 @@ def _kept(edits: Mapping[str, "Summary"], random: Mapping[str, "Summary"]) -> li
     ]
     for label in next(iter(edits.values())).kept:
         line = f"{label:<24}"
-        for name, one in edits.items():
-            found = one.kept[label]
-            cell = f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
-            control = f"{random[name].kept[label].value:.3f}" if name in random else ""
-            line += f"{cell:<26}{control:<9}"
+        for name, edit in edits.items():
+            control = _number(random[name].kept[label].value, ".3f") if name in random else ""
+            line += f"{_with_interval(edit.kept[label], '.3f'):<26}{control:<9}"
         lines.append(line.rstrip())
     return lines
 
 
 def _replacements(concept: str, edits: Mapping[str, "Summary"]) -> list[str]:
     lines = [f"{f'what was {concept} is now':<24}" + "".join(f"{name:<26}" for name in edits)]
-    shares = {
-        label: max(one.replaced_by[label].value for one in edits.values())
+    largest = {
+        label: max(edit.replaced_by[label].value for edit in edits.values())
         for label in next(iter(edits.values())).replaced_by
     }
-    for label in sorted(shares, key=lambda label: -shares[label]):
-        if shares[label] < _SHARE_LISTED:
+    for label in sorted(largest, key=lambda label: -largest[label]):
+        if not largest[label] >= _FRACTION_LISTED:
             continue
         line = f"{label + ' (left)' if label == concept else label:<24}"
-        for one in edits.values():
-            found = one.replaced_by[label]
-            cell = f"{found.value:.1%} ({found.low:.1%} to {found.high:.1%})"
-            line += f"{cell:<26}"
+        for edit in edits.values():
+            line += f"{_with_interval(edit.replaced_by[label], '.1%'):<26}"
         lines.append(line.rstrip())
     return lines
+
+
+def _with_interval(estimate: "Estimate", form: str) -> str:
+    if math.isnan(estimate.value):
+        return "-"
+    low, high = estimate.interval
+    return f"{estimate.value:{form}} ({_number(low, form)} to {_number(high, form)})"
+
+
+def _number(value: float, form: str) -> str:
+    """The number, or a dash where there is nothing to measure."""
+    return "-" if math.isnan(value) else f"{value:{form}}"

@@ -64,7 +64,7 @@ def export(
             "Intervention.bake(model) and save its state_dict()"
         )
     for part in edits.parts:
-        part.units.check(fingerprint(generator), part.units.layer, part.units.total)
+        part.units.check(fingerprint(generator), part.units.layer, part.units.channels)
     edited = _excised(generator, edits) if excise else edits.bake(generator, exact=exact)
     from dissect.models import save_checkpoint
 

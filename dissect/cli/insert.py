@@ -8,7 +8,13 @@ import typer
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import progress_bar
 from dissect.cli.edit_options import region_of, save_edits
-from dissect.cli.option_groups import LabelOptions, ModelOptions, OutputOptions, with_groups
+from dissect.cli.option_groups import (
+    LabelOptions,
+    ModelOptions,
+    OutputOptions,
+    SampleOptions,
+    with_groups,
+)
 from dissect.cli.output import Output
 from dissect.cli.study import Study
 
@@ -45,6 +51,7 @@ Level = Annotated[
 def insert(
     model: ModelOptions,
     labels: LabelOptions,
+    samples: SampleOptions,
     output: OutputOptions,
     region: Annotated[
         list[str] | None,
@@ -56,19 +63,10 @@ def insert(
     ] = None,
     k: UnitCount = 64,
     level: Level = 0.95,
-    n: Annotated[int, typer.Option("--n", help="Samples shown.", min=1, max=10_000)] = 12,
-    pool: Annotated[
-        int | None,
-        typer.Option(
-            help="Fresh samples that are measured. Without it, five times as many as are shown.",
-            min=1,
-            max=10_000,
-        ),
-    ] = None,
 ) -> None:
     """Put a concept into fresh samples, and measure how often the segmenter then sees it."""
     printed = Output(as_json=output.as_json)
-    pool = pool or 5 * n
+    n, pool = samples.n, samples.drawn
     from dissect._utils.images import to_images
     from dissect._utils.io import write_image
     from dissect.effect.placement import place, place_everywhere

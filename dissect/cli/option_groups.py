@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from dissect.segmentation import Segmenter
     from dissect.segmentation.pseudo_labels import ConceptLabels
 
-__all__ = ["GeneratorOptions", "LabelOptions", "ModelOptions", "OutputOptions", "with_groups"]
+__all__ = [
+    "GeneratorOptions",
+    "LabelOptions",
+    "ModelOptions",
+    "OutputOptions",
+    "SampleOptions",
+    "with_groups",
+]
 
 _LABEL_SAMPLES = 300
 
@@ -158,6 +165,38 @@ class LabelOptions:
                 "segmenter:500"
             )
         return int(text)
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """How many fresh samples are drawn, and how many of them are shown."""
+
+    n: Annotated[
+        int,
+        typer.Option("--n", help="Samples shown.", min=1, max=10_000, rich_help_panel="Samples"),
+    ] = 12
+    pool: Annotated[
+        int | None,
+        typer.Option(
+            help="Fresh samples that are drawn; where the command shows those with most of the "
+            "concept, the probe picks them. Without it, five times as many as are shown.",
+            min=1,
+            max=10_000,
+            rich_help_panel="Samples",
+        ),
+    ] = None
+
+    @property
+    def drawn(self) -> int:
+        """How many are drawn.
+
+        Raises:
+            DissectError: fewer than are shown.
+        """
+        pool = 5 * self.n if self.pool is None else self.pool
+        if pool < self.n:
+            raise DissectError(f"--pool {pool} is fewer than --n {self.n}: draw at least as many")
+        return pool
 
 
 @dataclass(frozen=True)

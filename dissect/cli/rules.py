@@ -10,7 +10,7 @@ from dissect._utils.progress import progress_bar
 from dissect.cli.option_groups import LabelOptions, ModelOptions, OutputOptions, with_groups
 from dissect.cli.output import Output
 from dissect.cli.rules_text import rules_text
-from dissect.cli.searched import found_edits
+from dissect.cli.searched import find_or_search
 from dissect.cli.study import Study
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def rules(
         generator, probe, segmenter = study.generator, study.probe, study.segmenter
         z = study.fresh(n, output.seed)
         progress(1)
-    results = found_edits(study, printed, output.out, n=search_n)
+    results = find_or_search(study, printed, output.out, n=search_n)
     steps = scoring_steps(_RANKED, search_n, len(probe.weight))
     with progress_bar("ranking", steps) as progress:
         scorer = Scorer(

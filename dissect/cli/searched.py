@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dissect.selection.search import SearchResult
     from dissect.units import Units
 
-__all__ = ["check_rule", "found_edits", "new_search", "search_text", "units_by_rule"]
+__all__ = ["check_rule", "find_or_search", "new_search", "search_text", "units_by_rule"]
 
 _SAMPLES = 1_000
 
@@ -66,17 +66,17 @@ def units_by_rule(rule: str, study: Study, *, n: int = _SAMPLES) -> "Units":
         return scorer.units(rule)
 
 
-def found_edits(
+def find_or_search(
     study: Study, output: Output, out: Path, *, search: bool = True, n: int = _SAMPLES
 ) -> "Mapping[str, SearchResult]":
-    """The edits that a search found, by `probe` and `everywhere`.
+    """The edits of an earlier search, else of a new one, by `probe` and `everywhere`.
 
     An earlier search of this very model, layer, concept and boxes is looked for in the folder
     `out` and beside the weights of a bundled model.
 
     Args:
         study: the model and the concept.
-        output: told of the file, where a search is made.
+        output: reports the file, where a search is made.
         out: the folder of its file.
         search: whether to search where nothing was found before; else the result is empty.
         n: samples to search on; as many others test what was found.

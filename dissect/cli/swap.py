@@ -7,7 +7,13 @@ import typer
 
 from dissect.cli.edit_options import save_edits
 from dissect.cli.insert import Level, UnitCount, inserting_edit
-from dissect.cli.option_groups import LabelOptions, ModelOptions, OutputOptions, with_groups
+from dissect.cli.option_groups import (
+    LabelOptions,
+    ModelOptions,
+    OutputOptions,
+    SampleOptions,
+    with_groups,
+)
 from dissect.cli.output import Output
 from dissect.cli.study import Study
 
@@ -21,6 +27,7 @@ def swap(
     new: Annotated[str, typer.Argument(help="The concept that is put in.")],
     model: ModelOptions,
     labels: LabelOptions,
+    samples: SampleOptions,
     output: OutputOptions,
     rule: Annotated[
         str,
@@ -40,19 +47,10 @@ def swap(
     ] = 0.5,
     k: UnitCount = 64,
     level: Level = 0.95,
-    n: Annotated[int, typer.Option("--n", help="Samples shown.", min=1, max=10_000)] = 12,
-    pool: Annotated[
-        int | None,
-        typer.Option(
-            help="Fresh samples that are measured. Without it, five times as many as are shown.",
-            min=1,
-            max=10_000,
-        ),
-    ] = None,
 ) -> None:
     """Put another concept in where the probe sees the first, and measure what became of it."""
     printed = Output(as_json=output.as_json)
-    pool = pool or 5 * n
+    n, pool = samples.n, samples.drawn
     from dissect._utils.images import to_images
     from dissect._utils.io import write_image
     from dissect.cli.searched import units_by_rule

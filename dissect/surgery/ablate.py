@@ -153,8 +153,7 @@ def mean_activation(
     total = torch.zeros(len(units), dtype=torch.float64)
     for part in torch.split(latents, max(batch_size, 1)):
         acts = activations(model, units.layer, part, batch_size=batch_size)
-        units.check(None, units.layer, acts.shape[1])
-        chosen = acts[:, list(units.indices)].cpu().double()
+        chosen = units.values(acts).cpu().double()
         total += chosen.reshape(*chosen.shape[:2], -1).mean(2).sum(0)
     return (total / len(latents)).float()
 

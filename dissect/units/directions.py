@@ -1,17 +1,20 @@
 """Directions in the space of a layer's channels, as units: what each reads, and what it writes."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from dissect._utils.errors import DissectError
 from dissect._utils.schema import FileModel
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 __all__ = ["Directions", "DirectionsFile"]
+
+# Rules are parsed before torch is loaded: it is imported where it is used.
 
 _Floats = tuple[float, ...]
 _Rows = Annotated[tuple[_Floats, ...], Field(min_length=1)]
@@ -44,17 +47,20 @@ class Directions:
     Raises:
         DissectError: shapes that do not pair, or numbers that are not finite.
 
+    >>> import torch
     >>> along = Directions(torch.tensor([[0.6, 0.8]]), torch.tensor([[0.6, 0.8]]))
     >>> along.values(torch.tensor([[3.0, 4.0]]))
     tensor([[5.]])
     """
 
-    read: Tensor
-    write: Tensor
-    bias: Tensor | None = None
+    read: "Tensor"
+    write: "Tensor"
+    bias: "Tensor | None" = None
     rectified: bool = False
 
     def __post_init__(self) -> None:
+        import torch
+
         for name in ("read", "write", "bias"):
             value = getattr(self, name)
             if value is not None:
@@ -78,6 +84,8 @@ class Directions:
         """Whether every number is the same."""
         if not isinstance(other, Directions):
             return NotImplemented
+        import torch
+
         own, others = self.offsets, other.offsets
         return self.rectified == other.rectified and all(
             a.shape == b.shape and torch.equal(a, b)
@@ -96,16 +104,16 @@ class Directions:
         return self.read.shape[1]
 
     @property
-    def offsets(self) -> Tensor:
+    def offsets(self) -> "Tensor":
         """The biases, (k,), zeros where there are none."""
-        return torch.zeros(len(self)) if self.bias is None else self.bias
+        return self.read.new_zeros(len(self)) if self.bias is None else self.bias
 
     def __getitem__(self, ranks: list[int]) -> "Directions":
         """The directions of these ranks, in their order."""
         bias = None if self.bias is None else self.bias[ranks]
         return Directions(self.read[ranks], self.write[ranks], bias, self.rectified)
 
-    def values(self, activations: Tensor) -> Tensor:
+    def values(self, activations: "Tensor") -> "Tensor":
         """The value of every direction, (N, k, ...), of activations (N, C, ...).
 
         Raises:
@@ -115,6 +123,8 @@ class Directions:
             raise DissectError(
                 f"these directions read {self.channels} channels, not {tuple(activations.shape)}"
             )
+        import torch
+
         wide = activations.to(torch.promote_types(activations.dtype, torch.float32))
         values = torch.einsum("kc,nc...->nk...", self.read.to(wide), wide)
         shape = (1, -1, *([1] * (wide.ndim - 2)))
@@ -127,6 +137,8 @@ class Directions:
         Norms and inner products among all that is read and written stay as they are. A function of
         the directions and of `seed` alone.
         """
+        import torch
+
         both = torch.cat([self.read, self.write]).double().numpy()
         # An orthonormal basis of what they span, and a random one in its place.
         _, sizes, basis = np.linalg.svd(both, full_matrices=False)
@@ -154,11 +166,13 @@ class Directions:
         Raises:
             DissectError: rows of different lengths, or what the directions refuse.
         """
+        import torch
+
         if len({len(row) for row in (*file.read, *file.write)}) > 1:
             raise DissectError("the rows of directions must be of one length")
         bias = None if file.bias is None else torch.tensor(file.bias)
         return cls(torch.tensor(file.read), torch.tensor(file.write), bias, file.rectified)
 
 
-def _rows(values: Tensor) -> tuple[tuple[float, ...], ...]:
+def _rows(values: "Tensor") -> tuple[tuple[float, ...], ...]:
     return tuple(map(tuple, values.tolist()))

@@ -5,16 +5,18 @@ import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, SupportsFloat, SupportsIndex
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, SupportsFloat, SupportsIndex
 
 import numpy as np
 from pydantic import Field
-from torch import Tensor
 
 from dissect._utils.errors import DissectError
 from dissect._utils.result import Result, to_plain
 from dissect._utils.schema import FileModel, NonEmpty, parse, read_file, write_file
 from dissect.units.directions import Directions, DirectionsFile
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Units", "UnitsFile", "check_count"]
 
@@ -100,17 +102,23 @@ class Units(Result):
     @property
     def text(self) -> str:
         """How many units of which layer, in words."""
+        whole = self.directions is not None and len(self) == self.total
+        count = f"{len(self)}" if whole else f"{len(self)} of {self.total}"
+        return f"{count} {self.noun} of {self.layer}"
+
+    @property
+    def noun(self) -> str:
+        """What the units are called: units, or directions."""
         if self.directions is None:
-            return f"{len(self)} of {self.total} units of {self.layer}"
-        count = f"{len(self)}" if len(self) == self.total else f"{len(self)} of {self.total}"
-        return f"{count} direction{'s' * (self.total > 1)} of {self.layer}"
+            return "units"
+        return "direction" if self.total == 1 else "directions"
 
     @property
     def channels(self) -> int:
         """How many channels the layer has (C)."""
         return self.total if self.directions is None else self.directions.channels
 
-    def values(self, activations: Tensor) -> Tensor:
+    def values(self, activations: "Tensor") -> "Tensor":
         """The values of the units, (N, len(units), ...), of the layer's activations (N, C, ...).
 
         Raises:

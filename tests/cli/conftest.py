@@ -17,7 +17,7 @@ def study(tmp_path_factory):
     torch.manual_seed(3)
     generator = Generator(latent_size=8, width=4, image_size=32, kernel=4).eval()
     with torch.no_grad():
-        for layer in (generator.layer4x4, generator.layer8x8, generator.layer16x16):
+        for layer in generator.children():
             layer.conv.weight.normal_(0, 0.3)
     save_checkpoint(folder / "g.safetensors", generator)
     images = to_images(generate(generator, latents_for(generator, 30, 5)))

@@ -101,7 +101,7 @@ def test_a_segmenter_without_the_concept_is_one_line(capsys, study, tmp_path):
 @pytest.mark.parametrize(
     ("layer", "total", "of_another", "message"),
     [
-        ("layer16x16", 4, False, "units of layer 'layer16x16', not of 'layer8x8'"),
+        ("layer16x16", 4, False, "edits layer16x16, and --layer is layer8x8"),
         ("layer8x8", 16, False, "chosen among 16"),
         ("layer8x8", 8, True, "load that model"),
     ],

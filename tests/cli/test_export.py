@@ -9,34 +9,13 @@ import pytest
 import torch
 
 import dissect
-from dissect.annotations import AnnotatedImage, Annotations, Box
+from dissect.annotations import Annotations
 from dissect.cli import main
-from dissect.models import Generator, fingerprint, latents_for, load, load_checkpoint
-from dissect.models import save_checkpoint as save
+from dissect.models import load, load_checkpoint
 from dissect.probe import fit_probe_from_boxes
 from dissect.surgery import Intervention
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    """A tiny generator with a concept that can be read: where unit 0 of layer8x8 is strong."""
-    folder = tmp_path_factory.mktemp("study")
-    torch.manual_seed(3)
-    generator = Generator(latent_size=8, width=4, image_size=32, kernel=4).eval()
-    with torch.no_grad():
-        for layer in generator.children():
-            layer.conv.weight.normal_(0, 0.3)
-    save(folder / "g.safetensors", generator)
-    strength = dissect.activations(generator, "layer8x8", latents_for(generator, 30, 5))[:, 0]
-    annotated = []
-    for place in range(30):
-        row, column = divmod(int(strength[place].argmax()), 8)
-        boxes = (Box(column * 4, row * 4, 4, 4),) if place % 3 == 0 else ()
-        annotated.append(AnnotatedImage(32, 32, boxes, seed=5, index=place))
-    Annotations("spot", tuple(annotated), fingerprint(generator)).save(folder / "spot.json")
-    return folder
 
 
 def command(capsys, *words):

@@ -9,9 +9,8 @@ from torch import nn
 from torch.nn.functional import avg_pool2d
 
 import dissect
-from dissect.annotations import AnnotatedImage, Annotations, Box
 from dissect.cli import main
-from dissect.models import Generator, fingerprint, latents_for, load, save_checkpoint
+from dissect.models import latents_for, load
 from dissect.probe.fit import fit_from_labels
 from dissect.segmentation import Segmenter, UNet, load_unet, save_unet
 from dissect.segmentation.pseudo_labels import pseudo_label
@@ -21,28 +20,14 @@ from dissect.units import Units
 CLASSES = ("wall", "spot", "door")
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    """A tiny generator, boxes where its unit 0 is strong, and a segmenter of light and dark."""
-    folder = tmp_path_factory.mktemp("study")
-    torch.manual_seed(3)
-    generator = Generator(latent_size=8, width=4, image_size=32, kernel=4).eval()
-    with torch.no_grad():
-        for layer in generator.children():
-            layer.conv.weight.normal_(0, 0.3)
-    save_checkpoint(folder / "g.safetensors", generator)
-    strength = dissect.activations(generator, "layer8x8", latents_for(generator, 30, 5))[:, 0]
-    annotated = []
-    for place in range(30):
-        row, column = divmod(int(strength[place].argmax()), 8)
-        boxes = (Box(column * 4, row * 4, 4, 4),) if place % 3 == 0 else ()
-        annotated.append(AnnotatedImage(32, 32, boxes, seed=5, index=place))
-    Annotations("spot", tuple(annotated), fingerprint(generator)).save(folder / "spot.json")
+@pytest.fixture(scope="module", autouse=True)
+def segmenter(study):
+    """Beside the generator, a segmenter of light and dark."""
+    generator = load(study / "g.safetensors")
     with torch.no_grad():
         light = avg_pool2d(generator(latents_for(generator, 30, 5)).mean(1, keepdim=True), 2)
     dark, bright = light.flatten().quantile(torch.tensor([0.3, 0.93])).tolist()
-    save_unet(folder / "segmenter.safetensors", unet(dark, bright), card={}, half=False)
-    return folder
+    return save_unet(study / "segmenter.safetensors", unet(dark, bright), card={}, half=False)
 
 
 def unet(dark, bright):

@@ -124,6 +124,45 @@ def test_sample_draws_a_grid(capsys, study, tmp_path):
     assert grid.shape == ((32 * 2 + 1) * 3, (32 * 2 + 1) * 3, 3)
 
 
+@pytest.fixture
+def two_layers(study, tmp_path):
+    """The file of an edit of two layers."""
+    edits = [Intervention(Units(f"layer{grid}", (1,), 16 // scale)) for grid, scale in LAYERS]
+    return str((edits[0] + edits[1]).save(tmp_path / "two.json"))
+
+
+LAYERS = (("8x8", 2), ("16x16", 4))
+
+
+def test_set_changes_every_part_of_an_edit(capsys, study, tmp_path, two_layers):
+    words = [*common(study, tmp_path), "--n", "2", "--edit", two_layers, "--set", "strength=1.5"]
+    status, _, err = run(capsys, "ablate", *words)
+    assert status == 0, err
+    edit = Intervention.load(tmp_path / "edit.json")
+    assert [part.strength for part in edit.parts] == [1.5, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--set", "replacement=mean"], "also acts on layer16x16"),
+        (["--set", "region=0,0,8,8"], "also acts on layer16x16"),
+        (["--where", "probe"], "leave out --where probe"),
+        (["--layer", "layer4x4"], "give --layer layer8x8"),
+    ],
+)
+def test_what_a_file_of_an_edit_cannot_take_is_one_line(
+    capsys, study, tmp_path, two_layers, words, message
+):
+    out = ["--out", str(tmp_path / "out")]
+    status, _, err = run(
+        capsys, "ablate", *common(study, tmp_path), *out, "--edit", two_layers, *words
+    )
+    assert status == 2, err
+    assert err.count("\n") == 1
+    assert message in err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
