@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from dissect.cli.edit_options import EditOptions, save_edits
 from dissect.cli.edit_text import edit_text, edit_values, how_text
-from dissect.cli.option_groups import (
+from dissect.cli.options import (
     LabelOptions,
     ModelOptions,
     OutputOptions,

@@ -6,9 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dissect._utils.errors import DissectError
-from dissect.cli.options import Device, Json, Model, Out, Seed
+from dissect.cli.options import (
+    FaceGeneratorOptions,
+    Given,
+    OutputOptions,
+    ReaderName,
+    with_groups,
+)
 from dissect.cli.output import Output
-from dissect.cli.walk import Reader
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,17 +30,20 @@ _N_RANDOM = 100  # latents of the control
 _EXEMPLARS, _MEASURE = "Exemplars", "Measurement"
 
 
+@with_groups
 def arithmetic(
     expression: Annotated[
         str,
         typer.Argument(help='The sum, such as "smiling woman - neutral woman + neutral man".'),
     ],
-    model: Model = "faces64",
+    model: FaceGeneratorOptions,
+    output: OutputOptions,
+    given: Given,
     name: Annotated[str, typer.Option(help="The caption of the result in the figure.")] = "",
     scale: Annotated[
         float, typer.Option(help="The scale of the uniform noise that gives the neighbours.")
     ] = 0.25,
-    reader: Reader = "auto",
+    reader: ReaderName = "auto",
     exemplars: Annotated[
         Path | None,
         typer.Option(
@@ -94,15 +102,10 @@ def arithmetic(
             rich_help_panel=_MEASURE,
         ),
     ] = 0,
-    out: Out = Path("out"),
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: Json = False,
 ) -> None:
     """Add and subtract concepts in latent space, and beside it in pixel space (section 6.3.2)."""
     import torch
 
-    from dissect._utils.device import resolve_device
     from dissect._utils.images import to_images
     from dissect._utils.io import write_image, write_json
     from dissect.figures.latent_space import arithmetic_figure
@@ -117,21 +120,23 @@ def arithmetic(
         random_sum,
         vector_sum,
     )
-    from dissect.models import generate, latents_for, load
+    from dissect.models import generate, latents_for
     from dissect.segmentation import Realism
 
-    output = Output(as_json=as_json)
+    printed = Output(as_json=output.as_json)
+    if not find:
+        given.refuse("without --find", "pool", "top_by_confidence")
     terms = parse_expression(expression)
-    place = resolve_device(device)
-    generator = load(model, device=place)
-    attributes = attribute_reader_for(reader, model, place)
+    out, seed = output.out, output.seed
+    generator = model.load()
+    attributes = attribute_reader_for(reader, model.model, model.resolve())
     if (expect or find or n) and attributes is None:
-        raise DissectError(f"--find, --expect and --n need a reader of {model}; see --reader")
+        raise DissectError(f"--find, --expect and --n need a reader of {model.model}; see --reader")
     expected = parse_conditions(expect, attributes.names) if expect and attributes else ()
     if n and not (expected and find):
         raise DissectError("--n needs --find for the exemplars and --expect for the result")
     pools, indices = _pools(
-        generator, model, terms, exemplars, find, pool, top_by_confidence, seed, attributes
+        generator, model.model, terms, exemplars, find, pool, top_by_confidence, seed, attributes
     )
     chosen = {concept: z[:n_exemplars] for concept, z in pools.items()}
     for concept, z in chosen.items():
@@ -151,7 +156,7 @@ def arithmetic(
     summed = pixel_sum(terms, {concept: group.mean(0) for concept, group in images.items()})
     title = name or expression
     figure = arithmetic_figure(columns, to_images(block), to_images(summed[None])[0], result=title)
-    output.wrote(write_image(out / "arithmetic.png", figure))
+    printed.wrote(write_image(out / "arithmetic.png", figure))
     values: dict[str, object] = {
         "n": n,
         "n_exemplars": n_exemplars,
@@ -182,8 +187,8 @@ def arithmetic(
             scores += _trials(generator, attributes, terms, pools, expected, realism, n, seed)
             values["trials"] = [score.to_dict() for score in scores[1:]]
         text += _table(scores, terms[-1].concept)
-    output.wrote(write_json(out / "arithmetic.json", values))
-    output.result(values, "\n".join(text))
+    printed.wrote(write_json(out / "arithmetic.json", values))
+    printed.result(values, "\n".join(text))
 
 
 def _pools(

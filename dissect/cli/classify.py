@@ -1,13 +1,12 @@
 """`dissect classify`: what a discriminator knows, as a linear classifier on its features."""
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
 from dissect._utils.errors import DissectError
-from dissect.cli.options import Device, Json, Out, Seed
+from dissect.cli.options import DeviceOptions, Given, OutputOptions, Threads, with_groups
 from dissect.cli.output import Output
 
 if TYPE_CHECKING:
@@ -20,15 +19,22 @@ _LABELS_PER_CLASS = 100
 _CLASSIFIER, _LOW_DATA = "Classifier", "Few labels (svhn)"
 
 
+@with_groups
 def classify(
     dataset: Annotated[
         str,
         typer.Argument(help="The data set: cifar10:PATH or svhn:PATH (see `dissect data info`)."),
     ],
+    device: DeviceOptions,
+    output: OutputOptions,
+    given: Given,
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", help="A discriminator of 32 pixels: a checkpoint, or file.py:factory."
+            "--model",
+            "-m",
+            help="A discriminator of 32 pixels: a checkpoint, or file.py:factory.",
+            rich_help_panel="Model",
         ),
     ] = None,
     rows: Annotated[
@@ -140,18 +146,11 @@ def classify(
             rich_help_panel=_LOW_DATA,
         ),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="Number of CPU threads. The default is all.", min=1)
-    ] = None,
-    out: Out = Path("out"),
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: Json = False,
+    threads: Threads = None,
 ) -> None:
     """Classify images by a discriminator's features, beside the baselines (Tables 1 and 2)."""
     import torch
 
-    from dissect._utils.device import resolve_device
     from dissect._utils.io import write_json
     from dissect.data import labelled
     from dissect.models import load
@@ -159,7 +158,8 @@ def classify(
     from dissect.representation.svm import Solver
     from dissect.representation.table import peak_memory_gb
 
-    output = Output(as_json=as_json)
+    printed = Output(as_json=output.as_json)
+    seed = output.seed
     if threads is not None:
         torch.set_num_threads(threads)
     if solver not in get_args(Solver):
@@ -167,9 +167,10 @@ def classify(
     low_data = dataset.startswith("svhn:")
     default = f"{_ROWS},supervised" if low_data else _ROWS
     names = (rows or default).replace(" ", "").split(",")
+    _refuse_idle(given, names, low_data=low_data, has_model=model is not None)
     network = None
     if model is not None:
-        network = load(model, network="discriminator", device=resolve_device(device))
+        network = load(model, network="discriminator", device=device.resolve())
     train, test = labelled(dataset)
     protocol = None
     if low_data:
@@ -200,17 +201,30 @@ def classify(
     study.check(names)
     table = []
     for name in names:
-        row = study.run(name, lambda text, name=name: output.note(f"{name}: {text}"))  # type: ignore[misc]
+        row = study.run(name, lambda text, name=name: printed.note(f"{name}: {text}"))  # type: ignore[misc]
         table.append(row)
-        output.note(f"{name}: {row.evaluation.accuracy:.4f} in {row.seconds:.0f} s")
+        printed.note(f"{name}: {row.evaluation.accuracy:.4f} in {row.seconds:.0f} s")
     values = _values(dataset, study, table) | {
         "model": model,
         "seed": seed,
         "threads": torch.get_num_threads(),
         "peak_memory_gb": peak_memory_gb(),
     }
-    output.wrote(write_json(out / "classify.json", values))
-    output.result(values, _text(dataset, study, table))
+    printed.wrote(write_json(output.out / "classify.json", values))
+    printed.result(values, _text(dataset, study, table))
+
+
+def _refuse_idle(given: Given, names: list[str], *, low_data: bool, has_model: bool) -> None:
+    """Refuse options that no row of the table would use."""
+    if not low_data:
+        split = ("n_validation", "validation_draws", "test_draws", "split_seed", "eval_seed")
+        given.refuse("without svhn", *split)
+    if "supervised" not in names:
+        given.refuse("without the row supervised", "trials")
+    if "kmeans" not in names:
+        given.refuse("without the row kmeans", "kmeans")
+    if not has_model:
+        given.refuse("without --model", "device")
 
 
 def _values_of_c(text: str) -> tuple[float, ...]:

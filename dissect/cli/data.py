@@ -7,7 +7,7 @@ import typer
 
 from dissect._utils.errors import DissectError
 from dissect.cli.help import Command
-from dissect.cli.options import Json, Seed
+from dissect.cli.options import Json, Out, Seed
 from dissect.cli.output import Output
 
 __all__ = ["app"]
@@ -128,9 +128,7 @@ def faces(
     margin: Annotated[
         float, typer.Option(help="Space around the detected box, as a fraction of its side.")
     ] = 0.2,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="The folder that the faces are written to.")
-    ] = Path("out/faces"),
+    out: Out = Path("out/faces"),
     as_json: Json = False,
 ) -> None:
     """Crop the faces of photographs with OpenCV's detector, as section 4.2 of the paper has it."""

@@ -1,11 +1,12 @@
 """`dissect dedup`: the near-duplicates of a source."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dissect.cli.options import Json, Out, Seed
+from dissect.cli.options import Out, OutputOptions, Threads, with_groups
 from dissect.cli.output import Output
 
 if TYPE_CHECKING:
@@ -18,7 +19,16 @@ __all__ = ["dedup"]
 _SHOWN = 40
 
 
+@dataclass(frozen=True)
+class DedupOutputOptions(OutputOptions):
+    """Where results go, by default a folder of their own, and from which seed they come."""
+
+    out: Out = Path("out/dedup")
+
+
+@with_groups
 def dedup(
+    output: DedupOutputOptions,
     source: Annotated[
         str, typer.Argument(help="The source: bedrooms, faces, folder:PATH, lsun:PATH and so on.")
     ],
@@ -30,13 +40,7 @@ def dedup(
     steps: Annotated[
         int, typer.Option(help="How many steps the autoencoder is trained.", min=1)
     ] = 3_000,
-    threads: Annotated[
-        int | None,
-        typer.Option(help="How many threads of the processor to use; by default all.", min=1),
-    ] = None,
-    out: Out = Path("out/dedup"),
-    seed: Seed = 0,
-    as_json: Json = False,
+    threads: Threads = None,
 ) -> None:
     """Find near-duplicates, and write the list of images to keep for `dissect train --keep`."""
     import numpy as np
@@ -47,12 +51,13 @@ def dedup(
     from dissect.data import source as open_source
     from dissect.data.dedup import SIDE, first_alike, fit_hasher, groups_of, hash_images, write_keep
 
-    output = Output(as_json=as_json)
+    printed = Output(as_json=output.as_json)
+    out, seed = output.out, output.seed
     if threads is not None:
         torch.set_num_threads(threads)
     opened = open_source(source, size=SIDE, count=images, seed=source_seed)
     for name, reason in dict(getattr(opened, "skipped", {})).items():
-        output.note(f"skipped {name}: {reason}")
+        printed.note(f"skipped {name}: {reason}")
     with progress_bar("learning a code", steps) as progress:
         hasher = fit_hasher(opened, steps=steps, seed=seed, progress=progress)
     with progress_bar("hashing", len(opened)) as progress:
@@ -60,7 +65,7 @@ def dedup(
     first = first_alike(codes, near_threshold)
     keep = np.flatnonzero(first == np.arange(len(first)))
     groups = groups_of(first)
-    output.wrote(write_keep(out / "keep.txt", keep, source, len(opened)))
+    printed.wrote(write_keep(out / "keep.txt", keep, source, len(opened)))
     n_duplicates = len(opened) - len(keep)
     about = {
         "n_images": len(opened),
@@ -69,10 +74,12 @@ def dedup(
         "n_bits": hasher.n_bits,
         "expected_missed": round(hasher.expected_missed, 4),
     }
-    output.wrote(write_json(out / "duplicates.json", {"source": source, **about, "groups": groups}))
+    printed.wrote(
+        write_json(out / "duplicates.json", {"source": source, **about, "groups": groups})
+    )
     if groups:
-        output.wrote(write_image(out / "collisions.png", _sheet(opened, groups, seed)))
-    output.result(
+        printed.wrote(write_image(out / "collisions.png", _sheet(opened, groups, seed)))
+    printed.result(
         about,
         f"{n_duplicates} of {len(opened)} images are duplicates, in {len(groups)} groups\n"
         f"codes of {hasher.n_bits} bits, which miss {hasher.expected_missed:.1%} of disturbed "

@@ -7,7 +7,7 @@ import typer
 from dissect._utils.progress import progress_bar
 from dissect.cli.edit_options import EditOptions, save_edits
 from dissect.cli.effect_text import effect_text
-from dissect.cli.option_groups import LabelOptions, ModelOptions, OutputOptions, with_groups
+from dissect.cli.options import LabelOptions, ModelOptions, OutputOptions, with_groups
 from dissect.cli.output import Output
 from dissect.cli.study import Study
 

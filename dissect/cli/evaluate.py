@@ -7,9 +7,19 @@ import typer
 
 from dissect._utils.errors import DissectError
 from dissect.cli.help import Command
-from dissect.cli.options import Boxes, Concept, Device, Json, Model, Out, Seed, SegmenterName
+from dissect.cli.options import (
+    Boxes,
+    Concept,
+    FaceGeneratorOptions,
+    GeneratorOptions,
+    Json,
+    Out,
+    OutputOptions,
+    ReaderName,
+    SegmenterName,
+    with_groups,
+)
 from dissect.cli.output import Output
-from dissect.cli.walk import Reader
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,40 +40,37 @@ app = typer.Typer(no_args_is_help=True, help="Measure a segmenter or an attribut
 
 
 @app.command("segmenter", cls=Command)
+@with_groups
 def evaluate_segmenter(
+    model: GeneratorOptions,
     segmenter: SegmenterName = None,
     concept: Concept = "window",
-    model: Model = "bedrooms64",
     boxes: Boxes = None,
     n: Annotated[int, typer.Option("--n", help="Number of held-out renders.", min=1)] = 2_000,
     out: Out = Path("out"),
-    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Measure a segmenter on held-out renders, and on samples with boxes drawn by eye."""
     import numpy as np
 
-    from dissect._utils.device import resolve_device
     from dissect._utils.io import write_image
     from dissect._utils.result import to_plain
     from dissect.annotations import Annotations, annotation_file
     from dissect.data import RenderedSource, source
     from dissect.figures import rasterized
-    from dissect.models import load
     from dissect.probe.fit import annotated_images
     from dissect.segmentation import evaluate_on_boxes, evaluate_on_renders, load_segmenter
 
-    output = Output(as_json=as_json)
-    place = resolve_device(device)
-    network = load_segmenter(segmenter, device=place)
+    printed = Output(as_json=as_json)
+    network = load_segmenter(segmenter, device=model.resolve())
     network.class_id(concept)
-    annotations = Annotations.load(boxes or annotation_file(model, concept), concept)
-    images = annotated_images(load(model, device=place), annotations)
+    annotations = Annotations.load(boxes or annotation_file(model.model, concept), concept)
+    images = annotated_images(model.load(), annotations)
     match = evaluate_on_boxes(network, images, annotations)
     held_out = cast(RenderedSource, source("bedrooms", count=n, seed=_HELD_OUT_SEED))
     iou = evaluate_on_renders(network, held_out, n)
     figure = _figure(network, iou, held_out, images, annotations, match)
-    output.wrote(write_image(out / "evaluate.png", rasterized(figure)))
+    printed.wrote(write_image(out / "evaluate.png", rasterized(figure)))
     mean = float(np.nanmean(list(iou.values())))
     values = {
         "segmenter": segmenter or "bundled",
@@ -81,8 +88,8 @@ def evaluate_segmenter(
     }
     lines = [f"{'class':<12}IoU on {n} held-out renders"]
     lines += [f"{name:<12}{score:.3f}" for name, score in iou.items()]
-    lines += [f"{'mean':<12}{mean:.3f}", *_box_lines(match, concept, model)]
-    output.result(to_plain(values), "\n".join(lines))
+    lines += [f"{'mean':<12}{mean:.3f}", *_box_lines(match, concept, model.model)]
+    printed.result(to_plain(values), "\n".join(lines))
 
 
 def _box_lines(match: "BoxMatch", concept: str, model: str) -> list[str]:
@@ -150,9 +157,11 @@ def _figure(
 
 
 @app.command("attributes", cls=Command)
+@with_groups
 def evaluate_attributes_of(
-    model: Model = "faces64",
-    reader: Reader = "auto",
+    model: FaceGeneratorOptions,
+    output: OutputOptions,
+    reader: ReaderName = "auto",
     readout: Annotated[
         Path | None,
         typer.Option(
@@ -168,45 +177,40 @@ def evaluate_attributes_of(
             help="Number of the model's samples whose attributes are listed.", min=1, max=10_000
         ),
     ] = 100,
-    out: Out = Path("out"),
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: Json = False,
 ) -> None:
     """Measure an attribute reader on held-out renders, and list what it reads from samples.
 
     It writes a numbered contact sheet of the samples (contact.png) and their attributes
     (attributes.json).
     """
-    from dissect._utils.device import resolve_device
     from dissect._utils.images import to_images
     from dissect._utils.io import write_image, write_json
     from dissect.data.synthetic.faces import ATTRIBUTES
     from dissect.figures.latent_space import contact_sheet
     from dissect.latent_space import attribute_reader_for
-    from dissect.models import fingerprint, generate, latents_for, load
+    from dissect.models import fingerprint, generate, latents_for
     from dissect.segmentation import evaluate_attributes
 
-    output = Output(as_json=as_json)
-    place = resolve_device(device)
-    attributes = attribute_reader_for(reader, model, place, readout)
+    printed = Output(as_json=output.as_json)
+    out, seed = output.out, output.seed
+    attributes = attribute_reader_for(reader, model.model, model.resolve(), readout)
     if attributes is None:
-        raise DissectError(f"nothing reads {model}: give --reader faces or bedrooms")
-    generator = load(model, device=place)
+        raise DissectError(f"nothing reads {model.model}: give --reader faces or bedrooms")
+    generator = model.load()
     images = generate(generator, latents_for(generator, samples, seed))
     values = attributes.read(images).cpu()
-    output.wrote(write_image(out / "contact.png", contact_sheet(to_images(images))))
+    printed.wrote(write_image(out / "contact.png", contact_sheet(to_images(images))))
     table = {name: values[:, k].tolist() for k, name in enumerate(attributes.names)}
-    about = {"model": model, "fingerprint": fingerprint(generator), "seed": seed}
-    output.wrote(write_json(out / "attributes.json", {**about, "n": samples, "attributes": table}))
+    about = {"model": model.model, "fingerprint": fingerprint(generator), "seed": seed}
+    printed.wrote(write_json(out / "attributes.json", {**about, "n": samples, "attributes": table}))
     result: dict[str, Any] = {**about, "samples": samples, "names": list(attributes.names)}
-    text = f"{len(attributes.names)} attributes of {samples} samples of {model}"
+    text = f"{len(attributes.names)} attributes of {samples} samples of {model.model}"
     if n:
         renders = "faces" if attributes.names == ATTRIBUTES else "bedrooms"
         errors = evaluate_attributes(attributes, renders, n=n)
         result |= error_values(errors)
         text = f"{text}; {error_table(errors)}"
-    output.result(result, text)
+    printed.result(result, text)
 
 
 def error_values(errors: "AttributeErrors") -> dict[str, Any]:

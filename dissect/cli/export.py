@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dissect._utils.errors import DissectError
-from dissect.cli.option_groups import ModelOptions, OutputOptions, with_groups
+from dissect.cli.options import ModelOptions, OutputOptions, with_groups
 from dissect.cli.output import Output
 
 if TYPE_CHECKING:

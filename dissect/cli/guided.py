@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dissect._utils.errors import DissectError
-from dissect.cli.option_groups import ModelOptions, OutputOptions, with_groups
+from dissect.cli.options import Layer, ModelOptions, OutputOptions, with_groups
 from dissect.cli.output import Output
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from dissect.attribution.concepts import ConceptFractions
     from dissect.attribution.study import FeatureStudy
     from dissect.data import ImageSource
 
@@ -28,12 +29,7 @@ _CONCEPTS_NAMED = 2
 class DiscriminatorOptions(ModelOptions):
     """Which discriminator, which of its layers, and where it runs."""
 
-    layer: Annotated[
-        str,
-        typer.Option(
-            "--layer", "-l", help="The layer, by the name of its module.", rich_help_panel="Model"
-        ),
-    ] = "layer4x4"
+    layer: Layer = "layer4x4"
 
     def load(self) -> "nn.Module":
         """The discriminator, on its device.
@@ -41,10 +37,9 @@ class DiscriminatorOptions(ModelOptions):
         Raises:
             DissectError: no such model or device, or a model without a discriminator.
         """
-        from dissect._utils.device import resolve_device
         from dissect.models import load
 
-        return load(self.model, network="discriminator", device=resolve_device(self.device))
+        return load(self.model, network="discriminator", device=self.resolve())
 
 
 @dataclass(frozen=True)
@@ -125,7 +120,7 @@ def guided(
     sheet = guided_sheet(
         feature_pictures(control, opened, random.largest, n_units=rows, n=columns, rule=rule),
         feature_pictures(network, opened, trained.largest, n_units=rows, n=columns, rule=rule),
-        notes=[] if trained.fractions is None else _notes(trained, rows),
+        notes=[] if trained.fractions is None else _notes(trained.fractions, rows),
         caption=f"{model.model}, {model.layer}: {count} images of {source}, rule {rule}",
     )
     printed.wrote(write_image(output.out / "guided.png", sheet))
@@ -189,22 +184,22 @@ def _open_images(
     return opened, count
 
 
-def _notes(study: "FeatureStudy", rows: int) -> list[str]:
+def _notes(fractions: "ConceptFractions", rows: int) -> list[str]:
     """The classes that each feature responds to most, for the figure."""
     return [
         "\n".join(
-            f"{name} {ratio:.1f}" for name, ratio in _ranked_classes(study, at)[:_CONCEPTS_NAMED]
+            f"{name} {ratio:.1f}"
+            for name, ratio in _ranked_classes(fractions, at)[:_CONCEPTS_NAMED]
         )
-        for at in range(min(len(study.largest.units), rows))
+        for at in range(min(len(fractions.over_chance), rows))
     ]
 
 
-def _ranked_classes(study: "FeatureStudy", at: int) -> list[tuple[str, float]]:
+def _ranked_classes(fractions: "ConceptFractions", at: int) -> list[tuple[str, float]]:
     """The classes and their energy over chance, the largest first, where it can be judged."""
     import numpy as np
 
-    assert study.fractions is not None
-    pairs = zip(study.fractions.classes, map(float, study.fractions.over_chance[at]), strict=True)
+    pairs = zip(fractions.classes, map(float, fractions.over_chance[at]), strict=True)
     return sorted((pair for pair in pairs if not np.isnan(pair[1])), key=lambda pair: -pair[1])
 
 
@@ -235,19 +230,19 @@ def _text(trained: "FeatureStudy", random: "FeatureStudy", source: str, count: i
         f"{len(largest.units)} of the {largest.total} features of {largest.layer}, their "
         f"{largest.image.shape[1]} strongest of {count} images of {source}"
     ]
-    if trained.fractions is None:
+    fractions = [study.fractions for study in (trained, random) if study.fractions is not None]
+    reaching = _count_reaching(trained, random)
+    if reaching is None:
         return "\n".join([*lines, "These images have no masks, so no concepts are counted."])
     if len(largest.units) <= _ROWS_SHOWN:
         lines.append("energy of the guided gradient inside a mask, over chance:")
         for at, unit in enumerate(largest.units):
             here, there = (
-                ", ".join(f"{name} {ratio:.2f}" for name, ratio in _ranked_classes(study, at)[:3])
-                for study in (trained, random)
+                ", ".join(f"{name} {ratio:.2f}" for name, ratio in _ranked_classes(one, at)[:3])
+                for one in fractions
             )
             lines.append(f"  feature {unit:<4} {here}   (random: {there})")
         return "\n".join(lines)
-    reaching = _count_reaching(trained, random)
-    assert reaching is not None
     lines += [
         f"features with at least {_REACHING:g} times the energy inside a mask that chance has, and "
         "that the area has:",

@@ -8,7 +8,7 @@ import typer
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import progress_bar
 from dissect.cli.edit_options import region_of, save_edits
-from dissect.cli.option_groups import (
+from dissect.cli.options import (
     LabelOptions,
     ModelOptions,
     OutputOptions,

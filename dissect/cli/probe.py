@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dissect._utils.errors import DissectError
-from dissect.cli.option_groups import LabelOptions, ModelOptions, OutputOptions, with_groups
+from dissect.cli.options import LabelOptions, ModelOptions, OutputOptions, with_groups
 from dissect.cli.output import Output
 from dissect.cli.searched import check_rule, units_by_rule
 from dissect.cli.study import Study

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dissect._utils.progress import progress_bar
-from dissect.cli.option_groups import LabelOptions, ModelOptions, OutputOptions, with_groups
+from dissect.cli.options import LabelOptions, ModelOptions, OutputOptions, with_groups
 from dissect.cli.output import Output
 from dissect.cli.rules_text import rules_text
 from dissect.cli.searched import find_or_search

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from dissect.cli.option_groups import GeneratorOptions, OutputOptions, with_groups
+from dissect.cli.options import GeneratorOptions, OutputOptions, with_groups
 from dissect.cli.output import Output
 
 __all__ = ["sample"]

@@ -12,10 +12,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dissect._utils.errors import DissectError
-from dissect.cli.options import Device, Json, Model, SegmenterName
+from dissect.cli.options import (
+    DeviceOptions,
+    GeneratorOptions,
+    Given,
+    Json,
+    Out,
+    SegmenterName,
+    with_groups,
+)
 from dissect.cli.output import Output
 
 if TYPE_CHECKING:
+    import torch
+
     from dissect.annotations import Annotations
     from dissect.latent_space import Direction
     from dissect.probe import Probe
@@ -53,9 +63,11 @@ _Expose = Annotated[
 ]
 
 
+@with_groups
 def annotate(
+    model: GeneratorOptions,
+    given: Given,
     concept: _Concepts = None,
-    model: Model = "bedrooms64",
     images: Annotated[
         str | None,
         typer.Option(help="Draw on the images of a folder, as folder:PATH, instead of samples."),
@@ -66,14 +78,10 @@ def annotate(
     n: _Count = None,
     start: _Start = None,
     seed: _Seed = None,
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", help="Folder of the boxes: one COCO file a concept."),
-    ] = Path("out/annotations"),
+    out: Out = Path("out/annotations"),
     port: _Port = 0,
     no_browser: _NoBrowser = False,
     expose_to_network: _Expose = None,
-    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Draw boxes around a concept, on samples or on images, in a page of your browser."""
@@ -88,13 +96,13 @@ def annotate(
         from dissect.studio import SamplePictures
         from dissect.studio.sessions.annotation import samples_to_annotate
 
-        generator = _generator(model, device)
+        given.refuse("without --images", "size")
+        generator = _generator(model.model, model.resolve())
         rows = samples_to_annotate(out, _concepts(out, concept), n, start, seed)
         pictures = SamplePictures(generator, rows)
         grids = generator.grids()
     else:
-        if (n, start, seed) != (None, None, None):
-            raise DissectError("--n, --start and --seed are of samples: leave them out of --images")
+        given.refuse("with --images", "n", "start", "seed", "model", "device")
         pictures = _folder(images, size)
     annotation = AnnotationSession(out, pictures, _concepts(out, concept), grids)
     _serve(
@@ -108,14 +116,17 @@ def annotate(
     output.result({"boxes": boxes, "url": address.url}, told)
 
 
+@with_groups
 def studio(
+    device: DeviceOptions,
     model: Annotated[
         list[str] | None,
         typer.Option(
             "--model",
             "-m",
-            help="A bundled name, a checkpoint file, or file.py:factory; repeatable. By default "
+            help="A bundled name, a checkpoint file, or file.py:factory; repeatable. Without it, "
             "bedrooms64.",
+            rich_help_panel="Model",
         ),
     ] = None,
     concept: _Concepts = None,
@@ -141,14 +152,10 @@ def studio(
     n: _Count = None,
     start: _Start = None,
     seed: _Seed = None,
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", help="Folder for what is saved, and for boxes drawn."),
-    ] = Path("out/studio"),
+    out: Out = Path("out/studio"),
     port: _Port = 0,
     no_browser: _NoBrowser = False,
     expose_to_network: _Expose = None,
-    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """See what each unit does, switch units off, and paint with them, in a page of your browser."""
@@ -160,14 +167,15 @@ def studio(
     output = Output(as_json=as_json)
     address = ServerAddress.bind(port, expose_to_network)
     names = list(dict.fromkeys(model or ["bedrooms64"]))
-    generators = [_generator(name, device) for name in names]
+    place = device.resolve()
+    generators = [_generator(name, place) for name in names]
     folder = out / "annotations"
     rows = samples_to_annotate(folder, _concepts(folder, concept), n, start, seed)
     pictures = SamplePictures(generators[0], rows)
     annotation = AnnotationSession(
         folder, pictures, _concepts(folder, concept), generators[0].grids()
     )
-    eyes = _segmenter(segmenter, device)
+    reader = _segmenter(segmenter, place)
     along = _directions(directions or [], generators)
     opened = _edit(edit, generators)
     explore_sessions = {}
@@ -176,7 +184,7 @@ def studio(
         known = _known(generator, annotation if first else None, (boxes or []) if first else [])
         chosen = partial(chosen_by_auto, generator, out)
         explore_sessions[name] = ExploreSession(
-            generator, known, eyes, out, along, chosen, opened.get(name)
+            generator, known, reader, out, along, chosen, opened.get(name)
         )
     workspace = Workspace(", ".join(names), annotation, explore_sessions)
     if as_json:
@@ -205,12 +213,11 @@ def _need_extra() -> None:
         raise DissectError("the page needs the extra 'studio': pip install 'dissect-gan[studio]'")
 
 
-def _generator(model: str, device: str) -> "GeneratorSession":
-    from dissect._utils.device import resolve_device
+def _generator(model: str, device: "torch.device") -> "GeneratorSession":
     from dissect.models import load
     from dissect.studio import GeneratorSession
 
-    return GeneratorSession(model, load(model, device=resolve_device(device)))
+    return GeneratorSession(model, load(model, device=device))
 
 
 def _folder(spec: str, size: int) -> "Pictures":
@@ -245,9 +252,9 @@ def _known(
     for name, annotations in opened.items():
         annotations.check_model(generator.fingerprint)
         known[name] = partial(_same, annotations)
-    for concept in annotation.concepts if annotation is not None else ():
-        assert annotation is not None
-        known[f"{concept} (drawn here)"] = annotation.file(concept).annotations
+    if annotation is not None:
+        for concept in annotation.concepts:
+            known[f"{concept} (drawn here)"] = annotation.file(concept).annotations
     return known
 
 
@@ -316,12 +323,11 @@ def _bundled(model: str, concepts: Sequence[str]) -> list[Path]:
     return []
 
 
-def _segmenter(name: str | None, device: str) -> "Segmenter | None":
-    from dissect._utils.device import resolve_device
+def _segmenter(name: str | None, device: "torch.device") -> "Segmenter | None":
     from dissect.segmentation import load_segmenter
 
     try:
-        return load_segmenter(name, device=resolve_device(device))
+        return load_segmenter(name, device=device)
     except DissectError:
         if name is None:
             return None  # none is bundled with this installation

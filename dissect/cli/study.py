@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from dissect.cli.option_groups import LabelOptions, ModelOptions
+from dissect.cli.options import LabelOptions, ModelOptions
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

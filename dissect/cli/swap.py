@@ -7,7 +7,7 @@ import typer
 
 from dissect.cli.edit_options import save_edits
 from dissect.cli.insert import Level, UnitCount, inserting_edit
-from dissect.cli.option_groups import (
+from dissect.cli.options import (
     LabelOptions,
     ModelOptions,
     OutputOptions,

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dissect.cli.options import Device, Json, Out, Seed
+from dissect.cli.options import (
+    DeviceOptions,
+    Given,
+    Threads,
+    TrainingOutputOptions,
+    with_groups,
+)
 from dissect.cli.output import Output
 from dissect.cli.train_settings import new_run, resumed_run, settings
 
@@ -23,8 +29,11 @@ _STEPS_PER_LINE = 100
 _SETTINGS, _IMAGES, _RUN = "Settings", "Images", "Run"
 
 
+@with_groups
 def train(
-    context: typer.Context,
+    device: DeviceOptions,
+    output: TrainingOutputOptions,
+    given: Given,
     source: Annotated[
         str,
         typer.Argument(
@@ -72,7 +81,6 @@ def train(
         int,
         typer.Option(help="Images per step, over all processes.", rich_help_panel=_SETTINGS),
     ] = 128,
-    seed: Seed = 0,
     images: Annotated[
         int | None,
         typer.Option(
@@ -133,13 +141,7 @@ def train(
         bool,
         typer.Option("--half", help="Save the finished networks as float16.", rich_help_panel=_RUN),
     ] = False,
-    threads: Annotated[
-        int | None,
-        typer.Option(help="Threads of the CPU; all by default.", min=1, rich_help_panel=_RUN),
-    ] = None,
-    out: Out = Path("out/training"),
-    device: Device = "auto",
-    as_json: Json = False,
+    threads: Threads = None,
 ) -> None:
     """Train a DCGAN and write generator.safetensors and discriminator.safetensors.
 
@@ -148,30 +150,24 @@ def train(
     """
     import torch
 
-    from dissect._utils.device import resolve_device
     from dissect._utils.distributed import ProcessGroup
     from dissect.training import PRESETS, TrainConfig, to_toml
 
-    output = Output(as_json=as_json)
+    printed = Output(as_json=output.as_json)
     if threads is not None:
         torch.set_num_threads(threads)
-    given = {
-        name
-        for name in context.params
-        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-    }
-    chosen = settings(context.params, given, preset, config_file, assignments or [])
+    chosen = settings(given.values(), preset, config_file, assignments or [])
     if print_config:
         about = "" if preset is None else PRESETS[preset][0]
         config = TrainConfig.from_dict(chosen)
         print(to_toml(config, f"dissect train --config FILE\n{about}".strip()), end="")
         return
     group = ProcessGroup.from_environment()
-    place = resolve_device(group.local_device(device))
-    state = resumed_run(out, place, chosen, output) if resume else new_run(out, place, chosen)
+    place, out = device.resolve(), output.out
+    state = resumed_run(out, place, chosen, printed) if resume else new_run(out, place, chosen)
     group.batch_rows(state.config.batch_size)
     with group.connect(place):
-        _Run(state, out, group, output).train(
+        _Run(state, out, group, printed).train(
             sample_every=sample_every,
             save_every=save_every,
             tensorboard=tensorboard,

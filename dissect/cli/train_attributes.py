@@ -1,33 +1,30 @@
 """`dissect train-attributes`: a network that reads the attributes of faces."""
 
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from dissect._utils.errors import DissectError
 from dissect.cli.evaluate import error_table, error_values
-from dissect.cli.options import Device, Json, Out, Seed
+from dissect.cli.options import DeviceOptions, TrainingOutputOptions, with_groups
 from dissect.cli.output import Output
 
 __all__ = ["train_attributes"]
 
 
+@with_groups
 def train_attributes(
+    device: DeviceOptions,
+    output: TrainingOutputOptions,
     source: Annotated[
         str, typer.Argument(help="A rendered source, whose attributes are known: faces.")
     ] = "faces",
     images: Annotated[int, typer.Option(help="How many renders to train on.", min=2)] = 40_000,
     steps: Annotated[int, typer.Option(help="Steps of training.")] = 3_000,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 64,
-    out: Out = Path("out/training"),
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: Json = False,
 ) -> None:
     """Train an attribute network, write attributes.safetensors and print its held-out error."""
-    from dissect._utils.device import resolve_device
     from dissect._utils.progress import progress_bar
     from dissect.data import RenderedSource
     from dissect.data import source as open_source
@@ -39,14 +36,15 @@ def train_attributes(
     )
     from dissect.training.attributes import AttributeConfig, train_attributes
 
-    output = Output(as_json=as_json)
+    printed = Output(as_json=output.as_json)
+    out, seed = output.out, output.seed
     opened = open_source(source, count=images)
     if not isinstance(opened, RenderedSource) or opened.name != "faces":
         raise DissectError(f"attributes are known of rendered faces only, not of {source}")
     config = AttributeConfig(steps=steps, batch_size=batch_size, seed=seed)
     started = time.perf_counter()
     with progress_bar("training", steps) as progress:
-        network = train_attributes(opened, config, device=resolve_device(device), progress=progress)
+        network = train_attributes(opened, config, device=device.resolve(), progress=progress)
     seconds = max(round(time.perf_counter() - started), 1)
     card: dict[str, Any] = {"source": source, "images": images, "steps": steps}
     path = save_attribute_network(
@@ -54,9 +52,9 @@ def train_attributes(
         network,
         card={**card, "batch_size": batch_size, "seed": seed, "seconds": seconds},
     )
-    output.wrote(path)
+    printed.wrote(path)
     errors = evaluate_attributes(AttributeReader.from_network(load_attribute_network(path)[0]))
     rate = round(steps * batch_size / seconds, 1)
-    output.result(
+    printed.result(
         {"steps": steps, "images_per_s": rate, **error_values(errors)}, error_table(errors)
     )

@@ -1,13 +1,12 @@
 """`dissect train-segmenter`: a segmenter, on renders and their masks."""
 
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from dissect._utils.errors import DissectError
-from dissect.cli.options import Device, Json, Out, Seed
+from dissect.cli.options import DeviceOptions, TrainingOutputOptions, with_groups
 from dissect.cli.output import Output
 
 __all__ = ["train_segmenter"]
@@ -16,7 +15,10 @@ __all__ = ["train_segmenter"]
 _SAMPLES, _SAMPLE_SEED = 3_000, 77
 
 
+@with_groups
 def train_segmenter(
+    device: DeviceOptions,
+    output: TrainingOutputOptions,
     source: Annotated[
         str, typer.Argument(help="A rendered source, whose masks are known: bedrooms.")
     ] = "bedrooms",
@@ -31,13 +33,8 @@ def train_segmenter(
             metavar="MODEL",
         ),
     ] = None,
-    out: Out = Path("out/training"),
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: Json = False,
 ) -> None:
     """Train a segmenter on a rendered source and write segmenter.safetensors."""
-    from dissect._utils.device import resolve_device
     from dissect._utils.progress import progress_bar
     from dissect.data import RenderedSource
     from dissect.data import source as open_source
@@ -45,11 +42,12 @@ def train_segmenter(
     from dissect.segmentation import save_unet
     from dissect.training.segmenter import SegmenterConfig, train_segmenter
 
-    output = Output(as_json=as_json)
+    printed = Output(as_json=output.as_json)
+    out, seed = output.out, output.seed
     opened = open_source(source, count=images)
     if not isinstance(opened, RenderedSource):
         raise DissectError(f"a segmenter needs masks, and {source} has none: use bedrooms")
-    place = resolve_device(device)
+    place = device.resolve()
     config = SegmenterConfig(steps=steps, batch_size=batch_size, seed=seed)
     samples = None
     if finetune_on is not None:
@@ -65,8 +63,8 @@ def train_segmenter(
     if finetune_on is not None:
         card |= {"adapted_to": finetune_on, "samples": _SAMPLES, "sample_seed": _SAMPLE_SEED}
     card |= {"seed": seed, "seconds": round(elapsed)}
-    output.wrote(save_unet(out / "segmenter.safetensors", network, card=card))
-    output.result(
+    printed.wrote(save_unet(out / "segmenter.safetensors", network, card=card))
+    printed.result(
         {"steps": steps, "images_per_s": round(steps * batch_size / elapsed, 1)},
         f"{steps} steps of {batch_size} images in {elapsed:.0f} s",
     )

@@ -21,8 +21,7 @@ Settings = dict[str, Any]
 
 
 def settings(
-    options: Mapping[str, Any],
-    given: set[str],
+    written: Mapping[str, Any],
     preset: str | None,
     file: Path | None,
     assignments: Sequence[str],
@@ -30,8 +29,7 @@ def settings(
     """The settings that were given; the others are at their defaults, or a resumed run's.
 
     Args:
-        options: every option of the command by its parameter's name.
-        given: which of them the user wrote.
+        written: the options that the user wrote, by their parameters' names.
         preset: the name of a preset, whose settings the written options replace.
         file: a file of settings instead.
         assignments: other settings, each `KEY=VALUE`.
@@ -50,9 +48,8 @@ def settings(
     elif file is not None:
         base = read_config(file).to_dict()
     known = {field.name for field in fields(TrainConfig)}
-    written = {
-        name: value for name, value in options.items() if name in given and name in known
-    } | _assigned(assignments, known)
+    written = {name: value for name, value in written.items() if name in known}
+    written |= _assigned(assignments, known)
     if written.get("keep") is not None:
         keep = Path(written["keep"]).absolute()
         written |= {"keep": str(keep), "keep_digest": keep_digest(keep)}

@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dissect._utils.errors import DissectError
-from dissect.cli.options import Device, Json, Model, Out, Seed
+from dissect.cli.options import (
+    FaceGeneratorOptions,
+    Given,
+    OutputOptions,
+    ReaderName,
+    with_groups,
+)
 from dissect.cli.output import Output
-from dissect.cli.walk import Reader
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,11 +33,14 @@ _N_SCALING, _N_ORDINARY = 60, 1_000  # latents
 _START = 10_000  # index of the first latent that is measured; none of them is used before
 
 
+@with_groups
 def turn(
+    model: FaceGeneratorOptions,
+    output: OutputOptions,
+    given: Given,
     attribute: Annotated[
         str, typer.Argument(help="The attribute that changes along the axis.")
     ] = "yaw",
-    model: Model = "faces64",
     n: Annotated[
         int, typer.Option("--n", help="Number of samples that are measured.", min=3)
     ] = 200,
@@ -99,7 +107,7 @@ def turn(
             rich_help_panel=_DIRECTION,
         ),
     ] = False,
-    reader: Reader = "auto",
+    reader: ReaderName = "auto",
     readout: Annotated[
         Path | None,
         typer.Option(
@@ -107,15 +115,10 @@ def turn(
             "default is the reader that found the direction."
         ),
     ] = None,
-    out: Out = Path("out"),
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: Json = False,
 ) -> None:
     """Find the direction of an attribute, move samples along it, measure it (section 6.3.2)."""
     import torch
 
-    from dissect._utils.device import resolve_device
     from dissect._utils.io import write_image, write_json
     from dissect.latent_space import (
         METHODS,
@@ -127,9 +130,8 @@ def turn(
         read_attributes,
         scale_to_effect,
     )
-    from dissect.models import load
 
-    output = Output(as_json=as_json)
+    printed = Output(as_json=output.as_json)
     if not _NAME.fullmatch(attribute):
         raise DissectError(f"{attribute!r} becomes part of files' names: use letters and digits")
     if method not in (*METHODS, _STEERED, "all"):
@@ -141,20 +143,21 @@ def turn(
             "steered optimises the latents of each sample: it takes no --direction, "
             "--exemplars or --length"
         )
-    place = resolve_device(device)
-    generator = load(model, device=place)
-    attributes = attribute_reader_for(reader, model, place)
+    out, seed = output.out, output.seed
+    generator = model.load()
+    attributes = attribute_reader_for(reader, model.model, model.resolve())
     if attributes is not None:
         attributes.column(attribute)
     elif finding:
         raise DissectError(
-            f"nothing reads {model}: give --reader, or choose both ends by eye and give --exemplars"
+            f"nothing reads {model.model}: give --reader, or choose both ends by eye and give "
+            "--exemplars"
         )
     elif only is not None or readout is not None:
-        raise DissectError(f"--only and --readout need a reader of {model}; see --reader")
+        raise DissectError(f"--only and --readout need a reader of {model.model}; see --reader")
     measuring = attributes
     if readout is not None:
-        measuring = attribute_reader_for(reader, model, place, readout)
+        measuring = attribute_reader_for(reader, model.model, model.resolve(), readout)
     conditions = parse_conditions(only, attributes.names) if only and attributes is not None else ()
     samples = AttributedSamples(generator, seed, attributes, conditions)
     directions = _given(generator, attribute, direction, exemplars)
@@ -199,10 +202,10 @@ def turn(
             )
         named = out / f"turn-{attribute}-{found.method}"
         picture = _picture(generator, found, paths[:rows], ordinary)
-        output.wrote(write_image(named.with_suffix(".png"), picture))
+        printed.wrote(write_image(named.with_suffix(".png"), picture))
         if found.method != _STEERED:
-            output.wrote(found.save(named.with_suffix(".json")))
-            output.wrote(found.save(named.with_suffix(".safetensors")))
+            printed.wrote(found.save(named.with_suffix(".json")))
+            printed.wrote(found.save(named.with_suffix(".safetensors")))
     table = [
         {**score.to_dict(), "cleaner_than_random": score.cleaner_than_random} for score in scores
     ]
@@ -214,8 +217,8 @@ def turn(
         "symmetric": symmetric,
         "directions": table or [{"method": d.method, "length": d.length} for d in directions],
     }
-    output.wrote(write_json(out / f"turn-{attribute}.json", values))
-    output.result(values, "\n".join(_lines(attribute, scores, directions)))
+    printed.wrote(write_json(out / f"turn-{attribute}.json", values))
+    printed.result(values, "\n".join(_lines(attribute, scores, directions)))
 
 
 def _given(

@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dissect.cli.option_groups import ModelOptions, OutputOptions, with_groups
-from dissect.cli.options import SegmenterName
+from dissect.cli.options import ModelOptions, OutputOptions, SegmenterName, with_groups
 from dissect.cli.output import Output
 
 if TYPE_CHECKING:

@@ -1,12 +1,11 @@
 """`dissect walk`: rows between random latents, and how evenly their images change."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from dissect._utils.errors import DissectError
-from dissect.cli.options import Device, Json, Model, Out, Seed
+from dissect.cli.options import GeneratorOptions, Given, OutputOptions, ReaderName, with_groups
 from dissect.cli.output import Output
 
 if TYPE_CHECKING:
@@ -18,27 +17,23 @@ if TYPE_CHECKING:
     from dissect.latent_space import StepSizes
     from dissect.segmentation import AttributeReader
 
-__all__ = ["Reader", "walk"]
+__all__ = ["walk"]
 
-Reader = Annotated[
-    str,
-    typer.Option(
-        help="The attributes that are read from images: faces (by the attribute network), "
-        "bedrooms (areas, by the segmenter), none, or auto (by the model's training source)."
-    ),
-]
 _DEFAULT_CURVES, _MAX_CURVES = 3, 6
 _FIGURE, _MEASURE = "Figure", "Measurement"
 _SIGNED = ("yaw", "pitch")  # not amounts, and therefore no curves by default
 
 
+@with_groups
 def walk(
-    model: Model = "bedrooms64",
+    model: GeneratorOptions,
+    output: OutputOptions,
+    given: Given,
     n: Annotated[int, typer.Option("--n", help="Number of rows.", min=1)] = 8,
     path: Annotated[
         str, typer.Option(help="The path between latents: linear (the paper) or spherical.")
     ] = "linear",
-    reader: Reader = "auto",
+    reader: ReaderName = "auto",
     columns: Annotated[
         int, typer.Option(help="Number of images in a row.", min=2, rich_help_panel=_FIGURE)
     ] = 10,
@@ -81,24 +76,21 @@ def walk(
             rich_help_panel=_MEASURE,
         ),
     ] = 2_000,
-    out: Out = Path("out"),
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: Json = False,
 ) -> None:
     """Walk between random latents and measure how evenly the images change (section 6.1)."""
-    from dissect._utils.device import resolve_device
     from dissect._utils.images import to_images
     from dissect._utils.io import write_animation, write_image, write_json
     from dissect.figures.latent_space import walk_figure
     from dissect.latent_space import Path as LatentPath
     from dissect.latent_space import attribute_reader_for, interpolation_rows
-    from dissect.models import generate, latents_for, load
+    from dissect.models import generate, latents_for
 
-    output = Output(as_json=as_json)
-    place = resolve_device(device)
-    generator = load(model, device=place)
-    attributes = attribute_reader_for(reader, model, place)
+    printed = Output(as_json=output.as_json)
+    if not control:
+        given.refuse("with --no-control", "pool")
+    out, seed = output.out, output.seed
+    generator = model.load()
+    attributes = attribute_reader_for(reader, model.model, model.resolve())
     points = (columns - 1) * substeps + 1
     ends = latents_for(generator, n + 1, seed)
     z = interpolation_rows(ends, points, cast(LatentPath, path))
@@ -112,11 +104,11 @@ def walk(
     shown = _curve_names(curves, concept, attributes)
     steps = {"walk": _step_sizes(rows, attributes)}
     if control:
-        steps |= _controls(model, rows, pool, attributes, output)
+        steps |= _controls(model.model, rows, pool, attributes, printed)
     figure = walk_figure(pixels[:, ::substeps], {name: curves[name] for name in shown})
-    output.wrote(write_image(out / "walk.png", figure))
+    printed.wrote(write_image(out / "walk.png", figure))
     if animate:
-        output.wrote(write_animation(out / "walk.gif", _frames(pixels), milliseconds=60))
+        printed.wrote(write_animation(out / "walk.gif", _frames(pixels), milliseconds=60))
     summary = {
         name: {space: sizes.summary() for space, sizes in spaces.items()}
         for name, spaces in steps.items()
@@ -128,12 +120,12 @@ def walk(
             for name, spaces in steps.items()
         },
     }
-    output.wrote(write_json(out / "walk.json", details))
+    printed.wrote(write_json(out / "walk.json", details))
     lines = [f"{n} rows of {points} latents each; largest step over mean step, median of rows:"]
     for name, spaces in summary.items():
         parts = ", ".join(f"{sizes['ratio']:.2f} in {space}" for space, sizes in spaces.items())
         lines.append(f"  {name}: {parts}")
-    output.result(
+    printed.result(
         {
             "n": n,
             "columns": columns,
@@ -159,7 +151,7 @@ def _step_sizes(rows: "Tensor", reader: "AttributeReader | None") -> dict[str, "
 
 
 def _controls(
-    model: str, rows: "Tensor", n: int, reader: "AttributeReader | None", output: Output
+    model: str, rows: "Tensor", n: int, reader: "AttributeReader | None", printed: Output
 ) -> dict[str, dict[str, "StepSizes"]]:
     """The same rows from a generator that has memorised its images, and faded in pixel space."""
     from dissect.data import source
@@ -167,7 +159,7 @@ def _controls(
 
     name = image_source_for(model)
     if name not in ("faces", "bedrooms"):
-        output.note("no control: the model's card names no rendered source")
+        printed.note("no control: the model's card names no rendered source")
         return {}
     training = source(name, size=rows.shape[-1], count=n)
     copies = nearest_images(rows.flatten(0, 1), training, n).reshape(rows.shape)

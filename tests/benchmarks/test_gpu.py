@@ -1,16 +1,13 @@
 """The benchmark of a GPU, every path of it, on the CPU at a toy size."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
+from helpers.processes import ROOT, environment
 from PIL import Image
 
 from dissect.models import load
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_one_command_checks_measures_and_trains_and_leaves_small_files(tmp_path):
@@ -21,12 +18,7 @@ def test_one_command_checks_measures_and_trains_and_leaves_small_files(tmp_path)
         text=True,
         check=False,
         timeout=600,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "OMP_NUM_THREADS": "1",
-            "DISSECT_CACHE": str(tmp_path / "cache"),
-        },
+        env=environment(DISSECT_CACHE=str(tmp_path / "cache")),
     )
     assert ended.returncode == 0, ended.stderr
     log = json.loads((tmp_path / "out" / "log.json").read_text())

@@ -74,3 +74,20 @@ def is_sentence(text):
     """It begins with a capital (or a name in quotation marks) and ends with a full stop."""
     text = " ".join((text or "").split("\n\n")[0].split())
     return bool(re.match(r"[A-Z0-9\"'`]", text)) and text.endswith(".")
+
+
+# Options whose values differ in kind: a series of latents, images of two networks.
+SPECIAL = {
+    *("annotate --seed", "studio --seed", "guided --seed"),
+    *("classify --model", "studio --model", "data render --out"),
+}
+
+
+@pytest.mark.parametrize("flag", ["--out", "--seed", "--device", "--json", "--model", "--layer"])
+def test_a_flag_means_the_same_in_every_command(flag):
+    meanings = {
+        (option.help, option.metavar, option.rich_help_panel)
+        for name, option in OPTIONS.items()
+        if name.endswith(f" {flag}") and name not in SPECIAL
+    }
+    assert len(meanings) == 1

@@ -2,15 +2,14 @@
 
 import json
 import math
-import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from helpers.labelled import pictures, write_batches
+from helpers.processes import ROOT, environment
 from helpers.training import CPU, TINY, Stripes, same, weights
 
 from dissect._utils.errors import DissectError
@@ -19,7 +18,6 @@ from dissect.training import TrainState, load_state, save_networks, train
 from dissect.training.state import checkpoints
 from dissect.training.step import train_step
 
-ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "examples" / "recipes" / "cifar10"
 sys.path.insert(0, str(RECIPE))
 import net2net  # noqa: E402
@@ -217,12 +215,7 @@ def test_one_command_makes_the_row(tmp_path):
         text=True,
         check=False,
         timeout=600,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "OMP_NUM_THREADS": "1",
-            "DISSECT_CACHE": str(tmp_path / "cache"),
-        },
+        env=environment(DISSECT_CACHE=str(tmp_path / "cache")),
     )
     assert ended.returncode == 0, ended.stderr
     (row,) = json.loads((tmp_path / "out" / "classify.json").read_text())["rows"]

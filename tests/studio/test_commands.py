@@ -1,7 +1,6 @@
 """`dissect annotate` and `dissect studio`."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -10,10 +9,10 @@ import threading
 import time
 from contextlib import suppress
 from http.client import HTTPException
-from pathlib import Path
 
 import pytest
 import torch
+from helpers.processes import environment
 from helpers.studio import Client, running, workspace
 from PIL import Image
 
@@ -22,8 +21,6 @@ from dissect.cli import main
 from dissect.latent_space import Direction
 from dissect.studio import ServerAddress
 from dissect.studio.server import open_page
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_where_no_browser_can_be_opened_the_terminal_says_so(monkeypatch):
@@ -79,10 +76,14 @@ def test_only_a_loud_word_opens_the_page_to_others():
 
 def started(*words, **more):
     """A process of the command line and the URL that it printed."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "dissect", *words, "--no-browser"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **more
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        **more,
     )
     for line in process.stderr:
         if line.startswith("http"):

@@ -10,11 +10,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from helpers.processes import environment
 from helpers.studio import Client
 
 from dissect.annotations import Annotations, Box
 
-ROOT = Path(__file__).resolve().parents[2]
 EDITS = 200
 
 # One process imports the library, and every server is a fork of it: a start takes no seconds.
@@ -35,14 +35,13 @@ for line in sys.stdin:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork, nor kill -9")
 def test_killed_at_any_moment_the_file_holds_every_edit_that_was_answered(tmp_path):
     kills = int(os.environ.get("DISSECT_KILLS", "4"))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     nursery = subprocess.Popen(
         [sys.executable, "-c", NURSERY],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=environment(),
     )
     toy = Path(__file__).parents[1] / "helpers" / "studio.py"
     words = f"annotate --model {toy}:toy --n 40 --concept spot --no-browser --out {tmp_path}"
