@@ -12,7 +12,8 @@ makes the statistic anew, on another machine if need be. After Bau's `runningsta
 quantile is DDSketch (Masson, Rim and Lee 2019) on the bits of float32.
 """
 
-from math import ceil
+from fractions import Fraction
+from math import ceil, isqrt, ldexp
 
 import torch
 from torch import Tensor
@@ -31,9 +32,10 @@ _LEAST, _MOST = -20, 20
 _FIRST = (127 + _LEAST) << _MANTISSA
 _BINS_PER_SIGN = (_MOST - _LEAST) << _MANTISSA
 
-# What the digits of a sum count, the first of them all that is above.
-_PLACES = (2.0**32, 1.0, 2.0**-32, 2.0**-64, 2.0**-96)
-_LARGEST = 2.0**94
+# Sums of moments are whole multiples of 2 to the -96th, below 2 to the 126th.
+_DIGITS, _LARGEST, _PLACES = 96, 2**126, 7
+_LEAST_CENTER = 2.0**-43
+_TOO_LARGE = "a value is not finite, or too large: no moments are kept of such"
 
 
 class RunningQuantile:
@@ -102,7 +104,8 @@ class RunningQuantile:
             raise DissectError("the level of a quantile is from 0 to 1")
         if not self.count:
             raise DissectError("nothing was added, and nothing has no quantile")
-        ranks = [max(1, ceil(level * self.count)) for level in levels]
+        # As a fraction: 0.07 * 100 is above 7 in floating point, and would be rank 8.
+        ranks = [max(1, ceil(Fraction(str(level)) * self.count)) for level in levels]
         wanted = torch.tensor(ranks, device=self._counts.device).repeat(len(self._counts), 1)
         reached = self._counts.cumsum(1)
         at = torch.searchsorted(reached, wanted)
@@ -148,12 +151,15 @@ class RunningTopK:
         """Look at values (columns, n) whose keys (n,) are the same in all columns.
 
         Raises:
-            DissectError: another number of columns, or of keys.
+            DissectError: another number of columns, or of keys, or values that are not numbers.
         """
         _check_columns(values, len(self._values))
         if keys.shape != values.shape[1:]:
             raise DissectError(f"{values.shape[1]} values a column need as many keys")
-        self._keep(values.float(), keys.to(self._keys).expand(values.shape))
+        if bool(values.isnan().any()):
+            raise DissectError("a value is not a number: the largest values are not kept of such")
+        exact = values.to(torch.promote_types(values.dtype, torch.float32))
+        self._keep(exact, keys.to(self._keys).expand(values.shape))
 
     def merge(self, other: "RunningTopK") -> None:
         """Take in what `other` saw; exact.
@@ -164,7 +170,7 @@ class RunningTopK:
         _check_columns(other._values, len(self._values))
         if other.k != self.k:
             raise DissectError(f"the largest {other.k} do not tell the largest {self.k}")
-        self._keep(other._values.to(self._values), other._keys.to(self._keys))
+        self._keep(other._values.to(self._values.device), other._keys.to(self._keys))
 
     def _keep(self, values: Tensor, keys: Tensor) -> None:
         values, keys = torch.cat([self._values, values], 1), torch.cat([self._keys, keys], 1)
@@ -190,49 +196,71 @@ class RunningTopK:
 
 
 class RunningMoments:
-    """Mean and standard deviation of every column, from sums in float64.
+    """Mean and standard deviation of every column, from sums that are kept without rounding.
 
-    What each `update` comes to is kept in whole multiples of 2 to the -96th: these add up without
-    rounding, so that neither the order nor merging changes a result by a bit. The sizes of the
+    A part whose values lie near one another is summed around one of them, so that a standard
+    deviation of 1 around a mean of 1e12 is 1. What a part comes to is kept in whole multiples of 2
+    to the -96th, so that neither the order nor merging changes a result by a bit; the sizes of the
     parts change it by no more than the rounding of a sum.
 
     Args:
         columns: how many streams.
-        device: where the values come from.
     """
 
-    def __init__(self, columns: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, columns: int) -> None:
         self._count = 0
-        # Of the values and of their squares, digits in the base 2 to the 32nd.
-        self._sums = torch.zeros(len(_PLACES), 2, columns, dtype=torch.int64, device=device)
+        # Of the values and of their squares.
+        self._sums = [[0] * columns, [0] * columns]
 
     def update(self, values: Tensor) -> None:
         """Sum values (columns, n).
 
         Raises:
             DissectError: another number of columns, or a value that is not finite or so large that
-                the squares come to more than 2 to the 94th.
+                all squares come to more than 2 to the 126th.
         """
-        _check_columns(values, self._sums.shape[2])
+        _check_columns(values, len(self._sums[0]))
+        n = values.shape[1]
+        if not n:
+            return
         exact = values.double()
-        rest = torch.stack([exact.sum(1), exact.square().sum(1)])
-        if not bool((rest.abs() < _LARGEST).all()):
-            raise DissectError("a value is not finite, or too large: no moments are kept of such")
-        self._count += values.shape[1]
-        for digits, place in zip(self._sums, _PLACES, strict=True):
-            digit = (rest / place).trunc()  # not floor: what is left would be rounded
-            digits += digit.long()
-            rest -= digit * place
+        # Values near one another are summed around the first of them: their squares would agree in
+        # all but the digits that count. Of a center below the least, not all digits are kept.
+        center, spread = exact[:, 0], exact.amax(1) - exact.amin(1)
+        near = (center.abs() > 16 * spread) & (center.abs() >= _LEAST_CENTER)
+        center = torch.where(near, center, 0.0)
+        apart = exact - center.unsqueeze(1)
+        parts = torch.stack([center, apart.sum(1), apart.square().sum(1)])
+        if not bool((parts.abs() < float(_LARGEST)).all()):
+            raise DissectError(_TOO_LARGE)
+        added: list[list[int]] = [[], []]
+        for center_of, rest, squares in zip(*map(_as_whole, parts.tolist()), strict=True):
+            added[0].append(n * center_of + rest)
+            around = center_of * (2 * rest + n * center_of)
+            added[1].append(squares + (around >> _DIGITS))
+        self._add(added, n)
 
     def merge(self, other: "RunningMoments") -> None:
         """Take in what `other` saw; exact.
 
         Raises:
-            DissectError: another number of columns.
+            DissectError: another number of columns, or sums that are too large.
         """
-        _check_columns(other._sums[0].T, self._sums.shape[2])
-        self._count += other._count
-        self._sums += other._sums.to(self._sums.device)
+        if len(other._sums[0]) != len(self._sums[0]):
+            raise DissectError(
+                f"moments of {len(other._sums[0])} columns do not merge with those of "
+                f"{len(self._sums[0])}"
+            )
+        self._add(other._sums, other._count)
+
+    def _add(self, sums: list[list[int]], count: int) -> None:
+        both = [
+            [before + more for before, more in zip(*rows, strict=True)]
+            for rows in zip(self._sums, sums, strict=True)
+        ]
+        if any(abs(value) >> _DIGITS >= _LARGEST for row in both for value in row):
+            raise DissectError(_TOO_LARGE)
+        self._sums, self._count = both, self._count + count
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (of the population), each (columns,) float64.
@@ -242,22 +270,44 @@ class RunningMoments:
         """
         if not self._count:
             raise DissectError("nothing was added, and nothing has no mean")
-        sums = torch.zeros_like(self._sums[0], dtype=torch.float64)
-        for digits, place in zip(self._sums, _PLACES, strict=True):
-            sums += digits.double() * place
-        mean, square = sums / self._count
-        return mean, (square - mean.square()).clamp(min=0).sqrt()
+        n, unit = self._count, 1 << _DIGITS
+        means = [total / (n * unit) for total in self._sums[0]]
+        deviations = []
+        for total, squares in zip(*self._sums, strict=True):
+            # In whole numbers: the two terms may agree in all but their last digits.
+            spread = max(0, n * squares * unit - total * total)
+            deviations.append(isqrt(spread << 128) / ((n * unit) << 64))
+        return torch.tensor(means, dtype=torch.float64), torch.tensor(
+            deviations, dtype=torch.float64
+        )
 
     def state_dict(self) -> State:
         """The sums, and how many values they are over."""
-        return {"sums": self._sums.clone(), "count": torch.tensor(self._count)}
+        sums = [[_digits(value) for value in row] for row in self._sums]
+        return {"sums": torch.tensor(sums), "count": torch.tensor(self._count)}
 
     @classmethod
     def from_state_dict(cls, state: State) -> "RunningMoments":
         """The statistic whose state this is."""
         made = cls(0)
-        made._sums, made._count = state["sums"].clone(), int(state["count"])
+        made._sums = [[_from_digits(value) for value in row] for row in state["sums"].tolist()]
+        made._count = int(state["count"])
         return made
+
+
+def _as_whole(values: list[float]) -> list[int]:
+    """The values in whole multiples of 2 to the -96th; what is below is left out."""
+    return [int(ldexp(value, _DIGITS)) for value in values]
+
+
+def _digits(value: int) -> list[int]:
+    """A whole number as digits in the base 2 to the 32nd, all of its sign, the lowest first."""
+    sign, rest = (-1, -value) if value < 0 else (1, value)
+    return [sign * (rest >> 32 * place & 0xFFFFFFFF) for place in range(_PLACES)]
+
+
+def _from_digits(digits: list[int]) -> int:
+    return sum(digit << 32 * place for place, digit in enumerate(digits))
 
 
 def _edges() -> tuple[Tensor, Tensor]:

@@ -300,7 +300,7 @@ def _levels(layer: str, acts: Tensor, size: tuple[int, int]) -> ActivationStats:
     return ActivationStats(
         RunningQuantile(units, device),
         RunningQuantile(units, device),
-        RunningMoments(units, device),
+        RunningMoments(units),
         _upsampling(acts, size),
     )
 

@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -177,3 +179,55 @@ def test_moments_of_what_cannot_be_summed_are_refused(bad):
         running.update(torch.tensor([[1.0, bad]]))
     with pytest.raises(DissectError, match="nothing was added"):
         running.result()
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [[1e14], [-1e14]] * 4,
+        [[1e12 - 1, 1e12 + 1]],
+        [[0.1] * 1000] * 10,
+        [(1e6 + 0.01 * np.random.default_rng(0).normal(size=1001)).tolist()],
+        [[-3e8, 1e-3, 7.0]] * 5,
+        [[2.0**45 + 1, 2.0**45 - 1], [2.0**45]],
+    ],
+)
+def test_a_deviation_keeps_its_digits_around_a_large_mean(parts):
+    running, exact = RunningMoments(1), [Fraction(value) for part in parts for value in part]
+    for part in parts:
+        running.update(torch.tensor([part], dtype=torch.float64))
+    mean = sum(exact) / len(exact)
+    deviation = float(sum((value - mean) ** 2 for value in exact) / len(exact)) ** 0.5
+    found = [float(value) for value in running.result()]
+    assert found[0] == pytest.approx(float(mean), rel=1e-15, abs=1e-28)
+    assert found[1] == pytest.approx(deviation, rel=1e-12, abs=1e-13)
+
+
+def test_sums_that_leave_their_digits_are_refused_and_nothing_is_added():
+    running = RunningMoments(1)
+    with pytest.raises(DissectError, match="too large"):
+        for _ in range(10):
+            running.update(torch.tensor([[5e18]], dtype=torch.float64))
+    mean, deviation = running.result()
+    assert mean.item() == 5e18
+    assert deviation.item() == 0
+
+
+@pytest.mark.parametrize("n", [10, 100, 1000, 1003])
+@pytest.mark.parametrize("level", [0.07, 0.1, 0.29, 0.57, 0.9, 0.995])
+def test_the_rank_of_a_level_is_that_of_its_decimals(n, level):
+    # Values that the bins tell apart: powers of 1.02.
+    values = 1.02 ** torch.arange(n, dtype=torch.float64)[None].fmod(600)
+    ordered = values[0].sort().values
+    rank = -(-Fraction(str(level)) * n // 1)
+    found = float(added(values.float()).result(level))
+    right = float(ordered[int(rank) - 1])
+    assert found == pytest.approx(right, rel=RunningQuantile.RELATIVE_ERROR)
+
+
+def test_what_is_no_number_is_never_the_largest():
+    top = RunningTopK(1, 2)
+    with pytest.raises(DissectError, match="not a number"):
+        top.update(torch.tensor([[1.0, float("nan"), 3.0]]), torch.arange(3))
+    top.update(torch.tensor([[1.0, 1.0 + 1e-9]], dtype=torch.float64), torch.arange(2))
+    assert top.result()[1].tolist() == [[1, 0]]
