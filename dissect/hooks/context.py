@@ -28,9 +28,10 @@ from dissect.hooks.modules import BlockHook, is_compiled, is_unshared, not_run
 __all__ = ["ForwardHook", "HookContext", "HookFn", "StopForward"]
 
 _Result = TypeVar("_Result")
-# What a hook does with a layer, its output, whether nothing else holds the output's memory, and
-# whether the pass ends there. It returns an output to pass on instead, or None.
-HookFn = Callable[[nn.Module, Any, bool, bool], Tensor | None]
+# What a hook does with a layer, the number of its run in the pass (None outside of any), its
+# output, whether nothing else holds the output's memory, and whether the pass ends there. It
+# returns an output to pass on instead, or None.
+HookFn = Callable[[nn.Module, int | None, Any, bool, bool], Tensor | None]
 
 
 class StopForward(Exception):  # noqa: N818
@@ -48,12 +49,16 @@ class StopForward(Exception):  # noqa: N818
 class _Entry:
     """One entering of a block: what its hooks do until it closes."""
 
-    __slots__ = ("fn", "handles", "keys", "layers", "model")
+    __slots__ = ("fn", "handles", "keys", "layers", "model", "stops")
 
-    def __init__(self, model: nn.Module | None, layers: Mapping[nn.Module, int], fn: HookFn):
-        # The model whose passes end early; None without an early stop.
-        self.model = model
+    def __init__(
+        self, model: nn.Module, layers: Mapping[nn.Module, frozenset[int]], fn: HookFn, stops: bool
+    ):
+        self.model: nn.Module | None = model
+        # The runs of each layer in a pass that the block is about.
         self.layers = layers
+        # Whether passes of the model end with the last of them.
+        self.stops = stops
         self.fn: HookFn | None = fn
         self.handles: list[Any] = []
         self.keys: list[Hashable] = []
@@ -69,19 +74,22 @@ class _Entry:
 
 
 class _Pass:
-    """A call of the model that is under way, and the runs of layers that it still waits for."""
+    """A call of the model that is under way: how often layers ran, and how many it waits for."""
 
-    __slots__ = ("entry", "guard", "left", "waiting")
+    __slots__ = ("entry", "guard", "runs", "waiting")
 
     def __init__(self, entry: _Entry) -> None:
         self.entry = entry
-        self.left = dict(entry.layers)
-        self.waiting = len(self.left)
+        self.runs = dict.fromkeys(entry.layers, 0)
+        # Without an early stop it waits for more layers than there are.
+        self.waiting = len(self.runs) + (not entry.stops)
         self.guard: Any = None
 
-    def count(self, layer: nn.Module) -> None:
-        self.left[layer] -= 1
-        self.waiting -= self.left[layer] == 0
+    def count(self, layer: nn.Module) -> int:
+        """The number of the layer's run that has just ended."""
+        self.runs[layer] += 1
+        self.waiting -= self.runs[layer] == max(self.entry.layers[layer])
+        return self.runs[layer]
 
     def stop(self) -> None:
         # A model that catches the exception and goes on is stopped again at its next module.
@@ -125,17 +133,18 @@ class ForwardHook(BlockHook):
         if entry not in blocks and (blocks or not _in_autograd_thread()):
             return None
         passes = _passes.get()
-        is_over = False
+        is_over, run = False, None
         for one in passes:
             if one.entry is entry:
-                one.count(layer)
+                run = one.count(layer)
                 is_over = one.waiting == 0
+        is_meant = run is None or run in entry.layers[layer]
         # Blocks within this one see the layer, too, before the pass ends.
         inner = blocks[blocks.index(entry) + 1 :] if blocks else ()
         if any(layer in block.layers for block in inner):
-            return fn(layer, output, unshared, False)
+            return fn(layer, run, output, unshared, False) if is_meant else None
         over = next((one for one in passes if one.waiting == 0), None)
-        result = fn(layer, output, unshared, is_over)
+        result = fn(layer, run, output, unshared, is_over) if is_meant else None
         if over is not None:
             over.stop()
         return result
@@ -151,8 +160,9 @@ class ForwardHook(BlockHook):
 class HookContext(Generic[_Result]):
     """A context manager in which layers have hooks and passes of the model may end early.
 
-    With `stop`, a call of the model returns None and ends once the layers have run, each as often
-    as `runs` says.
+    The function is called at the `runs` of the layers in each call of the model, and at every run
+    where a part of the model is called by itself. With `stop`, a call of the model returns None and
+    ends with the last of those runs.
     """
 
     __slots__ = ("_entry", "_fn", "_model", "_modules", "_result", "_runs", "_stop", "_to_run")
@@ -160,7 +170,7 @@ class HookContext(Generic[_Result]):
     def __init__(
         self,
         modules: list[nn.Module],
-        runs: Mapping[nn.Module, int],
+        runs: Mapping[nn.Module, frozenset[int]],
         fn: HookFn,
         result: _Result,
         *,
@@ -179,7 +189,8 @@ class HookContext(Generic[_Result]):
     def __enter__(self) -> _Result:
         if self._entry is not None:
             raise DissectError("this block is open already: make another to open within it")
-        entry = _Entry(self._modules[0] if self._stop else None, self._runs, self._fn)
+        model = self._modules[0]
+        entry = _Entry(model, self._runs, self._fn, self._stop)
         try:
             with _LOCK:
                 if any(map(is_compiled, self._modules)):
@@ -187,8 +198,7 @@ class HookContext(Generic[_Result]):
                 for layer in self._runs:
                     entry.handles.append(layer.register_forward_hook(ForwardHook(layer, entry)))
                     _acquire(entry, (id(layer), "forward"), _retraced, layer)
-                if entry.model is not None:
-                    _acquire(entry, (id(entry.model), "stop"), _stoppable, entry.model)
+                _acquire(entry, (id(model), "passes"), _counting, model)
         except BaseException:
             entry.close()
             raise
@@ -246,8 +256,8 @@ def _retraced(layer: nn.Module) -> Callable[[], None]:
     return undo
 
 
-class _Stoppable:
-    """First among the bases of a model's class while blocks stop its passes.
+class _Counting:
+    """First among the bases of a model's class while blocks count its passes, or stop them.
 
     Python looks up `__call__` on the class alone, and the call is what surrounds the model's own
     hooks: an exception that is caught in a `forward` of its own would hand them None.
@@ -262,8 +272,8 @@ class _Stoppable:
         if torch.compiler.is_compiling():
             from dissect.hooks.uncompiled import call as uncompiled
 
-            return uncompiled(_until_stopped, self, call, args, kwargs)
-        return _until_stopped(self, call, args, kwargs)
+            return uncompiled(_counted, self, call, args, kwargs)
+        return _counted(self, call, args, kwargs)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """What a copy is made of: the model's own class."""
@@ -271,13 +281,13 @@ class _Stoppable:
         if reduced[0] is not copyreg.__newobj__:  # type: ignore[attr-defined]
             return reduced
         classes = type(self).__mro__
-        own = classes[classes.index(_Stoppable) + 1]
+        own = classes[classes.index(_Counting) + 1]
         return (own.__new__, (own, *reduced[1][1:]), *reduced[2:])
 
 
-def _stoppable(model: nn.Module) -> Callable[[], None]:
+def _counting(model: nn.Module) -> Callable[[], None]:
     own: Any = type(model)
-    changed = _with_stop(own)
+    changed = _with_count(own)
     object.__setattr__(model, "__class__", changed)
 
     def undo() -> None:
@@ -289,15 +299,15 @@ def _stoppable(model: nn.Module) -> Callable[[], None]:
 
 
 @lru_cache(maxsize=64)
-def _with_stop(own: Any) -> Any:
+def _with_count(own: Any) -> Any:
     names = ("__module__", "__qualname__", "__doc__")
-    return type(own)(own.__name__, (_Stoppable, own), {name: getattr(own, name) for name in names})
+    return type(own)(own.__name__, (_Counting, own), {name: getattr(own, name) for name in names})
 
 
-def _until_stopped(
+def _counted(
     model: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """None, once a pass has ended; the output where no block waits for this call of the model."""
+    """The output of a call of the model; None where a block stops it."""
     passes = _passes.get()
     begun = tuple(
         _Pass(entry)
@@ -308,17 +318,18 @@ def _until_stopped(
         return call(*args, **kwargs)
     token = _passes.set((*passes, *begun))
     try:
-        call(*args, **kwargs)
+        output = call(*args, **kwargs)
     except StopForward as stop:
         if stop.ended not in begun:
             raise
+        output = None
     finally:
         _passes.reset(token)
         for one in begun:
             if one.guard is not None:
                 with _LOCK:
                     one.guard.remove()
-    return None
+    return None if any(one.entry.stops for one in begun) else output
 
 
 def _stop_again(module: nn.Module, args: Any) -> None:

@@ -14,6 +14,7 @@ from dissect.hooks.modules import (
     eval_mode_modules,
     not_one_tensor,
     resolve_layer,
+    resolve_runs,
 )
 
 __all__ = ["edit"]
@@ -38,18 +39,19 @@ def edit(
     Args:
         model: what has the layers; in the block it may be called in any way.
         edits: by the name of a layer, a function from its activation to a new one of the same
-            shape, dtype and device. It is called each time the layer runs, may work in place on
+            shape, dtype and device. It is called in each pass of the model, may work in place on
             the activation and return it, and is given the layer's name, too, where it takes two
-            arguments.
+            arguments. Of a module that runs several times in a pass, `relu#2` is the second run
+            (see `resolve_runs`).
         copy: False saves the copies of what a function is given and of what it returns, where no
             function works in place or returns a tensor that is used again.
         allow_training: edit a model whose batch norm or dropout is in training mode; an edit
             before a batch norm in training mode shifts the statistics of the whole batch.
 
     Raises:
-        DissectError: no such layer, one module named twice, a layer or a function that gives
-            something other than one tensor, a new shape, dtype or device, or batch norm, dropout
-            or spectral norm in training mode.
+        DissectError: no such layer, one run of a module named twice, a layer or a function that
+            gives something other than one tensor, a new shape, dtype or device, or batch norm,
+            dropout or spectral norm in training mode.
 
     Example:
         >>> import torch
@@ -58,29 +60,34 @@ def edit(
         ...     model(torch.tensor([[-1.0, 2.0]]))
         tensor([[0., 4.]])
     """
-    names: dict[nn.Module, str] = {}
-    functions: dict[nn.Module, Callable[[Tensor], Tensor]] = {}
-    for name, function in edits.items():
-        layer = resolve_layer(model, name)
-        if layer in names:
-            raise DissectError(f"{names[layer]!r} and {name!r} are one module: edit one of them")
-        names[layer] = name
-        functions[layer] = _with_name(function, name)
-    modules, _ = eval_mode_modules(model, allow_training=allow_training)
+    for name in edits:
+        resolve_layer(model, name)
+    modules, shared = eval_mode_modules(model, allow_training=allow_training)
+    layers = resolve_runs(model, edits, shared=shared)
+    names: dict[tuple[nn.Module, int], str] = {}
+    for layer, runs in layers.items():
+        for name, run in runs.items():
+            if (layer, run) in names:
+                raise DissectError(
+                    f"{names[layer, run]!r} and {name!r} are one module: edit one of them"
+                )
+            names[layer, run] = name
+    functions = {name: _with_name(function, name) for name, function in edits.items()}
     waiting = dict.fromkeys(edits)
 
-    def apply(layer: nn.Module, output: Any, is_unshared: bool, _: bool) -> Tensor:
-        name = names[layer]
+    def apply(layer: nn.Module, run: int | None, output: Any, is_unshared: bool, _: bool) -> Tensor:
+        name = next(iter(layers[layer])) if run is None else names[layer, run]
         waiting.pop(name, None)
         if not isinstance(output, Tensor):
             raise DissectError(not_one_tensor(name, layer, output))
         # The layer may keep its output, in a buffer or a cache, or may have been given it.
         given = output if is_unshared or not copy else output.clone()
-        new = functions[layer](given)
+        new = functions[name](given)
         check_same_shape(name, output, new)
         return new.clone() if copy and new is not given else new
 
-    return HookContext(modules, dict.fromkeys(names, 1), apply, None, to_run=waiting)
+    wanted = {layer: frozenset(runs.values()) for layer, runs in layers.items()}
+    return HookContext(modules, wanted, apply, None, to_run=waiting)
 
 
 def _with_name(function: _Edit, name: str) -> Callable[[Tensor], Tensor]:

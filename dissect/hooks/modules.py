@@ -2,6 +2,7 @@
 
 import difflib
 import sys
+from collections.abc import Iterable
 from copy import deepcopy
 from functools import cache
 from types import MethodType
@@ -29,6 +30,7 @@ __all__ = [
     "not_run",
     "plain_copy",
     "resolve_layer",
+    "resolve_runs",
     "runs_class_forward",
     "unwrap_compiled",
 ]
@@ -79,6 +81,8 @@ def layer_names(model: nn.Module) -> list[str]:
 def resolve_layer(model: nn.Module, name: str) -> nn.Module:
     """The layer of that name; the empty name is the model itself.
 
+    A name may end in the number of a run (see `resolve_runs`), which does not change the layer.
+
     Raises:
         DissectError: there is no such layer; the message lists names that are near.
     """
@@ -94,7 +98,7 @@ def resolve_layer(model: nn.Module, name: str) -> nn.Module:
         if child is not None and _WRAPPED not in child._modules:
             return child
     module = unwrap_compiled(model)
-    for part in name.split(".") if name else ():
+    for part in _run_of(name)[0].split(".") if name else ():
         if part == _WRAPPED:
             continue
         children = module._modules
@@ -110,8 +114,51 @@ def resolve_layer(model: nn.Module, name: str) -> nn.Module:
     return module
 
 
+def resolve_runs(
+    model: nn.Module, names: Iterable[str], *, shared: bool
+) -> dict[nn.Module, dict[str, int]]:
+    """The layers of those names, and which run of the layer in a forward pass each name means.
+
+    A module may run several times in a pass, as one `nn.ReLU` of a whole network does. `relu#2` is
+    its second run. Without a number, a name means the first run; of a module that is registered
+    under several names, the k-th name means the k-th run. Everything that takes a name goes by
+    this: records, thresholds, counts, edits.
+
+    Args:
+        model: what has the layers.
+        names: of layers.
+        shared: whether any module of the model is registered under several names.
+
+    Raises:
+        DissectError: no such layer, or a number that is no run.
+    """
+    found: dict[nn.Module, dict[str, int]] = {}
+    for name in names:
+        layer = resolve_layer(model, name)
+        plain, run = _run_of(name)
+        if run is None:
+            run = 1
+            if shared:
+                alike = [other for other, one in named_modules(model).items() if one is layer]
+                run = alike.index(plain) + 1 if plain in alike else 1
+        found.setdefault(layer, {})[name] = run
+    return found
+
+
+def _run_of(name: str) -> tuple[str, int | None]:
+    """A layer's name without the number of its run, and that number."""
+    plain, mark, number = name.rpartition("#")
+    if not mark:
+        return name, None
+    if not (number.isascii() and number.isdecimal()) or not 1 <= int(number[:9]) == int(number):
+        raise DissectError(
+            f"{name!r} names no run of a layer: {plain or 'layer'}#2 is the second run in a pass"
+        )
+    return plain, int(number)
+
+
 def _no_such_layer(model: nn.Module, name: str) -> str:
-    known = layer_names(model)
+    known, name = layer_names(model), _run_of(name)[0]
     near = difflib.get_close_matches(name, known, n=3)
     near += [other for other in known if name.lower() in other.lower()]
     near = list(dict.fromkeys(near))[:4]
@@ -224,7 +271,15 @@ def plain_copy(model: _Model) -> _Model:
 
     Hooks that others registered are copied with the model.
     """
-    twin = cast(_Model, deepcopy(unwrap_compiled(model)))
+    model = cast(_Model, unwrap_compiled(model))
+    # Weights that are computed from others, as by the older weight norm, are computed anew.
+    computed = (
+        value
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    )
+    twin = deepcopy(model, {id(value): value.detach().clone() for value in computed})
     for module in list(twin.modules()):
         # They do nothing in a copy. Their handles belong to the block, which may still be open.
         for key, hook in list(module._forward_hooks.items()):
@@ -316,6 +371,8 @@ def check_same_shape(name: str, before: Tensor, after: Any) -> None:
 
 def not_run(name: str) -> str:
     """What to say where a layer did not run."""
+    if _run_of(name)[1] is not None:
+        return f"{name!r} did not run in the block: its layer runs less often in a pass"
     return (
         f"layer {name!r} did not run in the block; was the model called there, and not in another "
         "thread, does its forward pass call this module, and did no other recording stop the pass "

@@ -13,10 +13,10 @@ from dissect.hooks.context import HookContext
 from dissect.hooks.modules import (
     eval_mode_modules,
     layer_names,
-    named_modules,
     not_one_tensor,
     not_run,
     resolve_layer,
+    resolve_runs,
 )
 
 __all__ = ["Recording", "activations", "record"]
@@ -33,15 +33,14 @@ class _NotRecordedError(DissectError, KeyError):
 class Recording(Mapping[str, Tensor]):
     """What the recorded layers gave, by name: `acts["layer8x8"]` is the output in the last call.
 
-    As a mapping it holds the layers that have run so far. A module that several blocks share is
-    one layer with several names; each of its names gives all of its calls.
+    As a mapping it holds the layers that have run so far.
     """
 
     def __init__(self, calls: Mapping[str, list[Tensor]]) -> None:
         self._calls = calls
 
     def calls(self, layer: str) -> tuple[Tensor, ...]:
-        """The layer's output in every call so far, in order of the calls.
+        """The layer's output in every call of the model so far, in their order.
 
         Raises:
             DissectError: the layer was not asked for, or has not run.
@@ -94,10 +93,11 @@ def record(
         model: what is called in the block. Where that is a wrapper, give the wrapper and the
             layer's name in it ("module.layer8x8").
         layers: names of modules whose output is one tensor, at least one; or functions that say
-            for each name of `layer_names(model)` whether to record that layer.
-        stop: end the forward pass as soon as every layer asked for has run (a module that is
-            registered k times: k times). Every `model(...)` in the block then returns None, and
-            the block goes on. A part of the model that is called by itself runs to its end.
+            for each name of `layer_names(model)` whether to record that layer. Of a module that
+            runs several times in a pass, `relu#2` is the second run (see `resolve_runs`).
+        stop: end the forward pass as soon as every layer asked for has run. Every `model(...)` in
+            the block then returns None, and the block goes on. A part of the model that is called
+            by itself runs to its end.
         detach: False keeps the graph, and the output of the model is computed from the very
             tensors that are recorded: `torch.autograd.grad(loss, acts["layer8x8"])` works.
         to: a device or a dtype to which recorded outputs are copied at once.
@@ -116,37 +116,40 @@ def record(
         tensor([[0., 2.]])
     """
     recorded: dict[str, list[Tensor]] = {}
-    names: dict[nn.Module, str] = {}
-    calls: dict[nn.Module, list[Tensor]] = {}
     for name in _chosen(model, layers):
-        layer = resolve_layer(model, name)
-        names[layer] = name
-        recorded[name] = calls.setdefault(layer, [])
+        resolve_layer(model, name)
+        recorded[name] = []
     modules, shared = eval_mode_modules(model, allow_training=allow_training)
+    runs = resolve_runs(model, recorded, shared=shared)
+    calls: dict[tuple[nn.Module, int | None], list[list[Tensor]]] = {}
+    for layer, names in runs.items():
+        for name, number in names.items():
+            # Outside of a pass of the model, no run has a number.
+            for key in ((layer, number), (layer, None)):
+                calls.setdefault(key, []).append(recorded[name])
     destination = _device(to) if isinstance(to, str) else to
-    runs = dict.fromkeys(names, 1)
-    if stop and shared:
-        registered = list(named_modules(model).values())
-        runs = {layer: registered.count(layer) for layer in names}
 
     def capture(
-        layer: nn.Module, output: Any, is_unshared: bool, nothing_follows: bool
+        layer: nn.Module, run: int | None, output: Any, is_unshared: bool, nothing_follows: bool
     ) -> Tensor | None:
         if not isinstance(output, Tensor):
-            raise DissectError(not_one_tensor(names[layer], layer, output))
+            raise DissectError(not_one_tensor(next(iter(runs[layer])), layer, output))
         kept = output.detach() if detach and output.requires_grad else output
         moved = kept if destination is None else kept.to(destination)
         if moved is not kept:
-            calls[layer].append(moved)
+            for outputs in calls[layer, run]:
+                outputs.append(moved)
             return None
         # Detached, a copy is needed because what follows may write to the output in place. In
         # the graph, what is passed on is the copy, so that gradients reach what is recorded.
         if not (is_unshared and (nothing_follows or not detach)):
             kept = kept.clone()
-        calls[layer].append(kept)
+        for outputs in calls[layer, run]:
+            outputs.append(kept)
         return None if detach or nothing_follows else kept.clone()
 
-    return HookContext(modules, runs, capture, Recording(recorded), stop=stop)
+    wanted = {layer: frozenset(names.values()) for layer, names in runs.items()}
+    return HookContext(modules, wanted, capture, Recording(recorded), stop=stop)
 
 
 def activations(
@@ -161,7 +164,8 @@ def activations(
 
     Args:
         model: in evaluation mode; its first weight tells the device that inputs are moved to.
-        layer: a layer's name; of a shared module, the last run in a forward pass counts.
+        layer: a layer's name; of a module that runs several times in a pass, the first run, or
+            the one that the name says, as in `relu#2`.
         inputs: (N, ...), whatever the model takes; latents (N, size) for a generator.
         batch_size: inputs in a forward pass, at least 1.
         to: a device or a dtype for the result; without it, those of the layer.

@@ -6,12 +6,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrize
 
 from dissect._utils.errors import DissectError
 from dissect.hooks import plain_copy
-from dissect.hooks.modules import BatchNorm, InstanceNorm, has_pre_hooks, resolve_layer
-from dissect.surgery.graph import CONVS, TRANSPOSED_CONVS, keeps, traced_end
+from dissect.hooks.modules import BatchNorm, InstanceNorm, resolve_layer
+from dissect.surgery.graph import CONVS, TRANSPOSED_CONVS, keeps, traced_end, weights_in_doubt
 from dissect.units import Units
 
 __all__ = ["excise"]
@@ -178,13 +177,9 @@ class _Cuts:
         name = type(module).__name__
         if list(self.called.values()).count(module) > 1:
             raise self._uncertain(f"a {name} that makes or reads them runs more than once")
-        own = {id(parameter) for parameter in module.parameters()}
-        everywhere = self.model.named_parameters(remove_duplicate=False)
-        named = [key for key, parameter in everywhere if id(parameter) in own]
-        if len(named) > len(own) or self.read_directly & set(named):
-            raise self._uncertain(f"a {name} that makes or reads them shares its weights")
-        if parametrize.is_parametrized(module) or has_pre_hooks(module):
-            raise self._uncertain(f"the weights of a {name} that makes or reads them are computed")
+        doubt = weights_in_doubt(self.model, module, self.read_directly)
+        if doubt:
+            raise self._uncertain(f"a {name} that makes or reads them {doubt}")
 
     def _uncertain(self, reason: str) -> DissectError:
         return DissectError(

@@ -1,17 +1,34 @@
 """Which weights decide what a unit is, read from the forward code by `torch.fx`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from dissect._utils.errors import DissectError
-from dissect.hooks.modules import BatchNorm, Dropout, named_modules, resolve_layer
+from dissect.hooks.modules import (
+    BatchNorm,
+    Dropout,
+    has_pre_hooks,
+    named_modules,
+    resolve_layer,
+)
 from dissect.models.gated import GatedEdit
 
-__all__ = ["CONVS", "TRANSPOSED_CONVS", "keeps", "norm_that_ends", "traced_end"]
+__all__ = [
+    "CONVS",
+    "TRANSPOSED_CONVS",
+    "check_runs_once",
+    "convolution_before",
+    "keeps",
+    "norm_that_ends",
+    "read_directly",
+    "traced_end",
+    "weights_in_doubt",
+]
 
 TRANSPOSED_CONVS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED_CONVS)
@@ -92,7 +109,88 @@ def norm_that_ends(model: nn.Module, name: str, *, keep: Kept = "zero") -> Batch
     modules = list(named_modules(model).values())
     if modules.count(norm) != modules.count(layer):
         raise _inexact(name, "its batch norm is shared with another layer")
+    doubt = weights_in_doubt(model, norm, read_directly(model))
+    if doubt:
+        raise _inexact(name, f"its batch norm {doubt}")
     return norm
+
+
+def convolution_before(model: nn.Module, norm: nn.Module) -> nn.Module | None:
+    """The convolution that alone feeds a norm, and nothing else, where that is certain."""
+    try:
+        graph = _Tracer().trace(model)
+    except Exception:  # whatever the model's code does with a stand-in for a tensor
+        return None
+    modules = dict(model.named_modules(remove_duplicate=False))
+    called = {node: modules[str(node.target)] for node in graph.nodes if node.op == "call_module"}
+    nodes = [node for node, module in called.items() if module is norm]
+    feeds = nodes[0].all_input_nodes if len(nodes) == 1 else []
+    if len(feeds) != 1 or len(feeds[0].users) != 1:
+        return None
+    conv = called.get(feeds[0])
+    if not isinstance(conv, CONVS) or conv.groups != 1 or list(called.values()).count(conv) > 1:
+        return None
+    return None if weights_in_doubt(model, conv, read_directly(model)) else conv
+
+
+def weights_in_doubt(
+    model: nn.Module, module: nn.Module, direct: Collection[str] = ()
+) -> str | None:
+    """Why the weights of a module cannot be changed for it alone; None where they can.
+
+    Args:
+        model: what has the module.
+        module: whose weights are to change.
+        direct: names of weights that the forward code reads by itself (see `read_directly`).
+    """
+    if parametrize.is_parametrized(module) or has_pre_hooks(module):
+        return "has weights that are computed, as by weight norm or pruning"
+    own = {_memory(value) for value in (*module.parameters(), *module.buffers())}
+    inside = set(module.modules())
+    for other in model.modules():
+        if other in inside:
+            continue
+        values = (*other.parameters(recurse=False), *other.buffers(recurse=False))
+        if own & {_memory(value) for value in values}:
+            return "shares its weights with another module"
+    named = (*model.named_parameters(remove_duplicate=False), *model.named_buffers())
+    if any(name in direct and _memory(value) in own for name, value in named):
+        return "has weights that the forward code also reads by itself"
+    return None
+
+
+def read_directly(model: nn.Module) -> frozenset[str]:
+    """The weights that the forward code reads by itself, by name, where it can be followed."""
+    try:
+        graph = _Tracer().trace(model)
+    except Exception:  # whatever the model's code does with a stand-in for a tensor
+        return frozenset()
+    return frozenset(str(node.target) for node in graph.nodes if node.op == "get_attr")
+
+
+def check_runs_once(model: nn.Module, layer: nn.Module, name: str) -> None:
+    """Nothing, where the layer runs once under each of its names, as far as that can be seen.
+
+    Raises:
+        DissectError: a module in its place would act in other runs, too.
+    """
+    tracer = _EndTracer(layer)
+    try:
+        tracer.trace(model)
+    except Exception:  # whatever the model's code does with a stand-in for a tensor
+        if "#" not in name:
+            return
+    runs, names = len(tracer.ends), list(named_modules(model).values()).count(layer)
+    if "#" in name or runs > names:
+        raise DissectError(
+            f"an edit of {name!r} cannot be written into the network: its layer runs "
+            f"{max(runs, 2)} times in a pass, and the edit is of one run; use 'applied'"
+        )
+
+
+def _memory(value: Tensor) -> int:
+    """What tells tensors apart that do not share their memory."""
+    return value.untyped_storage().data_ptr() or id(value)
 
 
 def _traced_back(model: nn.Module, name: str, layer: nn.Module, keep: Kept) -> BatchNorm:

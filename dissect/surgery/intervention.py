@@ -249,7 +249,7 @@ class Intervention:
 
         - Removal everywhere (Radford et al. 2015, section 6.3.1), the default, goes into the
           weights: the batch norm before the layer's end gets the weight 0 and the bias 0 for the
-          units. Names and shapes of the weights stay as they are.
+          units, and so does the convolution before it. Names and shapes of the weights stay.
         - A value in the units' place, none below 0, everywhere: the same with the value for the
           bias, where the layer allows it; else as below.
         - With `exact=False`, directions without biases go into the weights of the convolutions that

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from dissect._utils.errors import DissectError
 from dissect.hooks.modules import BatchNorm, named_modules, resolve_layer
@@ -13,7 +12,15 @@ from dissect.models.dcgan import add_edit
 from dissect.models.gated import GatedEdit
 from dissect.surgery.apply import edit_amounts, unit_levels
 from dissect.surgery.gates import Gate, LinearGate, MaskGate, linear_gate
-from dissect.surgery.graph import CONVS, TRANSPOSED_CONVS, norm_that_ends, traced_end
+from dissect.surgery.graph import (
+    CONVS,
+    TRANSPOSED_CONVS,
+    check_runs_once,
+    convolution_before,
+    norm_that_ends,
+    traced_end,
+    weights_in_doubt,
+)
 from dissect.units import Units
 
 if TYPE_CHECKING:
@@ -90,13 +97,17 @@ def _fold_into_readers(model: nn.Module, units: Units, amounts: Tensor) -> None:
     graph, end = traced_end(model, resolve_layer(model, units.layer), refuse)
     modules = dict(model.named_modules(remove_duplicate=False))
     called = [modules[str(node.target)] for node in graph.nodes if node.op == "call_module"]
+    direct = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
     readers: list[nn.Module] = []
     for node in end.users:
         reader = modules.get(str(node.target)) if node.op == "call_module" else None
         if not isinstance(reader, CONVS) or reader.groups != 1:
             raise refuse(f"{type(reader).__name__ if reader else node.op} reads the units")
-        if called.count(reader) > 1 or parametrize.is_parametrized(reader):
+        if called.count(reader) > 1:
             raise refuse(f"a {type(reader).__name__} that reads the units runs more than once")
+        doubt = weights_in_doubt(model, reader, direct)
+        if doubt:
+            raise refuse(f"a {type(reader).__name__} that reads the units {doubt}")
         _check_size(units.layer, units.channels, reader.in_channels)
         readers.append(reader)
     if not readers:
@@ -133,9 +144,16 @@ def _write(
         raise _NotInWeightsError(str(error)) from error
     _check_size(units.layer, units.total, norm.num_features)
     index = list(units.indices)
+    conv = convolution_before(model, norm)
     with torch.no_grad():
         norm.weight[index] = 0.0
         norm.bias[index] = values.to(norm.bias)
+        if conv is not None:  # 0 times a unit that overflowed would be no number
+            weight = conv.get_parameter("weight")
+            outputs = weight.transpose(0, 1) if isinstance(conv, TRANSPOSED_CONVS) else weight
+            outputs[index] = 0.0
+            if conv.bias is not None:
+                conv.get_parameter("bias")[index] = 0.0
 
 
 def _as_module(model: nn.Module, edit: "Intervention") -> GatedEdit:
@@ -202,20 +220,20 @@ def _as_linear(where: Gate | Tensor | None) -> tuple[LinearGate | None, Tensor |
 
 
 def _insert(model: nn.Module, layer: nn.Module, name: str, edit: GatedEdit) -> None:
-    """Let the layer end in the edit, wherever it is registered."""
+    """Let the layer end in the edit, where it is registered under this name."""
     if layer is resolve_layer(model, ""):
         raise DissectError("an edit cannot be written at the end of the whole model: name a layer")
-    if type(layer) is nn.Sequential:
+    check_runs_once(model, layer, name)
+    names = [other for other, module in named_modules(model).items() if module is layer]
+    if type(layer) is nn.Sequential and len(names) == 1:
         _check_block(layer, edit, name)
         add_edit(layer, edit)
         return
     if isinstance(layer, GatedEdit):
         raise DissectError(f"{name!r} is itself an edit: name the layer that it ends")
     wrapped = nn.Sequential(OrderedDict(layer=layer, edit=edit)).train(layer.training)
-    for parent in set(named_modules(model).values()) - {wrapped}:
-        for key, child in parent._modules.items():
-            if child is layer:
-                parent._modules[key] = wrapped
+    parent, _, key = name.rpartition(".")
+    resolve_layer(model, parent)._modules[key] = wrapped
 
 
 def _check_block(block: nn.Sequential, edit: GatedEdit, name: str) -> None:

@@ -266,22 +266,99 @@ class Shares(nn.Module):
         return self.last(self.second(self.first(x)))
 
 
+RUNS = {"first.0": 2, "second.0": 4, "first.0#1": 2, "first.0#2": 4, "second.0#1": 2}
+
+
 @pytest.mark.parametrize("stop", [False, True])
-@pytest.mark.parametrize("name", ["first.0", "second.0"])
-def test_a_shared_module_is_recorded_under_either_name_once_a_block(name, stop):
+@pytest.mark.parametrize("name", RUNS)
+def test_a_name_of_a_shared_module_means_one_of_its_runs(name, stop):
     model = Shares()
     with record(model, name, stop=stop) as acts:
         model(ones())
-    assert [a.item() for a in acts.calls(name)] == [2, 4]
-    assert model.last.runs == (0 if stop else 1)
+        model(3 * ones())
+    assert [a.item() for a in acts.calls(name)] == [RUNS[name], 3 * RUNS[name]]
+    assert model.last.runs == (0 if stop else 2)
+    assert activations(model, name, ones(3, 1), batch_size=2).tolist() == [[RUNS[name]]] * 3
 
 
-def test_both_names_of_a_shared_module_give_the_same_calls():
+def test_all_names_of_a_shared_module_are_recorded_at_once():
     model = Shares()
-    with record(model, "first.0", "second.0") as acts:
+    with record(model, *RUNS, stop=True) as acts:
         model(ones())
-    assert [a.item() for a in acts.calls("first.0")] == [2, 4]
-    assert [a.item() for a in acts.calls("second.0")] == [2, 4]
+    assert model.last.runs == 0
+    assert {name: value.item() for name, value in acts.items()} == RUNS
+
+
+class Twice(nn.Module):
+    """One module under one name that runs two times; 1 goes to 2, 4, 40."""
+
+    def __init__(self):
+        super().__init__()
+        self.times, self.last = Times(2.0), Times(10.0)
+
+    def forward(self, x):
+        return self.last(self.times(self.times(x)))
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_plain_name_means_the_first_run_for_records_and_edits(stop):
+    model = Twice()
+    with record(model, "times", stop=stop) as acts:
+        model(ones())
+    assert acts["times"].item() == 2
+    assert activations(model, "times", ones()).item() == 2
+    with edit(model, {"times": lambda a: a + 1}), record(model, "times") as acts:
+        assert model(ones()).item() == 60  # 1 -> 2 + 1 -> 6 -> 60
+    assert acts["times"].item() == 3
+
+
+def test_every_run_can_be_edited_by_its_own_function():
+    model = Twice()
+    with edit(model, {"times": lambda a: a + 1, "times#2": lambda a: a - 3}):
+        assert model(ones()).item() == 30  # 1 -> 2 + 1 -> 6 - 3 -> 30
+        assert model(ones()).item() == 30
+    assert model(ones()).item() == 40
+
+
+def test_a_part_called_by_itself_counts_no_runs():
+    model = Twice()
+    with record(model, "times") as acts:
+        model(ones())
+        model.times(ones())
+        model.times(5 * ones())
+    assert [a.item() for a in acts.calls("times")] == [2, 2, 10]
+    with edit(model, {"times": lambda a: a + 1}):
+        assert model.times(ones()).item() == model.times(ones()).item() == 3
+
+
+def test_runs_are_counted_anew_in_every_thread_and_after_an_exception():
+    model = Twice()
+    with record(model, "times#2", stop=True) as acts:
+        with pytest.raises(RuntimeError):
+            model(torch.ones(1, 2, 3) @ torch.ones(2, 2))
+        model(ones())
+    assert [a.item() for a in acts.calls("times#2")] == [4]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("times#0", "the second run in a pass"),
+        ("times#x", "the second run in a pass"),
+        ("time#2", "no layer 'time'.*did you mean 'times'"),
+    ],
+)
+def test_a_number_that_is_no_run_is_one_line(name, message):
+    with pytest.raises(DissectError, match=message), record(Twice(), name):
+        pass
+
+
+def test_a_run_that_never_comes_is_named():
+    model = Twice()
+    with record(model, "times#3") as acts:
+        model(ones())
+    with pytest.raises(DissectError, match="'times#3' did not run in the block: its layer runs"):
+        acts["times#3"]
 
 
 def test_layer_names_list_a_shared_module_under_each_name():
@@ -291,10 +368,12 @@ def test_layer_names_list_a_shared_module_under_each_name():
 def test_a_shared_module_is_edited_under_one_name():
     model = Shares()
     with edit(model, {"second.0": lambda a: a + 1}):
-        assert model(ones()).item() == 70  # 1 -> 2 + 1 -> 6 + 1 -> 70
+        assert model(ones()).item() == 50  # 1 -> 2 -> 4 + 1 -> 50
+    with edit(model, {"first.0": lambda a: a + 1, "second.0": lambda a: a - 3}):
+        assert model(ones()).item() == 30  # 1 -> 2 + 1 -> 6 - 3 -> 30
     with (
-        pytest.raises(DissectError, match="'first.0' and 'second.0' are one module"),
-        edit(model, {"first.0": torch.relu, "second.0": torch.relu}),
+        pytest.raises(DissectError, match="'first.0' and 'second.0#1' are one module"),
+        edit(model, {"first.0": torch.relu, "second.0#1": torch.relu}),
     ):
         pass
 
@@ -317,10 +396,6 @@ def test_activations_keep_no_graph_and_can_be_trained_on():
     weight = torch.ones(3, requires_grad=True)
     (acts @ weight).sum().backward()
     assert torch.allclose(weight.grad, acts.sum(0))
-
-
-def test_activations_of_a_shared_module_are_those_of_its_last_run():
-    assert activations(Shares(), "first.0", ones(3, 1), batch_size=2).tolist() == [[4]] * 3
 
 
 def test_activations_of_no_inputs_have_the_right_shape():

@@ -282,7 +282,7 @@ def test_an_ablation_that_never_acts_warns_where_it_was_written(generator):
 def test_a_mean_needs_latents_and_units_of_the_layer(generator):
     with pytest.raises(DissectError, match="at least 1 latent"):
         mean_activation(generator, UNITS, Z[:0])
-    with pytest.raises(DissectError, match="chosen among 7"):
+    with pytest.raises(DissectError, match="of a layer of 7"):
         mean_activation(generator, Units("layer8x8", (1,), 7), Z)
     with pytest.raises(DissectError, match="at least 1 input, not 0"):
         mean_activation(generator, UNITS, Z, batch_size=0)

@@ -10,10 +10,11 @@ from torch import nn
 
 import dissect
 from dissect._utils.errors import DissectError
+from dissect.hooks import record
 from dissect.models import GatedEdit, Generator
 from dissect.models.checkpoint import load_checkpoint, save_checkpoint
 from dissect.probe import Probe
-from dissect.surgery import MaskGate, ablated, bake, excise
+from dissect.surgery import Intervention, MaskGate, ablated, bake, excise
 from dissect.units import Units
 
 Z = torch.linspace(-1, 1, 20).reshape(5, 4)
@@ -246,15 +247,43 @@ def test_a_layer_of_any_class_takes_a_gated_edit(layer):
     assert isinstance(baked.get_submodule(layer).edit, GatedEdit)
 
 
-def test_a_layer_that_runs_in_two_places_is_edited_in_both():
+@pytest.mark.parametrize("name", ["1", "3"])
+def test_a_layer_that_runs_in_two_places_is_edited_in_the_one_that_is_named(name):
+    torch.manual_seed(0)
     relu = nn.ReLU()
     model = nn.Sequential(nn.Conv2d(2, 2, 1), relu, nn.Conv2d(2, 2, 1), relu).eval()
-    gate, x = probe_of([2.0, -1.0], -0.2, "1"), torch.randn(3, 2, 4, 4)
-    with ablated(model, Units("1", (1,), 2), where=gate):
+    gate, x = probe_of([2.0, -1.0], 2.0, name), torch.randn(3, 2, 4, 4)
+    with ablated(model, Units(name, (1,), 2), where=gate):
         wanted = images(model, x)
-    baked = bake(model, Units("1", (1,), 2), where=gate)
-    assert baked[1] is baked[3]
+    baked = bake(model, Units(name, (1,), 2), where=gate)
     assert torch.equal(images(baked, x), wanted)
+    assert not torch.equal(images(model, x), wanted)
+
+
+class Reuses(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.relu = nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1), nn.ReLU()
+
+    def forward(self, x):
+        return self.relu(self.b(self.relu(self.a(x))))
+
+
+@pytest.mark.parametrize("name", ["relu", "relu#2"])
+def test_an_edit_of_one_run_of_a_layer_is_not_written_into_all(name):
+    edit = Intervention(Units(name, (1,), 2), strength=0.5)
+    model, x = Reuses().eval(), torch.randn(3, 2, 4, 4)
+    with edit.applied(model), record(model, "relu", "relu#2") as acts:
+        model(x)
+    with record(model, "relu", "relu#2") as plain:
+        model(x)
+    assert torch.equal(acts[name][:, 1], 0.5 * plain[name][:, 1])
+    if name == "relu#2":
+        assert torch.equal(acts["relu"], plain["relu"])
+    else:
+        assert not torch.equal(acts["relu#2"][:, 1], 0.5 * plain["relu#2"][:, 1])
+    with pytest.raises(DissectError, match="runs 2 times in a pass"):
+        edit.bake(model)
 
 
 class Other:

@@ -7,9 +7,10 @@ import torch
 from helpers.surgery import UNITS, Z, small_generator
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 
 from dissect._utils.errors import DissectError
-from dissect.surgery import ablated, bake, graph
+from dissect.surgery import ablated, bake, excise, graph
 from dissect.units import Units
 
 
@@ -102,7 +103,10 @@ def test_foreign_generators_are_baked_bit_for_bit(case):
         assert not torch.equal(model(z), wanted)
     assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
     changed = [k for k, v in edited.state_dict().items() if not torch.equal(v, weights[k])]
-    assert [name.rpartition(".")[2] for name in changed] == ["weight", "bias"]
+    # The norm's, and the weights of the convolution before it, where that is certain.
+    kinds = [name.rpartition(".")[2] for name in changed]
+    assert kinds[-2:] == ["weight", "bias"]
+    assert len({name.rpartition(".")[0] for name in changed}) <= 2
 
 
 def test_baking_inside_an_ablation_leaves_no_hook_of_it(generator):
@@ -223,3 +227,83 @@ def test_functions_that_keep_zero_do(function):
 @pytest.mark.parametrize("method", graph.KEEP_ZERO_METHODS)
 def test_methods_that_keep_zero_do(method):
     assert getattr(torch.zeros(12), method)().numpy().tobytes() == bytes(48)
+
+
+class TiedNorms(nn.Module):
+    """Two batch norms that share their weight and bias, as tensors or as views of one memory."""
+
+    def __init__(self, tie):
+        super().__init__()
+        self.a = nn.Conv2d(2, 4, 3, padding=1)
+        self.layer = nn.Sequential(nn.BatchNorm2d(4), nn.ReLU())
+        self.b, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+        tie(self.layer[0], self.norm)
+
+    def forward(self, x):
+        return self.norm(self.b(self.layer(self.a(x))))
+
+
+def _same(first, second):
+    second.weight, second.bias = first.weight, first.bias
+
+
+def _views(first, second):
+    second.weight = nn.Parameter(first.weight.data[:])
+
+
+def test_norms_that_share_weights_are_not_written_to():
+    with pytest.raises(DissectError, match="shares its weights with another module"):
+        bake(TiedNorms(_same).eval(), Units("layer", (0, 2), 4))
+
+
+def test_norms_that_share_memory_do_not_in_the_copy():
+    torch.manual_seed(0)
+    model, units, x = TiedNorms(_views).eval(), Units("layer", (0, 2), 4), torch.randn(2, 2, 6, 6)
+    with torch.no_grad():
+        with ablated(model, units):
+            wanted = model(x)
+        assert torch.equal(bake(model, units)(x), wanted)
+
+
+def test_a_removed_unit_that_overflows_is_zero_in_the_baked_network():
+    torch.manual_seed(0)
+    first = nn.Sequential(nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), nn.ReLU())
+    model = nn.Sequential(first, nn.Conv2d(4, 3, 1)).eval()
+    nn.init.constant_(first[0].weight[0], 1e38)
+    x, units = torch.full((1, 2, 2, 2), 1e5), Units("0", (0,), 4)
+    with torch.no_grad():
+        with ablated(model, units):
+            wanted = model(x)
+        assert torch.equal(bake(model, units)(x), wanted)
+    assert wanted.isfinite().all()
+
+
+COMPUTED = {
+    "utils.weight_norm": nn.utils.weight_norm,
+    "utils.spectral_norm": nn.utils.spectral_norm,
+    "parametrizations.weight_norm": nn.utils.parametrizations.weight_norm,
+    "parametrizations.spectral_norm": nn.utils.parametrizations.spectral_norm,
+    "prune": lambda conv: prune.l1_unstructured(conv, "weight", 0.5),
+}
+
+
+@pytest.mark.parametrize("has_run", [False, True])
+@pytest.mark.parametrize("name", COMPUTED)
+@pytest.mark.filterwarnings("ignore")
+def test_computed_weights_are_read_as_they_are_or_refused(name, has_run):
+    torch.manual_seed(0)
+    first = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    model = nn.Sequential(first, COMPUTED[name](nn.Conv2d(4, 3, 3))).eval()
+    units, x = Units("0", (0, 2), 4), torch.randn(2, 2, 6, 6)
+    with torch.no_grad():
+        if has_run:
+            model(x)
+        with ablated(model, units):
+            wanted = model(x)
+        assert torch.equal(bake(model, units)(x), wanted)
+    for call in (
+        lambda: bake(model, units, strength=0.5, exact=False),
+        lambda: excise(model, units),
+    ):
+        with pytest.raises(DissectError, match="has weights that are computed"):
+            call()

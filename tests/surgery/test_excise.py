@@ -238,7 +238,7 @@ def spectral():
         (Asks, "norm", "the forward code of Asks cannot be followed"),
         (Twice, "norm", "runs more than once"),
         (Tied, "norm", "shares its weights"),
-        (Borrowed, "norm", "shares its weights"),
+        (Borrowed, "norm", "also reads by itself"),
         (Counted, "norm", "reads them"),
         (spectral, "0", "are computed"),
         (lambda: nn.Sequential(nn.Conv2d(4, 6, 1), nn.ReLU()), "1", "what the model gives"),
