@@ -1,10 +1,13 @@
 """Devices by name, and what a device computes in."""
 
+from itertools import chain
+
 import torch
+from torch import nn
 
 from dissect._utils.errors import DissectError
 
-__all__ = ["autocast", "autocast_dtype", "resolve_device"]
+__all__ = ["autocast", "autocast_dtype", "device_of", "resolve_device"]
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -17,11 +20,17 @@ def resolve_device(device: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
-        torch.empty(0, device=resolved)
+        torch.zeros(1, device=resolved).tolist()  # the device "meta" has no values
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         have = "cpu, cuda" if torch.cuda.is_available() else "cpu"
         raise DissectError(f"device {str(device)!r} is not available here; have: {have}") from error
     return resolved
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device of the first parameter or buffer of `model`; the CPU where it has none."""
+    tensor = next(chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if tensor is None else tensor.device
 
 
 def autocast(device: torch.device) -> torch.autocast:

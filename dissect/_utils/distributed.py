@@ -97,7 +97,10 @@ class ProcessGroup:
         try:
             dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timeout)
         except (RuntimeError, ValueError) as error:
-            raise DissectError(f"the processes cannot join: {error}") from error
+            raise DissectError(
+                f"the {self.size} processes that RANK and WORLD_SIZE name cannot join: {error}; "
+                "unset both to run alone"
+            ) from error
         try:
             yield
         finally:
@@ -227,12 +230,11 @@ def print_once(line: str) -> None:
     """Print `line` to stderr in the process that gets here first, before any goes on.
 
     For last words: `torchrun` ends all processes as soon as one has failed, so that whichever
-    fails first must print. Where `torchrun` keeps no store to ask, the main process prints.
+    fails first must print. Where `torchrun` keeps no store to ask, every process prints.
     """
     group = ProcessGroup.from_environment()
     if group.size == 1 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        if group.is_main_process:
-            print(line, file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)
         return
     from torch.distributed import DistError
     from torch.distributed.rendezvous import rendezvous

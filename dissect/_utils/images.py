@@ -40,8 +40,9 @@ def to_images(tensor: "torch.Tensor") -> NDArray[np.uint8]:
     """`tensor` as pictures: uint8 (B, H, W, 3), the inverse of `to_tensor`.
 
     Args:
-        tensor: (B, 3, H, W) of any float type and device. -1 becomes 0, 1 becomes 255; values
-            between are rounded, values outside are clamped, and NaN becomes 0.
+        tensor: (B, 3, H, W), or (B, 1, H, W) of grey images, of any float type and device. -1
+            becomes 0, 1 becomes 255; values between are rounded, values outside are clamped, and
+            NaN becomes 0.
 
     Raises:
         DissectError: another shape.
@@ -53,9 +54,19 @@ def to_images(tensor: "torch.Tensor") -> NDArray[np.uint8]:
     """
     import torch
 
-    if tensor.ndim != 4 or tensor.shape[1] != 3:
-        raise DissectError(f"expected a tensor of shape (B, 3, H, W); got {tuple(tensor.shape)}")
-    levels = tensor.detach().float().nan_to_num(nan=-1.0).clamp(-1.0, 1.0).add(1.0).mul_(127.5)
+    if tensor.ndim != 4 or tensor.shape[1] not in (1, 3):
+        raise DissectError(
+            f"expected a tensor of shape (B, 1, H, W) or (B, 3, H, W); got {tuple(tensor.shape)}"
+        )
+    levels = (
+        tensor.detach()
+        .expand(-1, 3, -1, -1)
+        .float()
+        .nan_to_num(nan=-1.0)
+        .clamp(-1.0, 1.0)
+        .add(1.0)
+        .mul_(127.5)
+    )
     pixels = levels.round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
     array: NDArray[np.uint8] = pixels.cpu().numpy()
     return array

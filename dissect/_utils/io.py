@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ __all__ = [
     "read_tensors",
     "remove_files",
     "remove_unfinished",
+    "user_path",
     "write_animation",
     "write_bytes",
     "write_image",
@@ -165,7 +167,20 @@ def _opened_tensors(path: str | Path) -> Iterator[Any]:
     except OSError as error:
         raise DissectError(f"cannot read {path}: {error.strerror or error}") from error
     except (SafetensorError, ValueError, RuntimeError) as error:
+        if _is_pytorch(Path(path)):
+            raise DissectError(
+                f"{path} is a file of torch.save, which is not opened, for it can run code. For a "
+                "network of your own give a factory, file.py:function, that reads it with "
+                "torch.load(..., weights_only=True); or write its tensors anew with "
+                "safetensors.torch.save_file"
+            ) from error
         raise DissectError(f"{path} is damaged or not a safetensors file: {error}") from error
+
+
+def _is_pytorch(path: Path) -> bool:
+    """Whether a file begins as those of `torch.save` and `torch.jit.save`: a zip, or a pickle."""
+    with path.open("rb") as stream:
+        return re.match(rb"PK\x03\x04|\x80[\x02-\x05]", stream.read(4)) is not None
 
 
 def read_json(path: str | Path) -> Any:
@@ -190,6 +205,18 @@ def read_json(path: str | Path) -> Any:
         raise DissectError(f"{path} is not valid JSON: nested too deeply") from error
     except ValueError as error:  # an integer of thousands of digits
         raise DissectError(f"{path} is not valid JSON: {error}") from error
+
+
+def user_path(path: str | Path) -> Path:
+    """`path` from the root, a `~` at its beginning replaced by the home folder.
+
+    Raises:
+        DissectError: nobody has the name after `~`, or this user has no home folder.
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:
+        raise DissectError(f"{path}: there is no such home folder") from error
 
 
 def make_folder(path: str | Path) -> Path:

@@ -1,8 +1,10 @@
 """The application: its commands, and the one place where an error becomes a line."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, NoReturn
 
 import typer
@@ -99,8 +101,10 @@ def main(arguments: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    _prepare_streams()
     try:
         status = app(args=words, prog_name="dissect", standalone_mode=False)
+        sys.stdout.flush()
     except DissectError as error:
         if debug:
             raise
@@ -108,9 +112,15 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         _interrupted()
     except BrokenPipeError:
-        # The reader of our output left (as `head` does): nobody is there to be told.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output left (as `head` does), and nobody is there to read more.
+        _discard_stdout()
         sys.exit(1)
+    except OSError as error:
+        # A full disk behind stdout, most often; what files say is a DissectError long before.
+        if debug:
+            raise
+        _discard_stdout()
+        _fail(f"{error.filename or 'cannot print the result'}: {error.strerror or error}")
     except typer.Abort:
         _interrupted()
     except Exception as error:
@@ -119,6 +129,23 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         _fail(_usage_message(error))
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _prepare_streams() -> None:
+    """Let no character and no closed stream end a command."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started this process
+            setattr(sys, name, io.StringIO())
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            # Terminals and pipes that are not UTF-8 have no letter for every name.
+            stream.reconfigure(errors="replace")
+
+
+def _discard_stdout() -> None:
+    # What could not be printed would fail once more when Python ends.
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage_message(error: Exception) -> str:

@@ -27,6 +27,10 @@ Count = Annotated[
 def sources(context: typer.Context, as_json: Json = False) -> None:
     """List the sources of images, or prepare one."""
     if context.invoked_subcommand is not None:
+        if as_json:
+            raise DissectError(
+                f"--json does nothing before {context.invoked_subcommand}: write it behind"
+            )
         return
     from dissect.data import cache_folder, source_kinds
 
@@ -34,7 +38,10 @@ def sources(context: typer.Context, as_json: Json = False) -> None:
     width = max(len(kind.spec) for kind in kinds)
     lines = [f"{kind.spec:{width}}  {kind.summary}" for kind in kinds]
     table = [{"spec": kind.spec, "summary": kind.summary} for kind in kinds]
-    cache = str(cache_folder())
+    try:
+        cache = str(cache_folder())
+    except DissectError:
+        cache = None
     Output(as_json=as_json).result(
         {"sources": table, "cache": cache}, "\n".join([*lines, f"cache: {cache}"])
     )

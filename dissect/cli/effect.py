@@ -49,7 +49,7 @@ def effect(
     ] = 300,
 ) -> None:
     """Measure an edit on fresh latents: what it removed, what it kept, and what chance does."""
-    printed = Output(as_json=output.as_json)
+    printed = Output(as_json=output.as_json, shared=True)
     edit.check()
     # Before torch is imported, which alone takes seconds.
     with progress_bar("loading", 4) as progress:

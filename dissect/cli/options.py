@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dissect.segmentation.pseudo_labels import ConceptLabels
 
 __all__ = [
+    "MAX_SEED",
     "Boxes",
     "Concept",
     "Device",
@@ -48,6 +49,8 @@ __all__ = [
     "with_groups",
 ]
 
+# The largest that torch, numpy and scikit-learn all take.
+MAX_SEED = 2**32 - 1
 _LABEL_SAMPLES = 300
 
 Model = Annotated[
@@ -111,6 +114,7 @@ Seed = Annotated[
     typer.Option(
         help="The seed of everything drawn at random: the same seed gives the same bytes.",
         min=0,
+        max=MAX_SEED,
         rich_help_panel="Output",
     ),
 ]
@@ -234,9 +238,10 @@ class LabelOptions:
         Raises:
             DissectError: no such segmenter.
         """
+        from dissect._utils.device import device_of
         from dissect.segmentation import load_segmenter
 
-        return load_segmenter(self.segmenter, device=next(generator.parameters()).device)
+        return load_segmenter(self.segmenter, device=device_of(generator))
 
     def _count(self, text: str) -> int:
         if not (text.isascii() and text.isdecimal()) or not 10 <= int(text) <= 100_000:

@@ -15,14 +15,19 @@ class Output:
     """Where a command's words go.
 
     Progress and remarks go to stderr. The result goes to stdout: as text, or with `--json` as one
-    JSON object and nothing else, in which `files` lists what was written. Of several processes
-    that do one thing, the first alone says anything.
+    JSON object and nothing else, in which `files` lists what was written.
     """
 
-    def __init__(self, *, as_json: bool) -> None:
-        """Print results as one JSON object if `as_json`, else as text."""
+    def __init__(self, *, as_json: bool, shared: bool = False) -> None:
+        """Print results as one JSON object if `as_json`, else as text.
+
+        Args:
+            as_json: whether a program reads the result.
+            shared: whether the command shares its work among the processes of `torchrun`, of
+                which the first alone prints. RANK in the environment silences no other command.
+        """
         self.as_json = as_json
-        self.quiet = not is_main_process()
+        self.quiet = shared and not is_main_process()
         self.files: list[str] = []
 
     def note(self, text: str) -> None:

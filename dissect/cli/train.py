@@ -69,7 +69,7 @@ def train(
         bool,
         typer.Option(
             "--print-config",
-            help="Print the settings as TOML and stop.",
+            help="Print the settings as TOML, or with --json as JSON, and stop.",
             rich_help_panel=_SETTINGS,
         ),
     ] = False,
@@ -153,13 +153,16 @@ def train(
     from dissect._utils.distributed import ProcessGroup
     from dissect.training import PRESETS, TrainConfig, to_toml
 
-    printed = Output(as_json=output.as_json)
+    printed = Output(as_json=output.as_json, shared=True)
     if threads is not None:
         torch.set_num_threads(threads)
     chosen = settings(given.values(), preset, config_file, assignments or [])
     if print_config:
         about = "" if preset is None else PRESETS[preset][0]
         config = TrainConfig.from_dict(chosen)
+        if output.as_json:
+            printed.result(config.to_dict(), "")
+            return
         print(to_toml(config, f"dissect train --config FILE\n{about}".strip()), end="")
         return
     group = ProcessGroup.from_environment()

@@ -47,6 +47,7 @@ def units(
 
     With --layer all every layer is dissected.
     """
+    from dissect._utils.device import device_of
     from dissect._utils.distributed import ProcessGroup
     from dissect._utils.io import write_bytes
     from dissect._utils.progress import progress_bar
@@ -57,10 +58,10 @@ def units(
     from dissect.probe.fit import grid_layers
     from dissect.segmentation import load_segmenter
 
-    printed = Output(as_json=output.as_json)
+    printed = Output(as_json=output.as_json, shared=True)
     group = ProcessGroup.from_environment()
     generator, layer, seed = model.load(), model.layer, output.seed
-    reader = load_segmenter(segmenter, device=next(generator.parameters()).device)
+    reader = load_segmenter(segmenter, device=device_of(generator))
     layers = grid_layers(generator) if layer == "all" else [layer]
     one = latents_for(generator, 1)
     total = sum(activations(generator, name, one).shape[1] for name in layers)

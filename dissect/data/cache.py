@@ -26,6 +26,7 @@ from dissect._utils.io import (
     make_folder,
     remove_files,
     remove_unfinished,
+    user_path,
 )
 from dissect._utils.progress import progress_bar
 from dissect.data.protocol import Indices, checked_indices
@@ -53,13 +54,22 @@ def cache_folder() -> Path:
     """Where rendered images and indexes are kept: `$DISSECT_CACHE`, or the user's cache folder.
 
     Everything there can be deleted at any time; it is made again when it is needed.
+
+    Raises:
+        DissectError: the user has no home folder, and the environment names no other.
     """
     chosen = os.environ.get("DISSECT_CACHE")
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return user_path(chosen)
     from platformdirs import user_cache_path
 
-    return user_cache_path("dissect", appauthor=False)
+    try:
+        return user_cache_path("dissect", appauthor=False).absolute()
+    except RuntimeError as error:
+        raise DissectError(
+            "there is no home folder to keep rendered and decoded images in: set DISSECT_CACHE to "
+            "a folder"
+        ) from error
 
 
 def write_payload(

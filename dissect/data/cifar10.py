@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dissect._utils.errors import DissectError
+from dissect._utils.io import user_path
 from dissect._utils.progress import progress_bar
 from dissect.data.batchfile import read_batch, read_names
 from dissect.data.cache import files_state
@@ -67,7 +68,7 @@ def cifar10(
         DissectError: another layout, classes other than CIFAR-10's, a file that is damaged, cut
             short or of another size.
     """
-    root = Path(path).expanduser().absolute()
+    root = user_path(path)
     if not root.exists():
         raise DissectError(f"no CIFAR-10 at {path}; {_LAYOUTS}")
     state, members = _listing(root)

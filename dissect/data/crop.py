@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dissect._utils.errors import DissectError
-from dissect._utils.io import write_image
+from dissect._utils.io import user_path, write_image
 from dissect._utils.progress import progress_bar
 from dissect._utils.result import Result
 from dissect.data.decode import UnreadableImageError, whole_image
@@ -76,7 +76,7 @@ def crop_faces(
         )
     detector = _detector()
     opened = FolderSource(path, size=8, show_progress=show_progress)
-    root, target = Path(path).expanduser().absolute(), Path(out)
+    root, target = user_path(path), Path(out)
     skipped = dict(opened.skipped)
     written: list[Path] = []
     small = without = 0

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dissect._utils.errors import DissectError
-from dissect._utils.io import read_json, write_json
+from dissect._utils.io import read_json, user_path, write_json
 from dissect._utils.progress import progress_bar
 from dissect.data.cache import cache_folder, files_state
 from dissect.data.decode import UnreadableImageError, in_threads, square_image, stacked
@@ -55,7 +55,7 @@ class FolderSource:
         """
         self.name = f"folder:{path}"
         self.size = size
-        self._root = Path(path).expanduser().absolute()
+        self._root = user_path(path)
         names = _image_files(self._root)
         self.fingerprint = files_state(self._root, names, f"pillow {installed_version('pillow')}\n")
         self.skipped: Mapping[str, str] = _unreadable(
@@ -118,9 +118,8 @@ def _unreadable(
 ) -> dict[str, str]:
     """Name and reason of each file that cannot be decoded."""
     key = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
-    memory = cache_folder() / "folders" / f"{key}.json"
     with suppress(DissectError):
-        known = read_json(memory)
+        known = read_json(cache_folder() / "folders" / f"{key}.json")
         if isinstance(known, dict) and known.get("state") == state:
             return dict(known["skipped"])
     skipped = {}
@@ -132,7 +131,7 @@ def _unreadable(
             advance(len(part))
     # Without a cache folder the check is made again next time, and nothing else is lost.
     with suppress(DissectError):
-        write_json(memory, {"state": state, "skipped": skipped})
+        write_json(cache_folder() / "folders" / f"{key}.json", {"state": state, "skipped": skipped})
     return skipped
 
 

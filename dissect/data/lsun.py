@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dissect._utils.errors import DissectError
+from dissect._utils.io import user_path
 from dissect._utils.progress import progress_bar
 from dissect.data.cache import Identity, cache_folder, kept_payload
 from dissect.data.decode import UnreadableImageError, square_image, stacked
@@ -65,7 +66,7 @@ class LsunSource:
         self.name = f"lsun:{path}"
         self.size = size
         self.skipped: dict[str, str] = {}
-        self._path = _database_file(Path(path).expanduser().absolute())
+        self._path = _database_file(user_path(path))
         with _opened(self._path) as database:
             self._identity = _identity(self._path, database)
         if self._identity["entries"] == 0:

@@ -1,11 +1,13 @@
 """Sources by name: the one table in which a new source is entered."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from dissect._utils.errors import DissectError
+from dissect._utils.io import user_path
 from dissect._utils.schema import near_names
 from dissect.data.folder import FolderSource
 from dissect.data.labelled import LabelledSource
@@ -75,7 +77,7 @@ def source(
     name, _, argument = spec.partition(":")
     kinds = {kind.name: kind for kind in source_kinds()}
     if name not in kinds:
-        hint = f" (did you mean folder:{spec}?)" if Path(spec).expanduser().is_dir() else ""
+        hint = f" (did you mean folder:{spec}?)" if _is_folder(spec) else ""
         near = near_names(name, kinds)
         raise DissectError(f"unknown source {spec!r}{hint}; known ones: {near}")
     kind = kinds[name]
@@ -84,6 +86,12 @@ def source(
     if argument and not kind.argument:
         raise DissectError(f"the source {name} takes no argument; write {kind.spec}")
     return kind.open(Request(argument, size, count, seed, show_progress))
+
+
+def _is_folder(path: str) -> bool:
+    with suppress(DissectError, OSError):
+        return user_path(path).is_dir()
+    return False
 
 
 def labelled(

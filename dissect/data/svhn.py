@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dissect._utils.errors import DissectError
+from dissect._utils.io import user_path
 from dissect.data.cache import files_state
 from dissect.data.labelled import SIDE, LabelledSource, Split, cached
 
@@ -26,7 +27,7 @@ def svhn(path: str, split: Split = "train", *, show_progress: bool | None = None
     Raises:
         DissectError: an absent file, one that is damaged or lacks X or y, or shapes that differ.
     """
-    root = Path(path).expanduser().absolute()
+    root = user_path(path)
     file = root / f"{split}_32x32.mat"
     if not file.is_file():
         raise DissectError(

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from dissect._utils.device import device_of
 from dissect._utils.errors import DissectError
 
 __all__ = ["Edit", "generate", "generate_batches"]
@@ -69,8 +70,7 @@ def generate_batches(
         raise DissectError("images need at least 1 latent")
     if batch_size is not None and batch_size < 1:
         raise DissectError(f"a batch holds at least 1 image, not {batch_size}")
-    parameter = next(model.parameters(), None)
-    z = z if parameter is None else z.to(parameter.device)
+    z = z.to(device_of(model))
     for part in z.split(batch_size or _batch_size(model, z)):
         with nullcontext() if edit is None else edit.applied(model):
             images = _images(model, part)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dissect._utils.device import device_of
 from dissect._utils.errors import DissectError
 
 __all__ = ["Distribution", "MakeLatents", "latents", "latents_for"]
@@ -81,11 +82,15 @@ def latents_for(model: nn.Module, n: int, seed: int = 0, *, start: int = 0) -> T
     >>> tuple(latents_for(Generator(latent_size=8, width=4), 3, seed=1).shape)
     (3, 8)
     """
-    parameter = next(model.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
+    device = device_of(model)
     own: MakeLatents | None = getattr(model, "make_latents", None)
     if own is not None:
-        z = own(n, seed, start)
+        try:
+            z = own(n, seed, start)
+        except TypeError as error:
+            raise DissectError(
+                f"the model's own latents function must take (n, seed, start): {error}"
+            ) from error
         if not isinstance(z, Tensor) or z.shape[0] != n:
             raise DissectError(
                 f"the model's own latents function must return a tensor whose first axis is {n}"

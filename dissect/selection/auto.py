@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from dissect._utils.device import device_of
 from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.probe import Probe
 from dissect.probe.fit import fit_from_labels
@@ -65,8 +66,7 @@ def search_intervention(
     """
     config = config or SearchConfig()
     if segmenter is None:
-        parameter = next(model.parameters(), None)
-        segmenter = load_segmenter(device="cpu" if parameter is None else parameter.device)
+        segmenter = load_segmenter(device=device_of(model))
     segmenter.class_id(concept)
     gates: dict[str, Probe | None] = {"everywhere": None}
     if gated:

@@ -97,7 +97,7 @@ def read_config(path: Path) -> TrainConfig:
         DissectError: it cannot be read, is not TOML, or has a setting that is unknown or wrong.
     """
     try:
-        values: dict[str, Any] = tomllib.loads(path.read_bytes().decode())
+        values: dict[str, Any] = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise DissectError(f"cannot read {path}: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

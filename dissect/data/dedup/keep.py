@@ -39,8 +39,10 @@ def read_keep(path: Path, n_images: int) -> NDArray[np.int64]:
     """
     try:
         title, _, numbers = path.read_bytes().partition(b"\n")
-        words = title.decode().removeprefix(_TITLE).split()
-        if not title.decode().startswith(_TITLE):
+        # An editor may have put a byte order mark before it.
+        text = title.decode("utf-8-sig")
+        words = text.removeprefix(_TITLE).split()
+        if not text.startswith(_TITLE):
             raise ValueError
         kept, known = int(words[0]), int(words[3])
         with warnings.catch_warnings():
