@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-__all__ = ["parallel_map", "single_threaded"]
+__all__ = ["parallel_map", "single_threaded", "single_threaded_blas"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -61,3 +61,18 @@ def single_threaded() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """In the block NumPy and SciPy compute with one thread.
+
+    Each step of a small fit would wait for the second thread, as long as another program has its
+    core; and sums in another order differ in the last digit, which a solver magnifies.
+    """
+    # SciPy brings a BLAS of its own, and a limit holds for what is loaded.
+    import scipy.linalg  # noqa: F401
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield

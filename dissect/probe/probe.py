@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
+from dissect._utils.parallel import single_threaded_blas
 from dissect._utils.result import Result
 from dissect._utils.schema import FileModel, NonEmpty, parse, read_file, write_file
 from dissect._utils.stats import shifted_interval, stratified_counts
@@ -258,8 +259,6 @@ def fit_probe(
         DissectError: shapes that do not match, activations that are not finite or all constant,
             no positive or no negative cell, fewer than two images with the concept.
     """
-    from threadpoolctl import threadpool_limits
-
     settings = ProbeSettings(
         seed=seed,
         inside=inside,
@@ -277,8 +276,7 @@ def fit_probe(
     of_rows, of_folds, of_scores, of_shuffles, of_signs = (
         np.random.default_rng([seed, part]) for part in range(5)
     )
-    # One thread: sums in another order differ in the last digit, and the solver magnifies that.
-    with threadpool_limits(limits=1, user_api="blas"):
+    with single_threaded_blas():
         rows = cells.drawn(cells.label, settings, of_rows)
         scale = cells.scale()
         weight, bias = fit_logistic(cells, cells.label, rows, scale, C, exact=True)

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -50,3 +53,18 @@ def test_a_failure_ends_the_others(three_threads):
 
 def test_nothing_to_do_is_nothing_done():
     assert parallel_map(lambda item, stopped: item, []) == []
+
+
+def test_the_blas_of_scipy_which_is_loaded_late_has_one_thread_too():
+    code = (
+        "from threadpoolctl import threadpool_info as pools\n"
+        "from dissect._utils.parallel import single_threaded_blas\n"
+        "def threads(): return [p['num_threads'] for p in pools() if p['user_api'] == 'blas']\n"
+        "with single_threaded_blas():\n"
+        "    import sklearn.linear_model\n"
+        "    inside = threads()\n"
+        "assert inside and set(inside) == {1}, inside\n"
+        "assert set(threads()) == {2}, threads()\n"
+    )
+    environment = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "2")}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
