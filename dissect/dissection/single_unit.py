@@ -8,6 +8,7 @@ worked on side by side, each on a core of its own.
 """
 
 import threading
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from dissect._utils.progress import ProgressCallback, no_progress
 from dissect._utils.result import Result
 from dissect._utils.stats import ratio
 from dissect.hooks import activations
+from dissect.hooks.modules import runs_class_forward
 from dissect.models import generate, generate_batches
 from dissect.models.batch_norm import fold_batch_norm
 from dissect.segmentation import Segmenter
@@ -35,6 +37,8 @@ from dissect.units import Units
 __all__ = ["UnitEffects", "unit_effects"]
 
 _BATCH = 32  # what fits the caches of a processor
+# On how many images the fast way is checked, and how far they may be apart by rounding.
+_CHECKED, _ROUNDING = 4, 1e-4
 
 _Convolution = nn.Conv2d | nn.ConvTranspose2d
 
@@ -99,11 +103,12 @@ def unit_effects(
         model: the generator, in eval mode.
         layer: which layer's units.
         z: latents to measure on.
-        segmenter: the eyes.
+        segmenter: counts the pixels.
         units: which of them; all without it. What is reported of the others is no effect.
-        fast: go on from the layer where what follows it can be told (see `dissect.partial`) and
-            begins with a convolution; off, and for any other model, each unit costs a full forward
-            pass. The numbers are the same within rounding.
+        fast: go on from the layer where what follows it is known (see `split_at`), begins with a
+            convolution, and has no hooks of anybody; off, and for any other model, each unit costs
+            a full forward pass. The numbers are the same within rounding, which is checked on a few
+            samples: where they differ, a warning says so and the slow way is taken.
         group: the processes that share out the units, all of which call this and get the result.
         progress: called with the number of units that were done since, by any process; from several
             threads, as the segmenter is.
@@ -116,6 +121,13 @@ def unit_effects(
         if acts.ndim != 4:
             raise DissectError(f"layer {layer!r} gives {tuple(acts.shape)}, not a grid of units")
         tail = Tail.of(model, layer, acts) if fast else None
+        if tail is not None and not _agrees(tail, model, layer, z):
+            warnings.warn(
+                f"the effects of units of {layer!r} come out otherwise when the pass goes on from "
+                "the layer: every unit takes whole passes",
+                stacklevel=2,
+            )
+            tail = None
     side_by_side = tail is not None and z.device.type == "cpu"
     # Sums round by the number of threads: the images before are made with as many as those after.
     with single_threaded() if side_by_side else nullcontext():
@@ -185,10 +197,11 @@ class Tail:
     def of(cls, model: nn.Module, layer: str, acts: Tensor) -> "Tail | None":
         """None where what follows cannot be told, or does not begin with a convolution."""
         _, tail = split_at(model, layer)
-        if tail is model:
+        # A copy would be without the hooks of open blocks, and hooks of others would see it folded.
+        if tail is model or not all(map(runs_class_forward, tail.modules())):
             return None
         # The layer hands on what it is given; the parts after it run in order.
-        parts = _in_a_row(nn.Sequential(*list(fold_batch_norm(tail).children())[1:]))
+        parts = _in_a_row(cast(nn.Sequential, fold_batch_norm(tail))[1:])
         if not parts:
             return None
         conv, *following = parts
@@ -230,7 +243,20 @@ def _in_a_row(module: nn.Module) -> list[nn.Module]:
     """The modules that run one after the other, those of a `Sequential` in its place."""
     if type(module).forward is not nn.Sequential.forward:
         return [module]
-    return [part for child in module.children() for part in _in_a_row(child)]
+    # Not `children()`, which passes over a module that has come before.
+    return [part for child in cast(nn.Sequential, module) for part in _in_a_row(child)]
+
+
+def _agrees(tail: Tail, model: nn.Module, layer: str, z: Tensor) -> bool:
+    """Whether a few images without their most active unit are those of the slow way."""
+    rows = torch.arange(min(_CHECKED, len(z)))
+    if not len(rows):
+        return True
+    acts = tail.acts[: len(rows)]
+    unit = int(acts.abs().nan_to_num().amax((0, 2, 3)).argmax())
+    slow = [images for _, images in _plainly(model, Units(layer, (unit,), acts.shape[1]), z[rows])]
+    fast = [images for _, images in tail.without(unit, rows)]
+    return torch.allclose(torch.cat(fast), torch.cat(slow), atol=_ROUNDING, equal_nan=True)
 
 
 def _plainly(model: nn.Module, unit: Units, z: Tensor) -> Iterator[tuple[slice, Tensor]]:

@@ -51,17 +51,22 @@ def fold_batch_norm(network: _Model) -> _Model:
     becomes an ordinary one of the small grid, with four outputs a cell, and a pixel shuffle.
 
     Args:
-        network: in evaluation mode. Only what stands in a `nn.Sequential` is changed, and only a
-            batch norm that stands right behind a convolution is folded.
+        network: in evaluation mode, without hooks. Only what stands in a `nn.Sequential` is
+            changed, and only a batch norm is folded that stands right behind a convolution with
+            weights of its own, not computed ones.
     """
     copy = deepcopy(network).eval().requires_grad_(False)
+    registered = [module for _, module in copy.named_modules(remove_duplicate=False)]
     for parent in [module for module in copy.modules() if isinstance(module, nn.Sequential)]:
-        for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
-            if isinstance(norm, nn.BatchNorm2d) and _fold(conv, norm):
-                setattr(parent, name, nn.Identity())
-        for name, module in parent.named_children():
+        # By place: `children()` passes over a module that has come before.
+        for place, (conv, norm) in enumerate(pairwise(list(parent)), 1):
+            # A convolution of several places may be followed by another norm in each.
+            once = registered.count(conv) == 1
+            if isinstance(norm, nn.BatchNorm2d) and once and _fold(conv, norm):
+                parent[place] = nn.Identity()
+        for place, module in enumerate(list(parent)):
             if _is_to_colours(module):
-                setattr(parent, name, _as_pixel_shuffle(module))  # type: ignore[arg-type]
+                parent[place] = _as_pixel_shuffle(module)  # type: ignore[arg-type]
     return copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
@@ -71,7 +76,7 @@ def _fold(conv: nn.Module, norm: nn.BatchNorm2d) -> bool:
     # The weights of a transposed convolution in groups are laid out in another way.
     if not isinstance(conv, nn.Conv2d | nn.ConvTranspose2d) or (transposed and conv.groups > 1):
         return False
-    if norm.running_mean is None or norm.running_var is None:
+    if norm.running_mean is None or norm.running_var is None or not _has_own_weights(conv):
         return False
     weight, bias = fuse_conv_bn_weights(
         conv.weight,
@@ -87,9 +92,15 @@ def _fold(conv: nn.Module, norm: nn.BatchNorm2d) -> bool:
     return True
 
 
+def _has_own_weights(module: nn.Module) -> bool:
+    """Whether the weight is a parameter, not computed from others in every pass."""
+    return "weight" in dict(module.named_parameters(recurse=False))
+
+
 def _is_to_colours(module: nn.Module) -> bool:
     return (
         isinstance(module, nn.ConvTranspose2d)
+        and _has_own_weights(module)
         and module.out_channels < _FEW_CHANNELS
         and module.groups == 1
         and module.stride == (2, 2)

@@ -14,6 +14,7 @@ from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.effect.measure import Observed, grown, observe
 from dissect.hooks import activations
+from dissect.hooks.modules import runs_class_forward
 from dissect.models import latents_for
 from dissect.models.batch_norm import fold_batch_norm
 from dissect.segmentation import Segmenter
@@ -123,7 +124,8 @@ def draw_samples(
     acts = activations(model, layer, z) if tail is model else inputs
     if acts.ndim != 4:
         raise DissectError(f"layer {layer!r} gives {tuple(acts.shape)}, not a grid of units")
-    if tail is not model and not exact:
+    # Hooks would see the folded network, and those of open blocks are not in a copy.
+    if tail is not model and not exact and all(map(runs_class_forward, tail.modules())):
         tail, inputs = _folded_if_equal(tail, inputs)
     with in_autocast(inputs.device, exact=exact):
         seen = observe(tail, segmenter, inputs, progress=progress)

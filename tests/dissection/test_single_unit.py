@@ -1,13 +1,18 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils import prune
 
 from dissect._utils.errors import DissectError
 from dissect.dissection.single_unit import unit_effects
 from dissect.models import Generator, latents_for
 from dissect.models.batch_norm import fold_batch_norm
 from dissect.segmentation import Segmenter
+from dissect.surgery import ablated
 from dissect.surgery.split import split_at
+from dissect.units import Units
 
 EYES = Segmenter(
     ("dark", "grey", "bright"),
@@ -117,3 +122,143 @@ def test_only_the_units_asked_for_are_removed(generator):
     assert (some.after[[1, 6]] == every.after[[1, 6]]).all()
     assert (some.after[[0, 2]] == some.before).all()
     assert some.change.nonzero()[0].tolist() == [1, 6]
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6)
+
+    def forward(self, x):
+        return x + self.b(self.a(x)).relu()
+
+
+class Branches(nn.Module):
+    def __init__(self, join):
+        super().__init__()
+        self.a, self.b, self.join = nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 1), join
+
+    def forward(self, x):
+        return self.join(self.a(x).relu(), self.b(x))
+
+
+class Reads(nn.Module):
+    """Reads the weight of a convolution by itself, besides running it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6)
+
+    def forward(self, x):
+        return self.norm(self.conv(x)) + functional.conv2d(x, self.conv.weight, padding=1)
+
+
+def _conv():
+    return nn.Conv2d(6, 6, 3, padding=1)
+
+
+def _reused():
+    conv = _conv()
+    return [conv, nn.BatchNorm2d(6), nn.ReLU(), conv, nn.BatchNorm2d(6)]
+
+
+def _reused_norm():
+    norm = nn.BatchNorm2d(6)
+    return [_conv(), norm, nn.ReLU(), _conv(), norm]
+
+
+def _tied():
+    first, second = _conv(), _conv()
+    second.weight = first.weight
+    return [first, nn.BatchNorm2d(6), nn.ReLU(), second, nn.BatchNorm2d(6)]
+
+
+NETWORKS = {
+    "plain": lambda: [_conv(), nn.BatchNorm2d(6), nn.ReLU()],
+    "transposed": lambda: [nn.ConvTranspose2d(6, 6, 4, 2, 1), nn.BatchNorm2d(6), nn.ReLU()],
+    "residual": lambda: [Residual()],
+    "reused convolution": _reused,
+    "reused norm": _reused_norm,
+    "tied weights": _tied,
+    "old spectral norm": lambda: [nn.utils.spectral_norm(_conv()), nn.BatchNorm2d(6), nn.ReLU()],
+    "spectral norm": lambda: [
+        nn.utils.parametrizations.spectral_norm(_conv()),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+    ],
+    "old weight norm": lambda: [nn.utils.weight_norm(_conv()), nn.BatchNorm2d(6), nn.ReLU()],
+    "weight norm": lambda: [
+        nn.utils.parametrizations.weight_norm(_conv()),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+    ],
+    "pruned": lambda: [prune.l1_unstructured(_conv(), "weight", 0.5), nn.BatchNorm2d(6)],
+    "group norm": lambda: [_conv(), nn.GroupNorm(2, 6), nn.ReLU()],
+    "instance norm": lambda: [_conv(), nn.InstanceNorm2d(6, affine=True), nn.ReLU()],
+    "no norm": lambda: [_conv(), nn.LeakyReLU(0.2)],
+    "two branches": lambda: [Branches(torch.add)],
+    "concatenation": lambda: [Branches(lambda *x: torch.cat(x, 1)), nn.Conv2d(12, 6, 1)],
+    "up-sampling": lambda: [nn.Upsample(scale_factor=2, mode="bilinear"), _conv(), nn.ReLU()],
+    "weights read by themselves": lambda: [Reads()],
+    "grouped": lambda: [nn.Conv2d(6, 6, 3, padding=1, groups=2), nn.BatchNorm2d(6), nn.ReLU()],
+    "circular": lambda: [nn.Conv2d(6, 6, 3, padding=1, padding_mode="circular"), nn.ReLU()],
+}
+
+
+def _network(name):
+    torch.manual_seed(0)
+    first = nn.Sequential(nn.Unflatten(1, (4, 2, 2)), nn.ConvTranspose2d(4, 6, 4, 2, 1), nn.ReLU())
+    model = nn.Sequential(first, *NETWORKS[name](), nn.Conv2d(6, 3, 3, padding=1), nn.Tanh())
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+    return model.eval()
+
+
+def _check_against_naive(model, z):
+    with torch.no_grad():
+        before = model(z)
+        wanted = []
+        for unit in range(6):
+            keep = (torch.arange(6) != unit).float().reshape(1, -1, 1, 1)
+            handle = model[0].register_forward_hook(lambda m, i, o, keep=keep: o * keep)
+            wanted.append(float((model(z) - before).abs().mean()))
+            handle.remove()
+    assert max(wanted) > 1e-3
+    for fast in (False, True):
+        found = unit_effects(model, "0", z, EYES, fast=fast).change
+        assert found == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_effects_are_those_of_a_loop_by_hand(name):
+    _check_against_naive(_network(name), torch.randn(6, 16))
+
+
+def test_effects_are_measured_in_open_blocks():
+    model = _network("plain")
+    with ablated(model, Units("3", (0, 2), 6)):
+        _check_against_naive(model, torch.randn(6, 16))
+
+
+@pytest.mark.parametrize("index", [1, 2, 4])
+def test_effects_keep_the_hooks_of_others(index):
+    model = _network("plain")
+    model[index].register_forward_hook(lambda m, i, o: 2 * o.clamp(-0.1, 0.3))
+    _check_against_naive(model, torch.randn(6, 16))
+
+
+def test_a_fast_way_that_gives_other_images_steps_aside_with_a_word(monkeypatch):
+    def wrong(self, unit, rows):
+        yield slice(0, len(rows)), torch.zeros(len(rows), 3, 4, 4)
+
+    model, z = _network("plain"), torch.randn(6, 16)
+    plain = unit_effects(model, "0", z, EYES, fast=False)
+    monkeypatch.setattr("dissect.dissection.single_unit.Tail.without", wrong)
+    with pytest.warns(UserWarning, match="every unit takes whole passes"):
+        found = unit_effects(model, "0", z, EYES)
+    assert np.array_equal(found.change, plain.change)
