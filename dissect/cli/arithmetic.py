@@ -65,6 +65,7 @@ def arithmetic(
             "--n-exemplars",
             help="Number of exemplars that are averaged for each concept. The paper has 3.",
             min=1,
+            max=10_000,
             rich_help_panel=_EXEMPLARS,
         ),
     ] = 3,
@@ -99,6 +100,7 @@ def arithmetic(
             help="Number of sums with other exemplars that are measured, for means of 1, 3, 5 and "
             "10 exemplars. It needs --find and --expect.",
             min=0,
+            max=100_000,
             rich_help_panel=_MEASURE,
         ),
     ] = 0,

@@ -17,7 +17,9 @@ app = typer.Typer(invoke_without_command=True, help="List the sources of images,
 Spec = Annotated[
     str, typer.Argument(help="The source: bedrooms, faces, folder:PATH, lsun:PATH and so on.")
 ]
-Size = Annotated[int, typer.Option(help="Width and height of the images, in pixels.", min=1)]
+Size = Annotated[
+    int, typer.Option(help="Width and height of the images, in pixels.", min=1, max=4_096)
+]
 Count = Annotated[
     int | None, typer.Option(help="Use only so many images, the first ones; by default all.", min=1)
 ]

@@ -46,7 +46,9 @@ def evaluate_segmenter(
     segmenter: SegmenterName = None,
     concept: Concept = "window",
     boxes: Boxes = None,
-    n: Annotated[int, typer.Option("--n", help="Number of held-out renders.", min=1)] = 2_000,
+    n: Annotated[
+        int, typer.Option("--n", help="Number of held-out renders.", min=1, max=100_000)
+    ] = 2_000,
     out: Out = Path("out"),
     as_json: Json = False,
 ) -> None:
@@ -169,7 +171,8 @@ def evaluate_attributes_of(
         ),
     ] = None,
     n: Annotated[
-        int, typer.Option("--n", help="Number of held-out renders; 0 omits them.", min=0)
+        int,
+        typer.Option("--n", help="Number of held-out renders; 0 omits them.", min=0, max=100_000),
     ] = 1_000,
     samples: Annotated[
         int,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dissect._utils.errors import DissectError
-from dissect.cli.options import Layer, ModelOptions, OutputOptions, with_groups
+from dissect.cli.options import MAX_SEED, Layer, ModelOptions, OutputOptions, with_groups
 from dissect.cli.output import Output
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class SeededOutputOptions(OutputOptions):
         typer.Option(
             help="The seed of the rendered images and of the random network.",
             min=0,
+            max=MAX_SEED,
             rich_help_panel="Output",
         ),
     ] = 1
@@ -84,10 +85,13 @@ def guided(
         ),
     ] = None,
     strongest: Annotated[
-        int, typer.Option(help="How many strongest images each feature is judged by.", min=1)
+        int,
+        typer.Option(
+            help="How many strongest images each feature is judged by.", min=1, max=10_000
+        ),
     ] = 20,
     columns: Annotated[
-        int, typer.Option(help="How many of these images the figure shows.", min=1)
+        int, typer.Option(help="How many of these images the figure shows.", min=1, max=1_000)
     ] = 5,
     relu_rule: Annotated[
         str,

@@ -1,22 +1,32 @@
-"""The help of a command: names whole at 80 columns, no type beside a flag."""
+"""Commands: help with names whole at 80 columns, and values that can be worked with."""
 
-from typing import Any
+import inspect
+import math
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
+import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 __all__ = ["Command", "Group"]
+
+_LARGEST = 2**32 - 1  # of whole numbers without a limit of their own
 
 
 class _ShortTypes:
     """Help that shows a type in one short word, and none for a flag."""
 
     params: list[Any]
+    callback: Any
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        for parameter in self.params:
-            if isinstance(parameter, TyperOption) and parameter.metavar is None:
-                parameter.metavar = _short_type(parameter)
+        if self.callback is None:
+            return
+        parameters = inspect.signature(self.callback).parameters
+        for option in self.params:
+            if isinstance(option, TyperOption) and option.metavar is None:
+                option.metavar = _short_type(parameters[str(option.name)].annotation)
 
     def get_help_option(self, ctx: Any) -> Any:
         """The option `--help`, without the type that typer shows for it."""
@@ -27,16 +37,39 @@ class _ShortTypes:
 
 
 class Command(_ShortTypes, TyperCommand):
-    """A command with short types in its help."""
+    """A command with short types in its help, which refuses numbers and paths out of all bounds."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command.
+
+        Raises:
+            typer.BadParameter: a number that is not finite or too large, or a NUL character.
+        """
+        for option in self.params:
+            values = ctx.params.get(option.name)
+            for value in values if isinstance(values, list | tuple) else [values]:
+                if reason := _out_of_bounds(value):
+                    raise typer.BadParameter(reason, ctx=ctx, param=option)
+        return super().invoke(ctx)
 
 
 class Group(_ShortTypes, TyperGroup):
     """A group of commands with short types in its help."""
 
 
-def _short_type(option: TyperOption) -> str:
-    if option.is_flag:
-        return ""
-    # What a list repeats: its option is given once for each value.
-    name = option.bare_type().removeprefix("list[").removesuffix("]")
-    return f"<{name.lower()}>"
+def _out_of_bounds(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} is not a finite number."
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        return f"{value} is too large: at most {_LARGEST}."
+    return "A text cannot hold the character NUL." if "\0" in str(value) else ""
+
+
+def _short_type(annotation: Any) -> str:
+    """`<int>` of `Annotated[list[int] | None, ...]`, whose option is given once for each value."""
+    kind = get_origin(annotation)
+    if kind is Annotated:
+        return _short_type(get_args(annotation)[0])
+    if kind in (Union, UnionType, list):
+        return _short_type(next(one for one in get_args(annotation) if one is not NoneType))
+    return "" if annotation is bool else f"<{annotation.__name__.lower()}>"

@@ -34,7 +34,10 @@ _COLUMNS = 15
 _YELLOW = (255, 212, 0)
 
 UnitCount = Annotated[
-    int, typer.Option("--k", help="Units that put the concept in.", min=1, rich_help_panel="Edit")
+    int,
+    typer.Option(
+        "--k", help="Units that put the concept in.", min=1, max=100_000, rich_help_panel="Edit"
+    ),
 ]
 Level = Annotated[
     float,

@@ -28,9 +28,12 @@ def rules(
     model: ModelOptions,
     labels: LabelOptions,
     output: OutputOptions,
-    n: Annotated[int, typer.Option("--n", help="Fresh latents to measure on.", min=20)] = 500,
+    n: Annotated[
+        int, typer.Option("--n", help="Fresh latents to measure on.", min=20, max=100_000)
+    ] = 500,
     search_n: Annotated[
-        int, typer.Option("--search-n", help="Samples that the rules choose on.", min=20)
+        int,
+        typer.Option("--search-n", help="Samples that the rules choose on.", min=20, max=100_000),
     ] = 1_000,
 ) -> None:
     """Compare every rule as it takes more units, everywhere and gated: a table and a curve."""

@@ -20,7 +20,8 @@ def search(
     labels: LabelOptions,
     output: OutputOptions,
     n: Annotated[
-        int, typer.Option("--n", help="Samples to search on; as many others test.", min=20)
+        int,
+        typer.Option("--n", help="Samples to search on; as many others test.", min=20, max=100_000),
     ] = 1_000,
 ) -> None:
     """Search for the smallest edit that removes a concept and changes least; takes some minutes."""

@@ -73,7 +73,10 @@ def annotate(
         typer.Option(help="Draw on the images of a folder, as folder:PATH, instead of samples."),
     ] = None,
     size: Annotated[
-        int, typer.Option(help="Side in pixels to which images of a folder are squared.", min=8)
+        int,
+        typer.Option(
+            help="Side in pixels to which images of a folder are squared.", min=8, max=4_096
+        ),
     ] = 256,
     n: _Count = None,
     start: _Start = None,

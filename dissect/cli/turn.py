@@ -42,9 +42,11 @@ def turn(
         str, typer.Argument(help="The attribute that changes along the axis.")
     ] = "yaw",
     n: Annotated[
-        int, typer.Option("--n", help="Number of samples that are measured.", min=3)
+        int, typer.Option("--n", help="Number of samples that are measured.", min=3, max=100_000)
     ] = 200,
-    rows: Annotated[int, typer.Option(help="Number of samples in the figure.", min=1)] = 6,
+    rows: Annotated[
+        int, typer.Option(help="Number of samples in the figure.", min=1, max=1_000)
+    ] = 6,
     only: Annotated[
         str | None,
         typer.Option(
@@ -73,6 +75,7 @@ def turn(
             "--n-exemplars",
             help="Number of exemplars at each end. The paper has 4.",
             min=1,
+            max=10_000,
             rich_help_panel=_DIRECTION,
         ),
     ] = 4,
@@ -81,6 +84,7 @@ def turn(
         typer.Option(
             help="Number of samples from which directions are found.",
             min=20,
+            max=100_000,
             rich_help_panel=_DIRECTION,
         ),
     ] = 4_000,

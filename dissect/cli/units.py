@@ -21,7 +21,9 @@ def units(
     output: OutputOptions,
     n: Annotated[
         int,
-        typer.Option("--n", help="Samples that are counted; thresholds take as many.", min=1),
+        typer.Option(
+            "--n", help="Samples that are counted; thresholds take as many.", min=1, max=1_000_000
+        ),
     ] = 2_000,
     concept: Annotated[
         list[str] | None,
@@ -30,13 +32,17 @@ def units(
         ),
     ] = None,
     quantile: Annotated[
-        float, typer.Option(help="A unit is on above this quantile of its activation.")
+        float,
+        typer.Option(help="A unit is on above this quantile of its activation.", min=0, max=1),
     ] = 0.995,
     effect: Annotated[
         bool, typer.Option("--effect/--no-effect", help="Measure what removing each unit does.")
     ] = True,
     effect_n: Annotated[
-        int, typer.Option("--effect-n", help="Samples for that; each unit takes as many.", min=1)
+        int,
+        typer.Option(
+            "--effect-n", help="Samples for that; each unit takes as many.", min=1, max=10_000
+        ),
     ] = 32,
     top: Annotated[
         int, typer.Option("--top", help="Strongest samples kept of each unit.", min=1, max=100)

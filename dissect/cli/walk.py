@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["walk"]
 
 _DEFAULT_CURVES, _MAX_CURVES = 3, 6
+_MOST_IMAGES = 100_000
 _FIGURE, _MEASURE = "Figure", "Measurement"
 _SIGNED = ("yaw", "pitch")  # not amounts, and therefore no curves by default
 
@@ -29,13 +30,14 @@ def walk(
     model: GeneratorOptions,
     output: OutputOptions,
     given: Given,
-    n: Annotated[int, typer.Option("--n", help="Number of rows.", min=1)] = 8,
+    n: Annotated[int, typer.Option("--n", help="Number of rows.", min=1, max=1_000)] = 8,
     path: Annotated[
         str, typer.Option(help="The path between latents: linear (the paper) or spherical.")
     ] = "linear",
     reader: ReaderName = "auto",
     columns: Annotated[
-        int, typer.Option(help="Number of images in a row.", min=2, rich_help_panel=_FIGURE)
+        int,
+        typer.Option(help="Number of images in a row.", min=2, max=1_000, rich_help_panel=_FIGURE),
     ] = 10,
     concept: Annotated[
         list[str] | None,
@@ -58,6 +60,7 @@ def walk(
         typer.Option(
             help="Number of measured steps between two images of a row.",
             min=1,
+            max=1_000,
             rich_help_panel=_MEASURE,
         ),
     ] = 4,
@@ -73,6 +76,7 @@ def walk(
         typer.Option(
             help="Number of training images that the control searches.",
             min=1,
+            max=1_000_000,
             rich_help_panel=_MEASURE,
         ),
     ] = 2_000,
@@ -92,6 +96,11 @@ def walk(
     generator = model.load()
     attributes = attribute_reader_for(reader, model.model, model.resolve())
     points = (columns - 1) * substeps + 1
+    if n * points > _MOST_IMAGES:
+        raise DissectError(
+            f"{n} rows of {points} latents are more than {_MOST_IMAGES:,} images: lower --n, "
+            "--columns or --substeps"
+        )
     ends = latents_for(generator, n + 1, seed)
     z = interpolation_rows(ends, points, cast(LatentPath, path))
     images = generate(generator, z.flatten(0, 1)).cpu()
