@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dissect.models import (
         Discriminator,
         Generator,
+        adapt,
         fingerprint,
         generate,
         latents,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 __all__ = [
     # A model and its images.
     "load",
+    "adapt",
     "latents",
     "latents_for",
     "generate",
@@ -106,7 +108,7 @@ _ROOMS = {
     "dissect.hooks": ("activations", "edit", "record"),
     "dissect.models": (
         *("Discriminator", "Generator", "fingerprint", "generate", "latents", "latents_for"),
-        *("load", "save_checkpoint"),
+        *("adapt", "load", "save_checkpoint"),
     ),
     "dissect.probe": ("Probe", "fit_probe", "fit_probe_from_boxes"),
     "dissect.segmentation": ("Segmenter", "load_segmenter"),

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dissect._utils.errors import DissectError
-from dissect.cli.options import MAX_SEED, Layer, ModelOptions, OutputOptions, with_groups
+from dissect.cli.options import (
+    MAX_SEED,
+    DeviceOptions,
+    Layer,
+    Model,
+    OutputOptions,
+    with_groups,
+)
 from dissect.cli.output import Output
 
 if TYPE_CHECKING:
@@ -26,9 +33,10 @@ _CONCEPTS_NAMED = 2
 
 
 @dataclass(frozen=True)
-class DiscriminatorOptions(ModelOptions):
+class DiscriminatorOptions(DeviceOptions):
     """Which discriminator, which of its layers, and where it runs."""
 
+    model: Model = "bedrooms64"
     layer: Layer = "layer4x4"
 
     def load(self) -> "nn.Module":

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from dissect._utils.errors import DissectError
+from dissect.cli.given import Given
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,7 @@ __all__ = [
     "Out",
     "OutputOptions",
     "ReaderName",
+    "RunOptions",
     "SampleOptions",
     "Seed",
     "SegmenterName",
@@ -59,6 +61,22 @@ Model = Annotated[
         "--model",
         "-m",
         help="A bundled name, a checkpoint file, or file.py:factory.",
+        rich_help_panel="Model",
+    ),
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        help="What a generator takes beside latents: label=3, psi=0.7, noise=1. Repeatable.",
+        rich_help_panel="Model",
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Images drawn at once. Without it, as many as fit into about 1 GB.",
+        min=1,
         rich_help_panel="Model",
     ),
 ]
@@ -147,8 +165,36 @@ class DeviceOptions:
 
 
 @dataclass(frozen=True)
-class GeneratorOptions(DeviceOptions):
-    """Which generator, and where it runs."""
+class RunOptions(DeviceOptions):
+    """Where generators run, on how much at once, and what they take beside latents."""
+
+    input: Inputs = None
+    batch_size: BatchSize = None
+
+    def open(self, name: str) -> "nn.Module":
+        """The generator of that name, on its device.
+
+        Raises:
+            DissectError: no such model, device or input.
+        """
+        from dissect._utils.batches import set_batch_size
+        from dissect.models import load
+
+        values = {}
+        for text in self.input or ():
+            key, equals, value = text.partition("=")
+            if not equals or not key:
+                raise DissectError(f"--input {text!r} is not name=value, as in label=3")
+            values[key] = value
+        generator = load(name, device=self.resolve(), inputs=values)
+        if self.batch_size is not None:
+            set_batch_size(generator, self.batch_size)
+        return generator
+
+
+@dataclass(frozen=True)
+class GeneratorOptions(RunOptions):
+    """Which generator, and how it is run."""
 
     model: Model = "bedrooms64"
 
@@ -156,11 +202,9 @@ class GeneratorOptions(DeviceOptions):
         """The generator, on its device.
 
         Raises:
-            DissectError: no such model or device.
+            DissectError: no such model, device or input.
         """
-        from dissect.models import load
-
-        return load(self.model, device=self.resolve())
+        return self.open(self.model)
 
 
 @dataclass(frozen=True)
@@ -298,39 +342,6 @@ class TrainingOutputOptions(OutputOptions):
     """Where results go, by default a folder of their own, and from which seed they come."""
 
     out: Out = Path("out/training")
-
-
-class Given:
-    """Which options the command line names; a command has it as a parameter of this type."""
-
-    def __init__(self, context: typer.Context) -> None:
-        """Of the command that typer runs in this context."""
-        self._context = context
-
-    def __contains__(self, name: str) -> bool:
-        """Whether the option of this parameter was written."""
-        source = self._context.get_parameter_source(name)
-        return getattr(source, "name", "") == "COMMANDLINE"
-
-    def values(self) -> dict[str, Any]:
-        """The values that were written, by the names of their parameters."""
-        return {name: value for name, value in self._context.params.items() if name in self}
-
-    def refuse(self, where: str, *names: str) -> None:
-        """Refuse options that would do nothing.
-
-        Args:
-            where: what makes them idle, as in "with --direction".
-            names: of their parameters.
-
-        Raises:
-            DissectError: one of them was written.
-        """
-        for option in self._context.command.params:
-            if option.name in names and option.name in self:
-                raise DissectError(
-                    f"{max(option.opts, key=len)} does nothing {where}: leave it out"
-                )
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:

@@ -13,11 +13,11 @@ import typer
 
 from dissect._utils.errors import DissectError
 from dissect.cli.options import (
-    DeviceOptions,
     GeneratorOptions,
     Given,
     Json,
     Out,
+    RunOptions,
     SegmenterName,
     with_groups,
 )
@@ -100,12 +100,14 @@ def annotate(
         from dissect.studio.sessions.annotation import samples_to_annotate
 
         given.refuse("without --images", "size")
-        generator = _generator(model.model, model.resolve())
+        generator = _generator(model, model.model)
         rows = samples_to_annotate(out, _concepts(out, concept), n, start, seed)
         pictures = SamplePictures(generator, rows)
         grids = generator.grids()
     else:
-        given.refuse("with --images", "n", "start", "seed", "model", "device")
+        given.refuse(
+            "with --images", "n", "start", "seed", "model", "device", "input", "batch_size"
+        )
         pictures = _folder(images, size)
     annotation = AnnotationSession(out, pictures, _concepts(out, concept), grids)
     _serve(
@@ -121,7 +123,7 @@ def annotate(
 
 @with_groups
 def studio(
-    device: DeviceOptions,
+    run: RunOptions,
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -170,15 +172,14 @@ def studio(
     output = Output(as_json=as_json)
     address = ServerAddress.bind(port, expose_to_network)
     names = list(dict.fromkeys(model or ["bedrooms64"]))
-    place = device.resolve()
-    generators = [_generator(name, place) for name in names]
+    generators = [_generator(run, name) for name in names]
     folder = out / "annotations"
     rows = samples_to_annotate(folder, _concepts(folder, concept), n, start, seed)
     pictures = SamplePictures(generators[0], rows)
     annotation = AnnotationSession(
         folder, pictures, _concepts(folder, concept), generators[0].grids()
     )
-    reader = _segmenter(segmenter, place)
+    reader = _segmenter(segmenter, run.resolve())
     along = _directions(directions or [], generators)
     opened = _edit(edit, generators)
     explore_sessions = {}
@@ -216,11 +217,10 @@ def _need_extra() -> None:
         raise DissectError("the page needs the extra 'studio': pip install 'dissect-gan[studio]'")
 
 
-def _generator(model: str, device: "torch.device") -> "GeneratorSession":
-    from dissect.models import load
+def _generator(options: RunOptions, model: str) -> "GeneratorSession":
     from dissect.studio import GeneratorSession
 
-    return GeneratorSession(model, load(model, device=device))
+    return GeneratorSession(model, options.open(model))
 
 
 def _folder(spec: str, size: int) -> "Pictures":

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dissect._utils.batches import chosen_batch_size, fitting
 from dissect._utils.errors import DissectError
 from dissect.hooks.context import HookContext
 from dissect.hooks.modules import (
@@ -157,7 +158,7 @@ def activations(
     layer: str,
     inputs: Tensor,
     *,
-    batch_size: int = 100,
+    batch_size: int | None = None,
     to: _Device | torch.dtype | None = None,
 ) -> Tensor:
     """The layer's output for every input, (N, ...): the model runs in batches up to that layer.
@@ -167,7 +168,8 @@ def activations(
         layer: a layer's name; of a module that runs several times in a pass, the first run, or
             the one that the name says, as in `relu#2`.
         inputs: (N, ...), whatever the model takes; latents (N, size) for a generator.
-        batch_size: inputs in a forward pass, at least 1.
+        batch_size: inputs in a forward pass, at least 1. None fits a batch into about 1 GiB, by
+            the layer's output for the first input, at most 100.
         to: a device or a dtype for the result; without it, those of the layer.
 
     Raises:
@@ -178,13 +180,19 @@ def activations(
     >>> tuple(activations(model, "1", torch.zeros(5, 4), batch_size=2).shape)
     (5, 3)
     """
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise DissectError(f"a batch holds at least 1 input, not {batch_size}")
     device = next(chain(model.parameters(), model.buffers()), inputs).device
-    result: Tensor | None = None
-    filled = 0
     with torch.no_grad():
-        for batch in torch.split(inputs, batch_size):
+        size = batch_size or chosen_batch_size(model)
+        if size is None:
+            with record(model, layer, stop=True) as first:
+                model(inputs[:1].to(device))
+            # What a layer reads and writes beside its output is about three times as large.
+            size = fitting(4 * first[layer].numel())
+        result: Tensor | None = None
+        filled = 0
+        for batch in torch.split(inputs, size):
             with record(model, layer, stop=True, to=to) as acts:
                 model(batch.to(device))
             rows = acts[layer]

@@ -11,8 +11,10 @@ from torch import nn
 
 from dissect._utils.errors import DissectError
 from dissect._utils.io import halved, read_tensors, write_tensors
+from dissect.models.adapter import adapter_of
 from dissect.models.dcgan import Discriminator, Generator
 from dissect.models.gated import GatedEdit
+from dissect.models.settings import settings
 
 __all__ = ["Network", "fingerprint", "load_checkpoint", "save_checkpoint"]
 
@@ -31,7 +33,9 @@ def fingerprint(model: nn.Module) -> str:
     """16 hexadecimal digits that stand for the model's weights, names and shapes.
 
     Values are compared as float32, so that a copy on another device or in another memory format
-    has the same fingerprint.
+    has the same fingerprint. Plain attributes of modules of a user's own count, too. Further inputs
+    of an adapted model follow by name, as in `0f3a58c1d2e4b697 label=3 psi=0.7`: the same weights
+    draw other images of the same latents then.
 
     >>> model = Generator(width=4)
     >>> len(fingerprint(model)), fingerprint(model) == fingerprint(Generator(width=4))
@@ -41,7 +45,13 @@ def fingerprint(model: nn.Module) -> str:
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    adapter = adapter_of(model)
+    volatile = frozenset[str]() if adapter is None else adapter.volatile
+    for name, text in sorted(settings(model).items()):
+        if name not in volatile:
+            digest.update(f"{name}={text}\n".encode())
+    inputs = "" if adapter is None else adapter.text()
+    return f"{digest.hexdigest()[:16]} {inputs}".rstrip()
 
 
 def save_checkpoint(

@@ -8,17 +8,16 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from dissect._utils.batches import chosen_batch_size, fitting
 from dissect._utils.device import device_of
 from dissect._utils.errors import DissectError
+from dissect.models.pictures import as_rgb
 
 __all__ = ["Edit", "generate", "generate_batches"]
 
-# A batch may take about 1 GiB. An image is counted as 256 float32 maps of its own size: the input
-# and the output of a wide layer at the image's resolution, and what a convolution needs beside
-# them. Above 100 images a batch is no faster; 64-pixel images reach that.
-_BUDGET = 2**30
+# An image is counted as 256 float32 maps of its own size: the input and the output of a wide layer
+# at the image's resolution, and what a convolution needs beside them.
 _MAPS = 256
-_MOST = 100
 
 # The size of a model's images is known once one was made. It is no more than a hint on memory.
 _image_sizes: WeakKeyDictionary[nn.Module, tuple[int, int]] = WeakKeyDictionary()
@@ -78,14 +77,15 @@ def generate_batches(
 
 
 def _batch_size(model: nn.Module, z: Tensor) -> int:
-    """How many images fit into the budget."""
-    if len(z) == 1:
-        return 1
+    """How many latents a pass takes: what was set for the model, or what fits."""
+    chosen = chosen_batch_size(model)
+    if chosen is not None or len(z) == 1:
+        return chosen or 1
     if model not in _image_sizes:
         height, width = _images(model, z[:1]).shape[2:]
         _image_sizes[model] = (height, width)
     height, width = _image_sizes[model]
-    return max(1, min(_MOST, _BUDGET // (_MAPS * 4 * height * width)))
+    return fitting(_MAPS * height * width)
 
 
 def _images(model: nn.Module, z: Tensor) -> Tensor:
@@ -95,4 +95,4 @@ def _images(model: nn.Module, z: Tensor) -> Tensor:
         raise DissectError(
             f"{type(model).__name__} makes no image: it must return a tensor (N, C, H, W)"
         )
-    return images
+    return as_rgb(images)

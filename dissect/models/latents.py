@@ -5,12 +5,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dissect._utils.device import device_of
 from dissect._utils.errors import DissectError
 
-__all__ = ["Distribution", "MakeLatents", "latents", "latents_for"]
+__all__ = ["Distribution", "MakeLatents", "latents"]
 
 Distribution = Literal["uniform", "normal"]
 MakeLatents = Callable[[int, int, int], Tensor]
@@ -67,39 +66,3 @@ def latents(
         # rejection samplers do not, and would tie a row to the rows before it.
         values = torch.special.ndtri(values.clamp(min=2.0**-54))
     return values.float().to(device)
-
-
-def latents_for(model: nn.Module, n: int, seed: int = 0, *, start: int = 0) -> Tensor:
-    """`n` latents that `model` takes, on its device; row i depends on (seed, start + i) alone.
-
-    A model from a factory may bring its own function. Otherwise the paper's uniform latents are
-    drawn, as wide as the model's `latent_size` says.
-
-    Raises:
-        DissectError: the model says neither.
-
-    >>> from dissect.models import Generator
-    >>> tuple(latents_for(Generator(latent_size=8, width=4), 3, seed=1).shape)
-    (3, 8)
-    """
-    device = device_of(model)
-    own: MakeLatents | None = getattr(model, "make_latents", None)
-    if own is not None:
-        try:
-            z = own(n, seed, start)
-        except TypeError as error:
-            raise DissectError(
-                f"the model's own latents function must take (n, seed, start): {error}"
-            ) from error
-        if not isinstance(z, Tensor) or z.shape[0] != n:
-            raise DissectError(
-                f"the model's own latents function must return a tensor whose first axis is {n}"
-            )
-        return z.to(device)
-    size = getattr(model, "latent_size", None)
-    if not isinstance(size, int):
-        raise DissectError(
-            f"{type(model).__name__} does not say which latents it takes: give it an attribute "
-            "latent_size, or let the factory return (module, function of n, seed, start)"
-        )
-    return latents(n, seed, start=start, size=size, device=device)

@@ -5,7 +5,7 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -16,6 +16,8 @@ from torch import nn
 
 from dissect._utils.device import resolve_device
 from dissect._utils.errors import DissectError
+from dissect.models.adapter import adapter_or_new
+from dissect.models.check import check_generator, set_inputs
 from dissect.models.checkpoint import Network, load_checkpoint
 
 __all__ = [
@@ -47,7 +49,11 @@ def bundled_file(name: str, file: str) -> Path:
 
 
 def load(
-    spec: str | Path, *, network: Network = "generator", device: str | torch.device = "cpu"
+    spec: str | Path,
+    *,
+    network: Network = "generator",
+    device: str | torch.device = "cpu",
+    inputs: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """The model that `spec` names, in eval mode on `device`.
 
@@ -56,16 +62,19 @@ def load(
             `file.py:factory` (see below).
         network: which of the two a bundled name stands for.
         device: where the model goes.
+        inputs: values of inputs that the generator takes beside latents, by name; text is read as
+            the command line's `--input` reads it.
 
     Raises:
         DissectError: nothing of that name, a damaged file, a factory that fails, or a checkpoint
             of the other kind of network.
 
     A factory is a function without arguments in a Python file, which may import what lies beside
-    it. It returns any `nn.Module` that takes latents as its only argument and gives images
-    (N, C, H, W) in [-1, 1]. The latents are uniform in [-1, 1], of shape (N, model.latent_size).
-    A model that takes others comes in a pair with a function of (n, seed, start) that gives its
-    latents, the first axis n long; row i must depend on (seed, start + i) alone::
+    it. It returns an `nn.Module` from latents, uniform in [-1, 1] and of shape
+    (N, model.latent_size), to images. A model that takes others comes in a pair with a function of
+    (n, seed, start) that gives its latents, the first axis n long; row i must depend on
+    (seed, start + i) alone. What else a generator takes and gives, `adapt` says. Two images are
+    drawn to check it::
 
         # my_gan.py, used as `--model my_gan.py:generator`
         def generator():
@@ -84,15 +93,23 @@ def load(
     name = str(spec)
     file, colon, factory = name.rpartition(":")
     if colon and file.endswith(".py"):
-        model = _from_factory(Path(file), factory)
-    else:
-        path = bundled_file(name, f"{network}.safetensors") if name in bundled() else Path(name)
-        if not path.exists():
-            raise DissectError(_nothing_there(name))
-        model, _ = load_checkpoint(path)
-        kind = type(model).__name__.lower()
-        if kind != network:
-            raise DissectError(f"{name} holds a {kind}, and a {network} is needed here")
+        model = _from_factory(Path(file), factory).eval().to(target)
+        if network == "generator":
+            try:
+                set_inputs(model, inputs or {})
+                check_generator(model)
+            except DissectError as error:
+                raise DissectError(f"{name}: {error}") from error
+        return model
+    path = bundled_file(name, f"{network}.safetensors") if name in bundled() else Path(name)
+    if not path.exists():
+        raise DissectError(_nothing_there(name))
+    if inputs:
+        raise DissectError(f"{name} takes latents alone: leave out {', '.join(inputs)}")
+    model, _ = load_checkpoint(path)
+    kind = type(model).__name__.lower()
+    if kind != network:
+        raise DissectError(f"{name} holds a {kind}, and a {network} is needed here")
     return model.eval().to(target)
 
 
@@ -125,7 +142,7 @@ def _from_factory(file: Path, name: str) -> nn.Module:
             f"{file}:{name}() must return an nn.Module, or (nn.Module, function of n, seed, start)"
         )
     if make_latents is not None:
-        model.make_latents = make_latents
+        adapter_or_new(model).latents = make_latents
     return model
 
 

@@ -13,6 +13,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from dissect._utils.batches import chosen_batch_size, set_batch_size
 from dissect.hooks import activations
 from dissect.hooks.modules import named_modules, resolve_layer, runs_class_forward
 from dissect.models import Generator
@@ -55,6 +56,7 @@ def split_at(model: nn.Module, *layers: str) -> tuple[Callable[[Tensor], Tensor]
     if len(layers) == 1 and list(named_modules(model).values()).count(targets[0]) == 1:
         tail = _tail(model, layers[0].split("."))
         if tail is not None:
+            set_batch_size(tail, chosen_batch_size(model))
             return partial(activations, model, layers[0]), tail
     return nn.Identity(), model
 

@@ -229,7 +229,9 @@ def plain():
     return model
 
 def with_latents():
-    return Foreign(), lambda n, seed, start: torch.full((n, 3), float(start))
+    return Foreign(), lambda n, seed, start: 10.0 * seed + torch.arange(start, start + n * 1.0)[
+        :, None
+    ].expand(n, 3)
 
 def silent():
     return Foreign()
@@ -259,7 +261,7 @@ def test_a_factory_gives_any_module(factory):
 
 def test_a_factory_may_bring_its_latents(factory):
     model = load(f"{factory}:with_latents")
-    assert latents_for(model, 2, 0, start=9).tolist() == [[9.0] * 3] * 2
+    assert latents_for(model, 2, 0, start=9).tolist() == [[9.0] * 3, [10.0] * 3]
 
 
 @pytest.mark.parametrize(
@@ -294,8 +296,9 @@ class Settings:
 
 def make():
     from {name} import SIZE
-    model = nn.Linear(2, 2)
-    model.latent_size = Settings(SIZE).size
+    size = Settings(SIZE).size
+    model = nn.Sequential(nn.Unflatten(1, (size, 1, 1)), nn.ConvTranspose2d(size, 3, 8))
+    model.latent_size = size
     model.settings = Settings
     return model
 """
