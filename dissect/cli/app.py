@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated, NoReturn
@@ -103,7 +104,9 @@ def main(arguments: list[str] | None = None) -> None:
     words = [word for word in words if word != "--debug"]
     _prepare_streams()
     try:
-        status = app(args=words, prog_name="dissect", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            status = app(args=words, prog_name="dissect", standalone_mode=False)
         sys.stdout.flush()
     except DissectError as error:
         if debug:
@@ -129,6 +132,12 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         _fail(_usage_message(error))
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    """Say a warning of the library in one line."""
+    if is_main_process():
+        print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 def _prepare_streams() -> None:

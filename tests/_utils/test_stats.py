@@ -6,10 +6,10 @@ from scipy.linalg import sqrtm
 
 from dissect._utils.stats import (
     Estimate,
+    cluster_interval,
     frechet_distance,
     ratio,
     resampling_counts,
-    shifted_interval,
     stratified_counts,
     wilson_interval,
 )
@@ -68,7 +68,20 @@ def test_resamples_keep_the_number_of_samples_inside_and_outside_the_stratum():
     assert counts.mean(0) == pytest.approx(np.ones(5), abs=0.5)
 
 
-def test_an_interval_is_moved_by_the_bias_of_the_resamples():
-    resampled = np.linspace(0.5, 0.7, 1001)
-    assert shifted_interval(resampled, 0.5) == pytest.approx((0.405, 0.595))
-    assert shifted_interval(resampled, 0.99)[1] == 1
+def test_an_interval_over_clusters_is_students_on_the_logit():
+    resampled = np.array([0.7, 0.9])
+    # 2.776 is t of 4 degrees; sqrt(5 / 4) for 5 clusters; the derivative of the logit is 6.25.
+    width = 2.776 * 0.1 * 1.25**0.5 * 6.25
+    expected = 1 / (1 + np.exp(-np.log(4) + width)), 1 / (1 + np.exp(-np.log(4) - width))
+    assert cluster_interval(resampled, 0.8, 5) == pytest.approx(expected, abs=1e-3)
+    wider = cluster_interval(resampled, 0.8, 5, inflation=2)
+    assert wider[0] < expected[0]
+    assert wider[1] > expected[1]
+    assert cluster_interval(np.array([np.nan, 0.7, 0.9]), 0.8, 5) == pytest.approx(
+        expected, abs=1e-3
+    )
+
+
+def test_an_interval_over_few_clusters_is_no_point_where_all_agree():
+    assert cluster_interval(np.ones(9), 1.0, 5) == wilson_interval(5, 5)
+    assert cluster_interval(np.zeros(9), 0.0, 5) == wilson_interval(0, 5)

@@ -1,3 +1,4 @@
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,7 @@ from helpers.probe import QUICK, boxes_on_grid, small_probe, telling_units
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
-from dissect._utils.stats import stratified_counts
+from dissect._utils.stats import stratified_counts, wilson_interval
 from dissect.probe import Probe, fit_probe
 from dissect.probe.ranking import Ranking
 
@@ -29,7 +30,8 @@ def test_the_unit_that_is_on_in_boxes_is_the_one_selected() -> None:
     assert (selected.layer, selected.concept, selected.rule) == ("conv", "window", "positive")
     assert selected.model == "f" * 16
     assert probe.score.auc == probe.score.average_precision == 1
-    assert probe.score.auc_ci == (1, 1)
+    # Wilson's interval of 6 images of 6: one that is a point would claim to be certain.
+    assert probe.score.auc_ci == pytest.approx((6 / (6 + 1.96**2), 1), abs=1e-4)
     assert probe.sign_stability.tolist() == [1, 1]
 
 
@@ -270,3 +272,29 @@ def test_cells_of_different_folds_are_never_compared() -> None:
     ranking = Ranking(score, label, np.arange(4), np.array([0, 0, 1, 1]))
     assert ranking.auc()[0] == 1
     assert ranking.average_precision()[0] == 1
+
+
+@pytest.mark.parametrize("images", [2, 5, 10])
+@pytest.mark.filterwarnings("ignore:the concept is on")
+def test_the_interval_holds_one_half_on_noise(images: int) -> None:
+    rng, held, fits = np.random.default_rng(images), 0, 25
+    for fit in range(fits):
+        units = rng.normal(size=(images + 20, 4, 3, 3)).astype(np.float32)
+        coverage = np.zeros((images + 20, 3, 3))
+        coverage[np.arange(images), rng.integers(3, size=images), 1] = 1
+        settings = {"resamples": 100, "shuffles": 2, "sign_fits": 1, "seed": fit}
+        low, high = fit_probe(units, coverage, layer="l", **settings).score.auc_ci
+        held += low <= 0.5 <= high
+    # A coverage of 0.95 may show itself so.
+    assert wilson_interval(held, fits)[1] > 0.95
+
+
+def test_few_images_of_the_concept_are_warned_of() -> None:
+    coverage = boxes_on_grid(images=40)
+    units = telling_units(coverage)
+    with pytest.warns(UserWarning, match="the concept is on 9 images: .* at least 10, better 20"):
+        fit_probe(units[:18], coverage[:18], **QUICK)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit_probe(units[:20], coverage[:20], **QUICK)
+        fit_probe(units[:18], coverage[:18], **{**QUICK, "resamples": 1})
