@@ -12,7 +12,7 @@ from dissect.hooks.context import HookContext
 from dissect.hooks.modules import (
     check_same_shape,
     eval_mode_modules,
-    not_one_tensor,
+    no_tensor,
     resolve_layer,
     resolve_runs,
 )
@@ -34,7 +34,8 @@ def edit(
 
     The block acts on calls in its own thread, and in tasks and threads that run in a copy of its
     context. It warns at its end where a layer did not run, since nothing was edited then. With
-    activation checkpointing, layers run once more in the backward pass: keep the block open.
+    activation checkpointing, layers run once more in the backward pass: keep the block open. Of a
+    layer that gives several values, the first tensor is edited, as it is recorded (see `record`).
 
     Args:
         model: what has the layers; in the block it may be called in any way.
@@ -50,8 +51,8 @@ def edit(
 
     Raises:
         DissectError: no such layer, one run of a module named twice, a layer or a function that
-            gives something other than one tensor, a new shape, dtype or device, or batch norm,
-            dropout or spectral norm in training mode.
+            gives no tensor, a new shape, dtype or device, or batch norm, dropout or spectral norm
+            in training mode.
 
     Example:
         >>> import torch
@@ -79,7 +80,7 @@ def edit(
         name = next(iter(layers[layer])) if run is None else names[layer, run]
         waiting.pop(name, None)
         if not isinstance(output, Tensor):
-            raise DissectError(not_one_tensor(name, layer, output))
+            raise DissectError(no_tensor(name, layer, output))
         # The layer may keep its output, in a buffer or a cache, or may have been given it.
         given = output if is_unshared or not copy else output.clone()
         new = functions[name](given)

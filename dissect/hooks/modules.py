@@ -26,7 +26,7 @@ __all__ = [
     "is_unshared",
     "layer_names",
     "named_modules",
-    "not_one_tensor",
+    "no_tensor",
     "not_run",
     "plain_copy",
     "resolve_layer",
@@ -281,10 +281,6 @@ def plain_copy(model: _Model) -> _Model:
     )
     twin = deepcopy(model, {id(value): value.detach().clone() for value in computed})
     for module in list(twin.modules()):
-        # They do nothing in a copy. Their handles belong to the block, which may still be open.
-        for key, hook in list(module._forward_hooks.items()):
-            if isinstance(hook, BlockHook):
-                del module._forward_hooks[key]
         children = module._modules.items()
         module._modules.update(
             {name: unwrap_compiled(child) for name, child in children if child is not None}
@@ -299,7 +295,7 @@ def _uncompile_forward(module: nn.Module) -> None:
     forward = getattr(forward, _UNCOMPILED, forward)
     forward = getattr(forward, "__func__", forward)
     if own is not None and forward is of_class:
-        # Compiled in place, or the mark that an open block leaves.
+        # Compiled in place.
         del module.__dict__["forward"]
     elif hasattr(own or of_class, _UNCOMPILED):
         module.__dict__["forward"] = MethodType(forward, module)  # type: ignore[arg-type]
@@ -345,11 +341,11 @@ def _references_in_hook() -> int:
     return counts[0]
 
 
-def not_one_tensor(name: str, layer: nn.Module, output: object) -> str:
-    """What to do where a layer does not give one tensor."""
+def no_tensor(name: str, layer: nn.Module, output: object) -> str:
+    """What to do where a layer gives no tensor."""
     inside = [f"{name}.{child}".lstrip(".") for child in layer_names(layer)]
     where = f"a layer inside it, such as {inside[0]!r}" if inside else "the layer that feeds it"
-    return f"layer {name!r} gives {type(output).__name__}, not one tensor: name {where}"
+    return f"layer {name!r} gives {type(output).__name__}, without a tensor: name {where}"
 
 
 def check_same_shape(name: str, before: Tensor, after: Any) -> None:

@@ -14,7 +14,7 @@ from dissect.hooks.context import HookContext
 from dissect.hooks.modules import (
     eval_mode_modules,
     layer_names,
-    not_one_tensor,
+    no_tensor,
     not_run,
     resolve_layer,
     resolve_runs,
@@ -84,17 +84,18 @@ def record(
 
     Each output is recorded as the layer gave it. It is copied where a later operation could write
     into its memory. Every call is kept for as long as the recording; for many batches see
-    `activations`.
+    `activations`. Where a layer gives a tuple, a list, a mapping or a dataclass, its activation is
+    the first tensor in it; `edit` changes that one.
 
     Calls are recorded that run in the block's own thread, or in tasks and threads that run in a
-    copy of its context (`asyncio.to_thread`). A layer with activation checkpointing runs, and is
-    recorded, once more in the backward pass.
+    copy of its context (`asyncio.to_thread`). What activation checkpointing computes again in the
+    backward pass is not recorded again.
 
     Args:
         model: what is called in the block. Where that is a wrapper, give the wrapper and the
             layer's name in it ("module.layer8x8").
-        layers: names of modules whose output is one tensor, at least one; or functions that say
-            for each name of `layer_names(model)` whether to record that layer. Of a module that
+        layers: names of modules, at least one; or functions that say for each name of
+            `layer_names(model)` whether to record that layer. Of a module that
             runs several times in a pass, `relu#2` is the second run (see `resolve_runs`).
         stop: end the forward pass as soon as every layer asked for has run. Every `model(...)` in
             the block then returns None, and the block goes on. A part of the model that is called
@@ -105,8 +106,8 @@ def record(
         allow_training: record a model whose batch norm or dropout is in training mode.
 
     Raises:
-        DissectError: no layer named, no such layer, a layer that gives something other than one
-            tensor, batch norm, dropout or spectral norm in training mode, or no such device.
+        DissectError: no layer named, no such layer, a layer that gives no tensor, batch norm,
+            dropout or spectral norm in training mode, or no such device.
 
     Example:
         >>> import torch
@@ -134,7 +135,7 @@ def record(
         layer: nn.Module, run: int | None, output: Any, is_unshared: bool, nothing_follows: bool
     ) -> Tensor | None:
         if not isinstance(output, Tensor):
-            raise DissectError(not_one_tensor(next(iter(runs[layer])), layer, output))
+            raise DissectError(no_tensor(next(iter(runs[layer])), layer, output))
         kept = output.detach() if detach and output.requires_grad else output
         moved = kept if destination is None else kept.to(destination)
         if moved is not kept:
@@ -150,7 +151,7 @@ def record(
         return None if detach or nothing_follows else kept.clone()
 
     wanted = {layer: frozenset(names.values()) for layer, names in runs.items()}
-    return HookContext(modules, wanted, capture, Recording(recorded), stop=stop)
+    return HookContext(modules, wanted, capture, Recording(recorded), stop=stop, once=True)
 
 
 def activations(

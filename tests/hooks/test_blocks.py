@@ -2,13 +2,17 @@
 
 import _thread
 import asyncio
+import copy
 import io
+import pickle
 import threading
 
 import pytest
 import torch
 from helpers.hooks import Times, by_2_3_5, chain, hooks_of, ones
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
+from torch.utils.checkpoint import checkpoint
 
 from dissect._utils.errors import DissectError
 from dissect._utils.parallel import parallel_map
@@ -125,13 +129,101 @@ def test_a_model_saved_in_a_block_is_the_model_without_it():
     assert torch.equal(loaded(x), right)
 
 
+def note(layer, args, output):
+    """A hook of the user's that can be pickled."""
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))]
+)
+def test_a_copy_made_in_a_block_has_nothing_of_it(copied):
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    model[1].register_forward_hook(note)
+    attributes = [vars(module).keys() for module in model.modules()]
+    x = torch.ones(1, 2)
+    right = model[0](x)
+    with record(model, "0", "1", stop=True) as acts:
+        whole, part = copied(model), copied(model[0])
+        assert torch.equal(part(x), right)
+        if copied is not copy.copy:  # whose layers are those of the model
+            whole(x)
+        assert len(acts) == 0
+    for twin in (whole, *whole, part):
+        assert not any("dissect" in type(hook).__module__ for hook in twin._forward_hooks.values())
+        assert type(twin) in (nn.Sequential, nn.Linear, nn.ReLU)
+    assert [vars(module).keys() for module in whole.modules()] == attributes
+    assert list(whole[1]._forward_hooks.values()) == [note]
+    part.weight = nn.Parameter(torch.zeros(2, 2))
+    assert torch.equal(part(x)[0], model[0].bias)
+
+
+def test_a_replica_made_in_a_block_computes_with_its_own_weights():
+    # As `nn.DataParallel` makes them, one a device.
+    model = nn.Sequential(nn.Linear(2, 2, bias=False))
+    with record(model, "0", stop=True) as acts:
+        replica = model[0]._replicate_for_data_parallel()
+        replica.weight, replica.bias = torch.zeros(2, 2), None
+        assert replica(torch.ones(1, 2)).abs().sum() == 0
+        assert len(acts) == 0
+
+
+class Answers(nn.Module):
+    """A model that does something about every exception of its layer."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.layer, self.kind, self.attempts = Times(2.0), kind, 0
+
+    def forward(self, x):
+        while True:
+            self.attempts += 1
+            try:
+                return self.layer(x)
+            except Exception as error:
+                if self.kind == "raises":
+                    raise RuntimeError("the layer failed") from error
+                if self.kind == "fails":
+                    return None * 2
+                if self.kind == "gives":
+                    return x
+                # It tries again, for ever.
+            finally:
+                if self.kind == "forgets":
+                    return x  # noqa: B012
+
+
+@pytest.mark.parametrize("kind", ["raises", "fails", "gives", "tries again", "forgets"])
+def test_an_early_stop_ends_the_call_whatever_the_model_does_about_it(kind):
+    model = chain(Answers(kind), Times(3.0))
+    with record(model, "layer0.layer", stop=True) as acts:
+        assert model(ones()) is None
+        assert model(2 * ones()) is None
+    assert [a.item() for a in acts.calls("layer0.layer")] == [2, 4]
+    assert model.layer1.runs == 0
+    assert model(ones()).item() == (3 if kind == "forgets" else 6)
+
+
 def test_an_early_stop_runs_hooks_that_are_always_called():
     model, ran = chain(by_2_3_5(), Times(7.0)), []
     for module in (model, model.layer0):
         module.register_forward_hook(lambda *_: ran.append(1), always_call=True)
+        module.register_forward_hook(
+            lambda m, args, kwargs, out: ran.append(out), always_call=True, with_kwargs=True
+        )
+    everywhere = register_module_forward_hook(lambda *_: ran.append(2), always_call=True)
     with record(model, "layer0.layer0", stop=True):
         assert model(ones()) is None
-    assert ran == [1, 1]
+    everywhere.remove()
+    assert ran == [2, 2, 1, None, 2, 1, None]
+
+
+def test_a_hook_that_is_always_called_does_not_reach_what_is_recorded():
+    model = by_2_3_5()
+    with record(model, "layer0", stop=True) as acts:
+        hook = model.layer0.register_forward_hook(lambda m, i, o: o.zero_(), always_call=True)
+        model(ones())
+        hook.remove()
+    assert acts["layer0"].item() == 2
 
 
 class Keeps(nn.Module):
@@ -200,3 +292,48 @@ def test_an_edit_of_two_arguments_is_given_the_layers_name():
     with edit(model, {"layer0": change, "layer1": lambda a, factor=10: a * factor}):
         assert model(ones()).item() == 5 * 10 * 9
     assert names == ["layer0"]
+
+
+class Checkpointed(nn.Module):
+    """Two parts that are computed again in the backward pass; `twice` runs in both."""
+
+    def __init__(self, reentrant=None):
+        super().__init__()
+        self.reentrant = reentrant
+        self.first, self.second = nn.Linear(2, 3), nn.Linear(3, 3)
+        self.once, self.twice = nn.Tanh(), nn.Tanh()
+
+    def forward(self, x):
+        for part in (self.first, self.second):
+            x = self.part(self.whole(part), x)
+        return x
+
+    def whole(self, part):
+        def run(x):
+            x = self.twice(part(x))
+            return self.once(x) if part is self.second else 2 * x
+
+        return run
+
+    def part(self, run, x):
+        if self.reentrant is None:
+            return run(x)
+        return checkpoint(run, x, use_reentrant=self.reentrant)
+
+
+def gradient(model, layer):
+    x = torch.tensor([[1.0, 2.0]], requires_grad=True)
+    with edit(model, {layer: lambda a: 3 * a * a}), record(model, layer) as acts:
+        model(x).sum().backward()
+    assert len(acts.calls(layer)) == 1
+    return x.grad
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_an_edit_acts_again_where_checkpointing_computes_a_layer_again(reentrant):
+    torch.manual_seed(0)
+    plain, model = Checkpointed(), Checkpointed(reentrant)
+    model.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(gradient(model, "once"), gradient(plain, "once"))
+    with pytest.raises(DissectError, match="Tanh that runs 2 times.*turn checkpointing off"):
+        gradient(model, "twice#2")

@@ -64,8 +64,8 @@ def test_layers_are_given_by_name():
         record(model).__enter__()
 
 
-@pytest.mark.parametrize("output", [(1, 2), {"x": 1}, [ones()]])
-def test_layers_that_do_not_give_one_tensor_say_what_to_do(output):
+@pytest.mark.parametrize("output", [(1, 2), {"x": 1}, [None], "text"])
+def test_layers_that_give_no_tensor_say_what_to_do(output):
     class Gives(nn.Module):
         def __init__(self):
             super().__init__()
@@ -76,7 +76,7 @@ def test_layers_that_do_not_give_one_tensor_say_what_to_do(output):
             return output
 
     model = chain(Gives())
-    words = f"'layer0' gives {type(output).__name__}, not one tensor.*such as 'layer0.inner'"
+    words = f"'layer0' gives {type(output).__name__}, without a tensor.*such as 'layer0.inner'"
     with pytest.raises(DissectError, match=words), record(model, "layer0"):
         model(ones())
     with pytest.raises(DissectError, match=words), edit(model, {"layer0": lambda a: a}):
