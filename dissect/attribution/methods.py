@@ -29,6 +29,7 @@ __all__ = [
     "saliency",
 ]
 
+_NO_GRADIENTS = ("use_reentrant", "hook on a tensor that doesn't require gradient")
 _NO_PATH = ("hook did not obtain", "appears to not have been used", "does not require grad")
 
 
@@ -50,7 +51,8 @@ def guided_backprop(
 
         ReLU               g where x > 0 and g > 0, else 0 (Springenberg et al. 2014)
         LeakyReLU, strict  the same: g where x > 0 and g > 0, else 0
-        LeakyReLU, leaky   g where x > 0 and g > 0, slope * g where x <= 0 and g > 0, else 0
+        LeakyReLU, leaky   g where x > 0 and g > 0, slope * g where x <= 0 and g > 0, else 0;
+                           a slope below 0 is refused
 
     The strict rule treats a LeakyReLU as a ReLU, and shows only what made the unit respond; the
     leaky one removes what is negative from the network's own gradient. On a network without
@@ -332,6 +334,11 @@ def _attribute(
                 parts.append(method(part).detach())
             except (AssertionError, RuntimeError) as error:
                 # captum asserts that a layer ran; torch, that there is a gradient.
+                if any(words in str(error) for words in _NO_GRADIENTS):
+                    raise DissectError(
+                        "a part of the network runs without gradients, as under no_grad or under "
+                        "activation checkpointing with use_reentrant=True: switch that off"
+                    ) from error
                 if not any(words in str(error) for words in _NO_PATH):
                     raise
                 raise DissectError(

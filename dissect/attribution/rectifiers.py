@@ -32,10 +32,16 @@ _Forward = Callable[[Tensor], Tensor]
 # functions, methods, TorchScript) end.
 _RECTIFYING = frozenset(
     {"relu", "leaky_relu", "threshold", "prelu", "_prelu_kernel", "rrelu_with_noise", "elu"}
-    | {"celu", "selu", "gelu", "silu", "mish", "softplus", "hardswish", "abs", "maximum", "fmax"}
+    | {"celu", "selu", "gelu", "silu", "mish", "softplus", "hardswish", "hardsigmoid", "abs"}
+    | {"log_sigmoid_forward", "softshrink", "hardshrink", "heaviside", "sign", "sgn", "copysign"}
+    | {"maximum", "fmax", "minimum", "fmin", "amax", "amin", "aminmax", "max", "min", "cummax"}
+    | {"where", "masked_fill", "masked_scatter", "sort", "topk", "kthvalue", "median"}
+    | {"_transformer_encoder_layer_fwd", "_native_multi_head_attention"}
 )
-# Operations that rectify only if their first number is 0: clamp(x, 0), x > 0 in a handwritten one.
-_RECTIFYING_AT_ZERO = frozenset({"clamp", "clamp_min", "hardtanh", "gt", "ge", "lt", "le"})
+# Operations that make a mask of floating-point numbers, as a handwritten x * (x > 0) does.
+_MASKING = frozenset({"gt", "ge", "lt", "le", "eq", "ne"})
+# Operations that limit values to a range, and pass what lies in it as it is.
+_LIMITING = frozenset({"clamp", "clamp_min", "clamp_max", "hardtanh"})
 
 
 def checked_rule(rule: str) -> GuidedRule:
@@ -75,9 +81,13 @@ class LayerOutput(nn.Module):
             DissectError: what `record` raises.
         """
         for rectifier in self._rectifiers:
-            rectifier.n_calls = 0
-        with record(self._model[0], self._layer, stop=True, detach=False) as acts:
-            self._model[0](images)
+            rectifier.n_calls, rectifier.in_pass = 0, True
+        try:
+            with record(self._model[0], self._layer, stop=True, detach=False) as acts:
+                self._model[0](images)
+        finally:
+            for rectifier in self._rectifiers:
+                rectifier.in_pass = False
         return acts[self._layer]
 
 
@@ -98,6 +108,12 @@ def guided_network(
             none before the layer, or its effect in place is relied on.
     """
     runs, plain = _survey(model, layer, image)
+    slopes = [module.negative_slope for module in runs if isinstance(module, nn.LeakyReLU)]
+    if rule == "leaky" and min(slopes, default=0) < 0:
+        raise DissectError(
+            f"the leaky rule keeps what is positive of a gradient, and a slope of {min(slopes):g} "
+            "turns its sign: use the strict rule"
+        )
     sequences = {
         module: _StandInSequence([_StandIn(module, rule) for _ in range(count)], layer)
         for module, count in runs.items()
@@ -146,8 +162,14 @@ class _StandInSequence:
         self.stand_ins = stand_ins
         self._layer = layer
         self.n_calls = 0
+        self.in_pass = False
 
     def __call__(self, input: Tensor) -> Tensor:
+        if not self.in_pass:
+            raise DissectError(
+                f"an activation before {self._layer!r} runs once more in the backward pass: switch "
+                "activation checkpointing off, or use saliency"
+            )
         if self.n_calls == len(self.stand_ins):
             raise DissectError(
                 f"which activations run before {self._layer!r} depends on the image: give images "
@@ -169,14 +191,25 @@ class _OperationCounter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
         name = name.removesuffix("_")
-        at_zero = name in _RECTIFYING_AT_ZERO and len(args) > 1 and _is_zero(args[1])
-        if not self.in_rectifier and (name in _RECTIFYING or at_zero):
+        first = args[0] if args and isinstance(args[0], Tensor) else None
+        before = None
+        if name in _LIMITING and first is not None:
+            before = first.clone()  # the operation may work in place
+        output = func(*args, **(kwargs or {}))
+        if not self.in_rectifier and (
+            name in _RECTIFYING
+            or (name in _MASKING and first is not None and first.is_floating_point())
+            or (before is not None and _limits(before, output, args[1:], kwargs))
+        ):
             self.counts[name] += 1
-        return func(*args, **(kwargs or {}))
+        return output
 
 
-def _is_zero(value: Any) -> bool:
-    return isinstance(value, int | float) and value == 0
+def _limits(before: Tensor, after: Tensor, args: Any, kwargs: Any) -> bool:
+    """Whether values are cut off at 0, at values that are computed, or in this pass."""
+    bounds = (*args, *(kwargs or {}).values())
+    numbers = all(bound is None or isinstance(bound, int | float) for bound in bounds)
+    return not numbers or 0 in bounds or not torch.equal(before, after)
 
 
 def _rectifiers(model: nn.Module) -> dict[nn.Module, _Forward]:
@@ -206,13 +239,15 @@ def _survey(model: nn.Module, layer: str, image: Tensor) -> tuple[dict[nn.Module
         return call
 
     calls = {module: counting(module, forward) for module, forward in _rectifiers(model).items()}
+    # With gradients, as later: without, transformer layers run in one piece that hides their ReLUs.
+    given = image.detach().clone().requires_grad_(image.is_floating_point())
     with (
-        torch.no_grad(),
+        torch.enable_grad(),
         _forwards_replaced(calls),
         record(model, layer, stop=True) as acts,
         counter,
     ):
-        model(image)
+        model(given)
     name = type(model).__name__
     if counter.counts:
         operations = ", ".join(counter.counts)

@@ -8,6 +8,7 @@ import torch
 from helpers.attribution import AT, IMAGES, ThreeUnits, small
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import dissect
 from dissect._utils.errors import DissectError
@@ -239,3 +240,102 @@ def test_batch_norm_in_training_mode_is_refused():
         with pytest.raises(DissectError, match="training mode"):
             method(model, IMAGES, "layer4x4", 0)
     assert state(model) == before
+
+
+ZERO = torch.zeros(())
+CLIPPING = {
+    "clamp, a tensor": lambda x: x.clamp(min=ZERO),
+    "clamp from above": lambda x: x - x.clamp(max=0),
+    "clamp from above, by name": lambda x: x - torch.clamp_max(x, 0),
+    "clamp in a range": lambda x: x.clamp(-0.1, 0.1),
+    "hardtanh": lambda x: F.hardtanh(10 * x),
+    "relu6": F.relu6,
+    "minimum": lambda x: -torch.minimum(-x, ZERO),
+    "minimum, leaky": lambda x: -torch.minimum(-x, -0.2 * x),
+    "maximum, turned": lambda x: torch.maximum(ZERO, x),
+    "where": lambda x: torch.where(x > ZERO, x, ZERO),
+    "where, a mask of integers": lambda x: torch.where(x.long() > -1, x, ZERO),
+    "masked_fill": lambda x: x.masked_fill(x < ZERO, 0),
+    "masked_fill in place": lambda x: x.clone().masked_fill_(x < 0, 0),
+    "a mask": lambda x: x * (x > 0.01),
+    "sign": lambda x: x * (x.sign() + 1) / 2,
+    "heaviside": lambda x: x * torch.heaviside(x, ZERO),
+    "amax over a stack": lambda x: torch.stack([x, torch.zeros_like(x)]).amax(0),
+    "max over a stack": lambda x: torch.stack([x, torch.zeros_like(x)]).max(0).values,
+    "sort of a stack": lambda x: torch.stack([x, torch.zeros_like(x)]).sort(0).values[1],
+    "logsigmoid": F.logsigmoid,
+    "softshrink": F.softshrink,
+    "hardshrink": F.hardshrink,
+    "hardsigmoid": F.hardsigmoid,
+    "threshold": lambda x: F.threshold(x, 0.1, 0.0),
+}
+
+
+class Acts(nn.Module):
+    def __init__(self, act):
+        super().__init__()
+        self.a, self.relu = nn.Conv2d(1, 3, 3), nn.ReLU()
+        self.b, self.c, self.act = nn.Conv2d(3, 3, 3), nn.Conv2d(3, 2, 1), act
+
+    def forward(self, x):
+        return self.c(self.act(self.b(self.relu(self.a(x)))))
+
+
+@pytest.mark.parametrize("name", CLIPPING)
+@pytest.mark.parametrize("method", [guided_backprop, deconvolution])
+def test_whatever_clips_a_gradient_is_refused(method, name):
+    torch.manual_seed(0)
+    with pytest.raises(DissectError, match="would pass the plain gradient"):
+        method(Acts(CLIPPING[name]).eval(), torch.randn(2, 1, 6, 6), "c", 0)
+
+
+@pytest.mark.parametrize(
+    "act", [lambda x: x.clamp(-256, 256), torch.tanh, torch.sigmoid, F.tanhshrink]
+)
+def test_what_is_smooth_or_limits_nothing_passes(act):
+    torch.manual_seed(0)
+    assert guided_backprop(Acts(act).eval(), torch.randn(2, 1, 6, 6), "c", 0).abs().sum() > 0
+
+
+def test_a_transformer_layer_hides_no_activation():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), layer, nn.Linear(8, 2)).eval()
+    with pytest.raises(DissectError, match="relu before '3'"):
+        guided_backprop(model, torch.randn(1, 5, 8), "3", 0, (1,))
+
+
+def test_a_slope_below_zero_is_strict_alone():
+    torch.manual_seed(0)
+    model, x = Acts(nn.LeakyReLU(-0.5)).eval(), torch.randn(2, 1, 6, 6)
+    as_relu = Acts(nn.ReLU()).eval()
+    as_relu.load_state_dict(model.state_dict())
+    with pytest.raises(DissectError, match="a slope of -0.5 turns its sign"):
+        guided_backprop(model, x, "c", 0, rule="leaky")
+    assert guided_backprop(model, x, "c", 0).shape == x.shape
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, reentrant):
+        super().__init__()
+        self.reentrant = reentrant
+        self.a = nn.Sequential(nn.Conv2d(1, 3, 3), nn.LeakyReLU(0.2), nn.Conv2d(3, 4, 3), nn.ReLU())
+        self.b = nn.Conv2d(4, 2, 1)
+
+    def forward(self, x):
+        return self.b(checkpoint(self.a, x, use_reentrant=self.reentrant))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", [guided_backprop, deconvolution, saliency])
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointing_is_right_or_named(method, reentrant):
+    torch.manual_seed(0)
+    model, x = Checkpointed(reentrant).eval(), torch.randn(2, 1, 7, 7)
+    plain = nn.Sequential(model.a, model.b)
+    try:
+        found = method(model, x, "b", 0, (1, 1))
+    except DissectError as error:
+        assert "checkpointing" in str(error)
+        assert reentrant or method is not saliency
+    else:
+        assert torch.allclose(found, method(plain, x, "1", 0, (1, 1)), atol=1e-6)
