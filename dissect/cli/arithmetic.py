@@ -122,7 +122,7 @@ def arithmetic(
         random_sum,
         vector_sum,
     )
-    from dissect.models import generate, latents_for
+    from dissect.models import generate, latent_vectors
     from dissect.segmentation import Realism
 
     printed = Output(as_json=output.as_json)
@@ -175,7 +175,7 @@ def arithmetic(
         }
     if expected and attributes is not None:
         realism = Realism.from_samples(
-            attributes, generate(generator, latents_for(generator, _N_ORDINARY, seed + 1))
+            attributes, generate(generator, latent_vectors(generator, _N_ORDINARY, seed + 1))
         )
         last = vector_sum(terms[-1:], latent_means)
         random = random_sum(result.repeat(_N_RANDOM, 1), last.repeat(_N_RANDOM, 1), seed=seed)
@@ -212,7 +212,7 @@ def _pools(
         parse_conditions,
         read_attributes,
     )
-    from dissect.models import fingerprint, latents_for
+    from dissect.models import fingerprint, latent_vectors
 
     listed = None if file is None else Exemplars.load(file)
     if listed is not None:
@@ -240,7 +240,7 @@ def _pools(
     pools: dict[str, Tensor] = {}
     indices: dict[str, list[int]] = {}
     if parsed and reader is not None:
-        candidates = latents_for(generator, n, seed)
+        candidates = latent_vectors(generator, n, seed)
         values = read_attributes(generator, reader, candidates)
         for concept, limits in parsed.items():
             if not bool(matching(values, limits, reader).any()):
@@ -253,7 +253,7 @@ def _pools(
     for term in terms:
         if listed is not None and term.concept not in pools:
             picked = list(listed.indices(term.concept))
-            z = latents_for(generator, listed.n, listed.seed)
+            z = latent_vectors(generator, listed.n, listed.seed)
             pools[term.concept], indices[term.concept] = z[picked], picked
     return (
         {term.concept: pools[term.concept] for term in terms},

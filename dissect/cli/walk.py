@@ -87,7 +87,7 @@ def walk(
     from dissect.figures.latent_space import walk_figure
     from dissect.latent_space import Path as LatentPath
     from dissect.latent_space import attribute_reader_for, interpolation_rows
-    from dissect.models import generate, latents_for
+    from dissect.models import generate, latent_vectors
 
     printed = Output(as_json=output.as_json)
     if not control:
@@ -101,7 +101,7 @@ def walk(
             f"{n} rows of {points} latents are more than {_MOST_IMAGES:,} images: lower --n, "
             "--columns or --substeps"
         )
-    ends = latents_for(generator, n + 1, seed)
+    ends = latent_vectors(generator, n + 1, seed)
     z = interpolation_rows(ends, points, cast(LatentPath, path))
     images = generate(generator, z.flatten(0, 1)).cpu()
     rows = images.unflatten(0, (n, points))

@@ -14,7 +14,7 @@ from dissect.latent_space.directions import (
 )
 from dissect.latent_space.exemplars import Exemplars, extremes
 from dissect.latent_space.readout import read_attributes
-from dissect.models import fingerprint, latents_for
+from dissect.models import fingerprint, latent_vectors
 from dissect.segmentation import AttributeReader
 
 __all__ = ["METHODS", "find_directions", "direction_from_list"]
@@ -80,7 +80,7 @@ def direction_from_list(listed: Exemplars, generator: nn.Module, attribute: str)
         raise DissectError(
             f"{listed.where} must list two concepts, the two ends; it lists {len(listed.concepts)}"
         )
-    z = latents_for(generator, listed.n, listed.seed)
+    z = latent_vectors(generator, listed.n, listed.seed)
     first, last = (z[list(indices)] for indices in listed.concepts.values())
     about = {"ends": {name: list(rows) for name, rows in listed.concepts.items()}}
     vector = from_exemplars(first, last)

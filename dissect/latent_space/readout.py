@@ -13,7 +13,7 @@ from dissect.models import (
     bundled,
     bundled_file,
     generate_batches,
-    latents_for,
+    latent_vectors,
     load_checkpoint,
 )
 from dissect.segmentation import AttributeReader, load_attribute_network, load_segmenter
@@ -52,11 +52,11 @@ class AttributedSamples:
             DissectError: fewer than one image in a hundred meets the conditions.
         """
         if self.reader is None or not self.conditions:
-            return latents_for(self.generator, n, self.seed, start=start)
+            return latent_vectors(self.generator, n, self.seed, start=start)
         parts: list[Tensor] = []
         block = max(n, _BLOCK)
         for first in range(start, start + _MAX_SEARCHED * n + block, block):
-            z = latents_for(self.generator, block, self.seed, start=first)
+            z = latent_vectors(self.generator, block, self.seed, start=first)
             values = read_attributes(self.generator, self.reader, z)
             parts.append(z[matching(values, self.conditions, self.reader)])
             if sum(map(len, parts)) >= n:

@@ -1,6 +1,6 @@
 """The paper's networks, their files, and models from elsewhere."""
 
-from dissect.models.adapt import adapt, latents_for
+from dissect.models.adapt import adapt, latent_vectors, latents_for
 from dissect.models.checkpoint import Network, fingerprint, load_checkpoint, save_checkpoint
 from dissect.models.dcgan import Discriminator, Generator
 from dissect.models.gated import GatedEdit
@@ -20,6 +20,7 @@ __all__ = [
     "fingerprint",
     "generate",
     "generate_batches",
+    "latent_vectors",
     "latents",
     "latents_for",
     "load",

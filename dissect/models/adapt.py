@@ -11,7 +11,7 @@ from dissect.models.adapter import KEY, Adapter, adapter_of, install
 from dissect.models.latents import Distribution, MakeLatents
 from dissect.models.pictures import Output
 
-__all__ = ["adapt", "latents_for"]
+__all__ = ["adapt", "latent_vectors", "latents_for"]
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
@@ -113,6 +113,28 @@ def latents_for(model: nn.Module, n: int, seed: int = 0, *, start: int = 0) -> T
             f"the model's own latents function must return a tensor whose first axis is {n}"
         )
     return z.to(device_of(model))
+
+
+def latent_vectors(model: nn.Module, n: int, seed: int = 0, *, start: int = 0) -> Tensor:
+    """The same latents as vectors (N, D), whatever their shape: what straight lines lie between.
+
+    Raises:
+        DissectError: as `latents_for`; or latents of whole numbers, such as labels, between which
+            there is nothing.
+
+    >>> model = adapt(nn.Flatten(), latent_size=(3, 4, 4))
+    >>> tuple(latent_vectors(model, 2).shape)
+    (2, 48)
+    """
+    z = latents_for(model, n, seed, start=start)
+    adapter = adapter_of(model)
+    parts = () if adapter is None else adapter.parts
+    if not z.is_floating_point() or any(not dtype.is_floating_point for _, dtype in parts):
+        raise DissectError(
+            "the latents hold whole numbers, such as labels, and there is no straight line between "
+            "them: give the label with --input instead"
+        )
+    return z.flatten(1)
 
 
 def _holds_module(function: Callable[..., Any]) -> bool:

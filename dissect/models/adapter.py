@@ -155,13 +155,14 @@ class Adapter:
         """What a mapping gives, (N, D) or (N, L, D), in the space that was chosen."""
         if self.space == "w+" and w.ndim != 3:
             raise DissectError(f"the mapping gives {tuple(w.shape)}: there is no w+; use space=w")
+        if w.ndim == 3:
+            self.rows = w.shape[1]
         if self.space == "w" and w.ndim == 3:
             if not bool((w == w[:, :1]).all()):
                 raise DissectError(
                     "the mapping gives another vector for each layer: use space=w+ (with "
                     "truncation of some layers alone, there is no w)"
                 )
-            self.rows = w.shape[1]
             return w[:, 0]
         return w
 

@@ -1,12 +1,16 @@
+import base64
 import json
 import re
 from html.parser import HTMLParser
+from io import BytesIO
 
 import numpy as np
 import pytest
 from helpers.command_line import run
+from PIL import Image
 
 from dissect.dissection import Dissection
+from dissect.figures.units_page import _sheet
 from dissect.models import fingerprint, load
 from dissect.segmentation import UNet, save_unet
 
@@ -149,3 +153,10 @@ def test_a_mistake_is_one_line_and_status_2(capsys, tiny, tmp_path, words, messa
     assert err.count("\n") == 1
     assert message in err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_sheet_of_noise_can_be_written():
+    noise = np.random.default_rng(0).integers(0, 256, (400, 32, 32, 3), dtype=np.uint8)
+    _, _, encoded = _sheet(noise).partition(",")
+    with Image.open(BytesIO(base64.b64decode(encoded))) as sheet:
+        assert sheet.width * sheet.height >= 400 * 32 * 32

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import foreign
 
 import dissect
 from dissect import DissectError
 from dissect.models import generate, latents_for, load
 from dissect.models.noise import FixedNoise
-from tests.helpers import foreign
 
 FILE = Path(foreign.__file__)
 
