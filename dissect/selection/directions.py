@@ -29,14 +29,14 @@ _START = 0.01
 class DirectionObjective(EditLoss):
     """What directions are to minimise (see `EditLoss`), with prices that suit few of them."""
 
-    left: float = 3.0
-    outside: float = 40.0
-    outlines: float = 180.0
+    left: float = 4.0
+    outside: float = 28.0
+    outlines: float = 200.0
     log: bool = True
     all_pixels: bool = True
-    steps: int = 600
+    steps: int = 700
     batch_size: int = 16
-    learning_rate: float = 0.02
+    learning_rate: float = 0.05
 
 
 def optimize_directions(
