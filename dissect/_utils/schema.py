@@ -9,9 +9,7 @@ found = read_file("units.json", UnitsFile)
 write_file("units.json", found)
 """
 
-import difflib
 import json
-import math
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
@@ -22,10 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dissect._utils.errors import DissectError
 from dissect._utils.io import read_json, write_json
+from dissect._utils.text import near_names
 
-__all__ = ["FileModel", "NonEmpty", "finite", "near_names", "parse", "read_file", "write_file"]
+__all__ = ["FileModel", "NonEmpty", "parse", "read_file", "write_file"]
 
-_NAMES_SHOWN = 8
 # An unknown field of a model, and of a dataclass.
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
@@ -108,29 +106,6 @@ def write_file(path: str | Path, content: FileModel, *, force: bool = True) -> P
     """
     heading = {"kind": content.KIND, "version": content.VERSION}
     return write_json(path, {**heading, **content.model_dump(mode="json")}, force=force)
-
-
-def near_names(name: str, known: Iterable[str]) -> str:
-    """The known names most like `name`, comma-separated; all of them where they are few."""
-    names = sorted(set(known))
-    if len(names) <= _NAMES_SHOWN:
-        near = names
-    else:
-        by_folded = {other.casefold(): other for other in names}
-        folded = difflib.get_close_matches(name.casefold(), by_folded, n=_NAMES_SHOWN, cutoff=0.5)
-        near = [by_folded[other] for other in folded] or names[:_NAMES_SHOWN]
-    return ", ".join(repr(other) for other in near) or "none"
-
-
-def finite(value: Any) -> float | None:
-    """The value as a float where it is a finite number (true and false are none), else None."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _one_line(error: ValidationError, model: type[BaseModel], where: str) -> str:

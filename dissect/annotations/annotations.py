@@ -16,7 +16,7 @@ from torch import Tensor
 from dissect._utils.errors import DissectError
 from dissect._utils.io import write_json
 from dissect._utils.result import Result
-from dissect._utils.schema import near_names
+from dissect._utils.text import near_names
 from dissect.annotations.boxes import AnnotatedImage, Box, union_fraction
 from dissect.annotations.coco import Coco, coco_dict, read_coco
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dissect._utils.errors import DissectError
-from dissect._utils.schema import finite
+from dissect._utils.text import finite
 
 __all__ = ["AnnotatedImage", "Box", "union_fraction"]
 

@@ -10,7 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from dissect._utils.errors import DissectError
 from dissect._utils.io import read_json
-from dissect._utils.schema import NonEmpty, finite, near_names, parse
+from dissect._utils.schema import NonEmpty, parse
+from dissect._utils.text import finite, near_names
 from dissect.annotations.boxes import AnnotatedImage, Box
 
 __all__ = ["Coco", "coco_dict", "read_coco"]

@@ -231,7 +231,7 @@ def _pools(
     known = [*conditions_of, *(listed.concepts if listed is not None else ())]
     for term in terms:
         if term.concept not in known:
-            from dissect._utils.schema import near_names
+            from dissect._utils.text import near_names
 
             near = near_names(term.concept, known)
             raise DissectError(

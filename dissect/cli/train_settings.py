@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dissect._utils.errors import DissectError
-from dissect._utils.schema import near_names
+from dissect._utils.text import near_names
 from dissect.cli.output import Output
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dissect._utils.errors import DissectError
 from dissect._utils.io import user_path
-from dissect._utils.schema import near_names
+from dissect._utils.text import near_names
 from dissect.data.folder import FolderSource
 from dissect.data.labelled import LabelledSource
 from dissect.data.lsun import LsunSource

@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 
 from dissect._utils.errors import DissectError
 from dissect._utils.result import Result
-from dissect._utils.schema import FileModel, NonEmpty, near_names, parse, read_file, write_file
+from dissect._utils.schema import FileModel, NonEmpty, parse, read_file, write_file
+from dissect._utils.text import near_names
 
 __all__ = ["DETECTOR", "Dissection", "LayerUnits"]
 

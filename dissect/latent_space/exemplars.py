@@ -11,7 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
-from dissect._utils.schema import FileModel, NonEmpty, near_names, parse, read_file, write_file
+from dissect._utils.schema import FileModel, NonEmpty, parse, read_file, write_file
+from dissect._utils.text import near_names
 from dissect.latent_space.directions import from_regression
 from dissect.segmentation import AttributeReader
 

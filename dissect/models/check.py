@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dissect._utils.batches import set_batch_size
 from dissect._utils.errors import DissectError
-from dissect._utils.schema import near_names
+from dissect._utils.text import near_names
 from dissect.models.adapter import SPACES, Adapter, adapter_or_new, install, own_forward, packed
 from dissect.models.inputs import optional_inputs, parsed, required_inputs
 from dissect.models.latents import MakeLatents

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
-from dissect._utils.schema import near_names
+from dissect._utils.text import near_names
 from dissect.segmentation.attribute_network import AttributeNetwork
 from dissect.segmentation.segmenter import Segmenter
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dissect._utils.errors import DissectError
-from dissect._utils.schema import finite
+from dissect._utils.text import finite
 
 __all__ = ["Preprocessing"]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
-from dissect._utils.schema import near_names
+from dissect._utils.text import near_names
 from dissect.segmentation.regions import majority_vote, region_class_ids
 from dissect.segmentation.unet import UNet
 

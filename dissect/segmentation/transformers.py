@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dissect._utils.errors import DissectError
-from dissect._utils.schema import near_names
+from dissect._utils.text import near_names
 from dissect.segmentation.preprocess import Preprocessing
 from dissect.segmentation.segmenter import Segmenter
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dissect._utils.errors import DissectError
-from dissect._utils.schema import near_names
+from dissect._utils.text import near_names
 from dissect.training.config import TrainConfig
 
 __all__ = ["PRESETS", "preset", "read_config", "to_toml"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from dissect._utils.errors import DissectError
 from dissect._utils.io import read_json
-from dissect._utils.schema import near_names
+from dissect._utils.text import near_names
 from dissect.annotations import Agreement, Annotations, pair_iou
 from dissect.studio.sessions.box_file import BoxFile
 from dissect.studio.sessions.pictures import Pictures, identity

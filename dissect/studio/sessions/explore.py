@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_images
-from dissect._utils.schema import near_names
+from dissect._utils.text import near_names
 from dissect.annotations import Annotations
 from dissect.effect.compare import fresh_latents
 from dissect.effect.measure import measure_effect, observe
