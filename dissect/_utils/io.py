@@ -1,5 +1,6 @@
 """Files: each written whole or not at all, here and nowhere else; JSON and safetensors read."""
 
+import errno
 import json
 import os
 import re
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "atomic_write",
+    "check_writable",
     "halved",
     "lock_folder",
     "make_folder",
+    "own_folder",
     "read_json",
     "read_metadata",
     "read_tensors",
@@ -267,3 +270,71 @@ def lock_folder(folder: Path) -> Iterator[None]:
         with suppress(OSError, NotImplementedError):
             stack.enter_context(FileLock(folder / ".lock"))
         yield
+
+
+@contextmanager
+def own_folder(folder: str | Path) -> Iterator[Callable[[], None]]:
+    """In the block no other process can own `folder`, which is made if it is not there.
+
+    It gives a function to be called before anything is deleted: it raises if the folder was
+    removed meanwhile and is another process's now. A killed process gives its lock back, also to
+    other machines. Where a file system has no locks, everyone owns every folder. Blocks of one
+    thread may be nested.
+
+    Raises:
+        DissectError: another process owns it, or it cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    path = make_folder(folder) / ".lock"
+    with ExitStack() as stack:
+
+        def lock(*, nested: bool) -> tuple[int, int] | None:
+            try:
+                stack.enter_context(FileLock(path, timeout=0, is_singleton=nested))
+                status = path.stat()
+            except Timeout as error:
+                raise DissectError(
+                    f"another process is writing to {folder}: wait for its end, or give another "
+                    "--out"
+                ) from error
+            except (OSError, NotImplementedError):
+                return None
+            return status.st_dev, status.st_ino
+
+        held = lock(nested=True)
+
+        def confirm() -> None:
+            nonlocal held
+            make_folder(folder)
+            try:
+                status = path.stat()
+                same = (status.st_dev, status.st_ino) == held
+            except OSError:
+                same = False
+            if held is not None and not same:
+                held = lock(nested=False)
+
+        yield confirm
+
+
+def check_writable(folder: str | Path, n_bytes: int) -> None:
+    """Find out whether a file of `n_bytes` can be written to `folder`; it is not left there.
+
+    Raises:
+        DissectError: it cannot: no permission, a full disk, a quota or a limit.
+    """
+    path = make_folder(folder) / f".space.{secrets.token_hex(4)}"
+    try:
+        with path.open("xb") as stream:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(stream.fileno(), 0, n_bytes)
+    except OSError as error:
+        # Some file systems cannot set space aside.
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise DissectError(
+                f"cannot write {n_bytes / 1e3:,.0f} kB to {folder}: {error.strerror or error}"
+            ) from error
+    finally:
+        with suppress(OSError):
+            path.unlink()

@@ -2,11 +2,12 @@
 
 import io
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 
@@ -97,7 +98,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with its exit status.
 
     A user's mistake is one line on stderr and status 2, whether one process makes it or several
-    that work together; Ctrl-C is status 130.
+    that work together. Ctrl-C is status 130, and any other signal that a training ends by is 128
+    and its number, as shells count.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
@@ -112,8 +114,8 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         _fail(str(error))
-    except KeyboardInterrupt:
-        _interrupted()
+    except KeyboardInterrupt as error:
+        _interrupted(getattr(error, "signal", signal.SIGINT))
     except BrokenPipeError:
         # The reader of our output left (as `head` does), and nobody is there to read more.
         _discard_stdout()
@@ -125,7 +127,7 @@ def main(arguments: list[str] | None = None) -> None:
         _discard_stdout()
         _fail(f"{error.filename or 'cannot print the result'}: {error.strerror or error}")
     except typer.Abort:
-        _interrupted()
+        _interrupted(signal.SIGINT)
     except Exception as error:
         # Typer's own errors (an unknown option, a value of the wrong type) know their message.
         if debug or not hasattr(error, "format_message"):
@@ -149,6 +151,26 @@ def _prepare_streams() -> None:
         elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             # Terminals and pipes that are not UTF-8 have no letter for every name.
             stream.reconfigure(errors="replace")
+    sys.stderr = _Remarks(sys.stderr)  # type: ignore[assignment]
+
+
+class _Remarks:
+    """stderr, which may get lost: a terminal that is gone or a full disk ends no command."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def _discard_stdout() -> None:
@@ -171,8 +193,9 @@ def _fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def _interrupted() -> NoReturn:
+def _interrupted(number: int) -> NoReturn:
     # All processes are interrupted together, and `torchrun` with them.
     if is_main_process():
-        print("interrupted", file=sys.stderr)
-    sys.exit(130)
+        by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+        print(f"interrupted{by}", file=sys.stderr)
+    sys.exit(128 + number)

@@ -202,6 +202,7 @@ class _Run:
         """Train to the end, save the networks and print a summary."""
         from dissect._utils.progress import progress_bar
         from dissect.training import TrainingMonitor, open_images, save_networks, train
+        from dissect.training.signals import Stopped
 
         state, out, output, main = self.state, self.out, self.output, self.group.is_main_process
         config = state.config
@@ -240,7 +241,7 @@ class _Run:
                     save_every=save_every,
                     group=self.group,
                 )
-            except KeyboardInterrupt:
+            except Stopped:
                 output.note(f"saved step {state.step} in {out}; go on with --resume")
                 raise
             finally:

@@ -2,11 +2,12 @@
 
 import json
 import math
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,11 +21,11 @@ from torch import Tensor
 from dissect._utils.distributed import ProcessGroup
 from dissect._utils.errors import DissectError
 from dissect._utils.images import image_grid, to_images, to_tensor
-from dissect._utils.io import write_bytes, write_image
+from dissect._utils.io import check_writable, own_folder, write_bytes, write_image
 from dissect.data import ImageSource, batches
 from dissect.models.batch_norm import recalibrate
 from dissect.models.latents import latents
-from dissect.training.signals import graceful_shutdown
+from dissect.training.signals import AgreedStop, Stopped, StopRequest, graceful_shutdown
 from dissect.training.state import TrainState, checkpoint_path, remove_temporary_files, save_state
 from dissect.training.step import TrainingModules, train_step
 
@@ -62,15 +63,15 @@ def train(
 ) -> TrainState:
     """The run after `state.config.steps` steps, with its checkpoints and grids in `folder`.
 
-    Asked to stop (Ctrl-C, SIGTERM), it ends the step, saves a checkpoint and raises
-    KeyboardInterrupt. The images, the latents and so every weight of step t depend on the seed and
-    t alone: a resumed run is the unbroken run, bit for bit.
+    Asked to stop by a signal (see `graceful_shutdown`), it ends the step, saves a checkpoint and
+    raises `Stopped`, a KeyboardInterrupt. The images, the latents and so every weight of step t
+    depend on the seed and t alone: a resumed run is the unbroken run, bit for bit.
 
     Args:
         state: a new or a resumed run; changed in place.
         source: where the images come from.
         folder: where checkpoints (`step-*.safetensors`), grids (`samples-*.png`) and the losses
-            (`losses.jsonl`) go.
+            (`losses.jsonl`) go. It is locked meanwhile: no other run can write to it.
         on_report: called every `report_every` steps.
         report_every: steps between two readings of the losses.
         sample_every: steps between two grids of samples.
@@ -80,9 +81,10 @@ def train(
         on_samples: called with each grid, when `state.average` is ready to be sampled.
 
     Raises:
-        DissectError: the batch cannot be shared, a loss or a weight is not a number any more, a
-            file cannot be written (the disk is full), an image cannot be read or another process
-            is lost; the checkpoints before it are kept.
+        DissectError: the batch cannot be shared, another run has the folder, a checkpoint does not
+            fit into it, the images are not those that the run was begun with, a loss or a weight
+            is not a number any more, a file cannot be written (the disk is full), an image cannot
+            be read or another process is lost; the checkpoints before it are kept.
     """
     config = state.config
     if len(source) < config.batch_size:
@@ -94,21 +96,30 @@ def train(
     if rows.stop - rows.start < 2:
         raise DissectError("batch norm needs two images a process; give a larger --batch-size")
     device = next(state.generator.parameters()).device
-    if group.is_main_process:
-        remove_temporary_files(folder)
-    last_good = checkpoint_path(folder, state.step)
-    losses_path = folder / "losses.jsonl"
-    lines = lines_until(losses_path, state.step)
-    order = batches(source, config.batch_size, config.seed, start_step=state.step)
-    modules = TrainingModules.create(state, group)
-    clock, clock_step = time.perf_counter(), state.step
-    try:
-        with (
-            graceful_shutdown() as stop_requested,
-            _read_ahead(source, order, rows) as pictures,
-        ):
-            while state.step < config.steps:
-                real = _to_network(next(pictures), device)
+    with ExitStack() as stack:
+        files = None
+        if group.is_main_process:
+            confirm = stack.enter_context(own_folder(folder))
+            files = _RunFiles(folder, state, keep, on_samples, confirm)
+        order = batches(source, config.batch_size, config.seed, start_step=state.step)
+        modules = TrainingModules.create(state, group)
+        try:
+            if files is not None:
+                check_writable(folder, state.checkpoint_bytes())
+            request = stack.enter_context(graceful_shutdown())
+            stop_requested = AgreedStop(request, group, device, state.step)
+            pictures = stack.enter_context(
+                _read_ahead(source, order, rows, request if group.size == 1 else None)
+            )
+            if files is not None and files.sampling_interrupted(sample_every):
+                files.write_samples()
+            clock, clock_step = time.perf_counter(), state.step
+            stopping = False
+            while state.step < config.steps and not stopping:
+                pixels = next(pictures)
+                if pixels is None:
+                    break
+                real = _to_network(pixels, device)
                 z = latents(
                     len(real),
                     config.seed,
@@ -118,10 +129,7 @@ def train(
                 )
                 losses = train_step(state, real, z, modules)
                 done = state.step == config.steps
-                # Several processes must agree on the step at which they stop, and that costs time.
-                stopping = (group.size == 1 or state.step % report_every == 0) and group.any(
-                    stop_requested(), device
-                )
+                stopping = stop_requested(state.step) and not done
                 if state.step % report_every == 0 or done:
                     d_loss, g_loss = group.mean(torch.stack(losses)).tolist()
                     _check_finite("the loss", math.isfinite(d_loss + g_loss), state)
@@ -130,33 +138,87 @@ def train(
                     rate = (state.step - clock_step) * config.batch_size / (now - clock)
                     clock, clock_step = now, state.step
                     report = Report(state.step, d_loss, g_loss, rate)
-                    lines.append(json.dumps(asdict(report)) + "\n")
+                    if files is not None:
+                        files.lines.append(json.dumps(asdict(report)) + "\n")
                     if on_report is not None:
                         on_report(report)
-                if group.is_main_process and (state.step % sample_every == 0 or done):
-                    grid = image_grid(to_images(sample_average(state, 64)), columns=8)
-                    write_image(folder / f"samples-{state.step:07d}.png", grid)
-                    if on_samples is not None:
-                        on_samples(state, grid)
-                if group.is_main_process and (state.step % save_every == 0 or done or stopping):
-                    # The loss may be finite still where the weights are not any more.
-                    _check_finite("a weight", state.is_finite(), state)
-                    write_bytes(losses_path, "".join(lines).encode())
-                    last_good = save_state(folder, state, keep=keep)
-                if stopping and not done:
-                    raise KeyboardInterrupt
+                if files is not None:
+                    # Before the samples, which take long where their distance is measured.
+                    if state.step % save_every == 0 or done:
+                        files.save()
+                    if (state.step % sample_every == 0 or done) and not stopping:
+                        files.write_samples()
                 # Grids and checkpoints are not training: they count neither in the rate nor the
                 # time.
                 if state.step == clock_step:
                     clock = time.perf_counter()
-    except DissectError as error:
-        left = (
-            f"the last good checkpoint is {last_good}: go on from it with --resume"
-            if last_good.is_file()
-            else "no checkpoint had been written"
-        )
-        raise DissectError(f"{error}; {left}") from error
+            if state.step < config.steps:
+                if files is not None:
+                    files.save()
+                raise Stopped(request.signal or signal.SIGTERM)
+        except DissectError as error:
+            last = checkpoint_path(folder, state.step) if files is None else files.last_good
+            left = (
+                f"the last good checkpoint is {last}: go on from it with --resume"
+                if last.is_file()
+                else "no checkpoint had been written"
+            )
+            raise DissectError(f"{error}; {left}") from error
     return state
+
+
+class _RunFiles:
+    """What the main process writes into the folder of a run."""
+
+    def __init__(
+        self,
+        folder: Path,
+        state: TrainState,
+        keep: int,
+        on_samples: Callable[[TrainState, Image.Image], None] | None,
+        confirm: Callable[[], None],
+    ) -> None:
+        """Take up the run at the step of `state`; `confirm` raises if the folder is lost."""
+        remove_temporary_files(folder)
+        self._folder, self._state, self._keep = folder, state, keep
+        self._on_samples, self._confirm = on_samples, confirm
+        self._losses = folder / "losses.jsonl"
+        self.lines = lines_until(self._losses, state.step)
+        self.last_good = checkpoint_path(folder, state.step)
+        self._saved = state.step if self.last_good.is_file() else None
+
+    def save(self) -> None:
+        """Write a checkpoint, if there is none of this step yet."""
+        if self._saved == self._state.step:
+            return
+        # The loss may be finite still where the weights are not any more.
+        _check_finite("a weight", self._state.is_finite(), self._state)
+        self._confirm()
+        write_bytes(self._losses, "".join(self.lines).encode())
+        self.last_good = save_state(self._folder, self._state, keep=self._keep)
+        self._saved = self._state.step
+
+    def write_samples(self) -> None:
+        """Draw and write a grid of samples."""
+        grid = image_grid(to_images(sample_average(self._state, 64)), columns=8)
+        if self._on_samples is not None:
+            self._on_samples(self._state, grid)
+        # Last: where the file is, all that goes with it is complete.
+        write_image(self._samples_path(), grid)
+
+    def sampling_interrupted(self, sample_every: int) -> bool:
+        """Whether a grid of this step was due, which an earlier session may not have completed.
+
+        Before further steps it is drawn in any case: the statistics of the averaged generator,
+        which are in the checkpoints, are measured with it.
+        """
+        step, steps = self._state.step, self._state.config.steps
+        if step == 0 or (step % sample_every and step < steps):
+            return False
+        return step < steps or not self._samples_path().is_file()
+
+    def _samples_path(self) -> Path:
+        return self._folder / f"samples-{self._state.step:07d}.png"
 
 
 def sample_average(state: TrainState, n: int, *, start: int = 0) -> Tensor:
@@ -198,24 +260,34 @@ def calibrate_discriminator(state: TrainState, source: ImageSource, count: int =
 
 @contextmanager
 def _read_ahead(
-    source: ImageSource, order: Iterator[NDArray[np.int64]], rows: slice
-) -> Iterator[Iterator[NDArray[np.uint8]]]:
-    """The pictures of this process's share of each batch, read while the step before computes."""
-    with ThreadPoolExecutor(1) as reader:
+    source: ImageSource,
+    order: Iterator[NDArray[np.int64]],
+    rows: slice,
+    request: StopRequest | None,
+) -> Iterator[Iterator[NDArray[np.uint8] | None]]:
+    """The pictures of this process's share of each batch, read while the step before computes.
 
-        def read() -> "Future[NDArray[np.uint8]]":
-            return reader.submit(source.images, next(order)[rows])
+    None instead of them where they are still to come when `request` is made.
+    """
+    reader = ThreadPoolExecutor(1)
 
-        def pictures() -> Iterator[NDArray[np.uint8]]:
-            coming = deque(read() for _ in range(_READ_AHEAD))
-            while True:
-                coming.append(read())
-                yield coming.popleft().result()
+    def read() -> "Future[NDArray[np.uint8]]":
+        return reader.submit(source.images, next(order)[rows])
 
-        try:
-            yield pictures()
-        finally:
-            reader.shutdown(wait=False, cancel_futures=True)
+    def pictures() -> Iterator[NDArray[np.uint8] | None]:
+        coming = deque(read() for _ in range(_READ_AHEAD))
+        while True:
+            coming.append(read())
+            pixels = coming.popleft()
+            while request is not None and not wait((pixels,), timeout=0.2).done:
+                if request:
+                    yield None
+            yield pixels.result()
+
+    try:
+        yield pictures()
+    finally:
+        reader.shutdown(wait=False, cancel_futures=True)
 
 
 def _to_network(pictures: NDArray[np.uint8], device: torch.device) -> Tensor:

@@ -1,6 +1,7 @@
 """Everything a run needs to go on: networks, optimisers, moving average; and its files."""
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +25,14 @@ __all__ = [
     "save_state",
 ]
 
-_NAME = re.compile(r"step-(\d{7})\.safetensors")
+_NAME = re.compile(r"step-(\d{7,})\.safetensors")
 _FORMAT = "dissect-training-1"
 _WRITTEN = (
-    "step-???????.safetensors",
+    "space",
+    "step-*.safetensors",
     "generator.safetensors",
     "discriminator.safetensors",
-    "samples-???????.png",
+    "samples-*.png",
     "losses.jsonl",
     "frechet.jsonl",
 )
@@ -93,6 +95,14 @@ class TrainState:
                 for key, value in optimizer.state.get(parameter, {}).items():
                     tensors[f"{part}_optimizer.{name}.{key}"] = value
         return tensors
+
+    def checkpoint_bytes(self) -> int:
+        """How large a checkpoint becomes, the optimisers' moments counted before they exist."""
+        tensors = [
+            value for _, network in self._networks() for value in network.state_dict().values()
+        ]
+        moments = 2 * [p for _, network, _ in self._learners() for p in network.parameters()]
+        return sum(value.nbytes for value in (*tensors, *moments))
 
     def is_finite(self) -> bool:
         """Whether every weight, average and moment is a number."""
@@ -159,8 +169,8 @@ def _adam(network: nn.Module, config: TrainConfig, device: torch.device) -> torc
 def save_state(folder: Path, state: TrainState, *, keep: int = 2) -> Path:
     """The checkpoint just written to `folder`; of those before it, the newest stay.
 
-    `keep` are left in all. One of a later step is deleted: it was damaged and passed over, and
-    must not count among those that are kept.
+    It and those before it are `keep` in all. Those of later steps, which were damaged and passed
+    over, neither count nor are deleted: the run replaces them when it gets there.
     """
     about = {
         "format": _FORMAT,
@@ -171,8 +181,7 @@ def save_state(folder: Path, state: TrainState, *, keep: int = 2) -> Path:
     path = checkpoint_path(folder, state.step)
     write_tensors(path, state.tensors(), about)
     files = checkpoints(folder)
-    position = files.index(path)
-    remove_files(*files[:position], *files[position + keep :])
+    remove_files(*files[files.index(path) + keep :])
     return path
 
 
@@ -182,10 +191,19 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run, newest first."""
+    """The checkpoints of a run, newest first.
+
+    Raises:
+        DissectError: the folder cannot be listed.
+    """
     if not folder.is_dir():
         return []
-    return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), reverse=True)
+    try:
+        matches = [_NAME.fullmatch(name) for name in os.listdir(folder)]
+    except OSError as error:
+        raise DissectError(f"cannot list {folder}: {error.strerror or error}") from error
+    steps = sorted((int(match[1]) for match in matches if match), reverse=True)
+    return [checkpoint_path(folder, step) for step in steps]
 
 
 def remove_temporary_files(folder: Path) -> None:

@@ -2,10 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -52,34 +56,155 @@ class Interrupting(Stripes):
         return super().images(indices)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_waits_for_the_end_of_the_step(tmp_path, number):
+posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"])
+def test_a_stop_waits_for_the_end_of_the_step(tmp_path, name):
+    number = getattr(signal, name)
     unbroken = train(TrainState.start(TINY, CPU), Stripes(), tmp_path / "unbroken")
     handler = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stopped:
         train(TrainState.start(TINY, CPU), Interrupting(3, number), tmp_path / "broken")
+    assert stopped.value.signal == number
     assert signal.getsignal(number) is handler
     state = load_state(checkpoints(tmp_path / "broken")[0], CPU)
     # Batches are read ahead, at most until they are needed.
-    assert 1 <= state.step <= 3
+    assert 0 <= state.step <= 3
     resumed = train(state, Stripes(), tmp_path / "broken")
     assert same(weights(unbroken), weights(resumed))
 
 
-def test_a_full_disk_ends_the_run_with_a_word_and_keeps_the_last_checkpoint(tmp_path):
+@posix
+def test_a_stop_before_the_first_images_saves_the_untrained_run(tmp_path):
+    class Slow(Stripes):
+        def images(self, indices):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(2)
+            return super().images(indices)
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        train(TrainState.start(TINY, CPU), Slow(), tmp_path)
+    assert time.monotonic() - began < 1.9
+    assert load_state(checkpoints(tmp_path)[0], CPU).step == 0
+
+
+@posix
+def test_a_second_signal_and_an_ignored_one_change_nothing(tmp_path):
+    def send(_report):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(TrainState.start(TINY, CPU), Stripes(), tmp_path, on_report=send, report_every=2)
+    # The report comes after the question whether to stop.
+    assert load_state(checkpoints(tmp_path)[0], CPU).step == 3
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        state = train(
+            TrainState.start(TINY, CPU), Interrupting(3, signal.SIGHUP), tmp_path / "other"
+        )
+        assert state.step == TINY.steps
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@posix
+def test_a_checkpoint_comes_before_samples_that_take_long(tmp_path):
+    def killed(state, _grid):
+        if state.step == 4:
+            raise DissectError("killed")
+
+    unbroken = train(TrainState.start(TINY, CPU), Stripes(), tmp_path / "unbroken", sample_every=4)
+    with pytest.raises(DissectError, match="killed.*step-0000004"):
+        train(
+            TrainState.start(TINY, CPU),
+            Stripes(),
+            tmp_path / "broken",
+            sample_every=4,
+            save_every=4,
+            on_samples=killed,
+        )
+    assert not (tmp_path / "broken" / "samples-0000004.png").exists()
+    state = load_state(checkpoints(tmp_path / "broken")[0], CPU)
+    resumed = train(state, Stripes(), tmp_path / "broken", sample_every=4)
+    assert same(weights(unbroken), weights(resumed))
+    for name in ("samples-0000004.png", "samples-0000006.png"):
+        one, other = tmp_path / "unbroken" / name, tmp_path / "broken" / name
+        assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_a_full_disk_ends_the_run_with_a_word_and_keeps_the_last_checkpoint(tmp_path, when):
     resource = pytest.importorskip("resource")
     state = train(TrainState.start(replace(TINY, steps=2), CPU), Stripes(), tmp_path)
     state.config = TINY
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, hard))
+
+    def fill(_report=None):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2048, hard))
+
     try:
+        if when == "before":
+            fill()
         with pytest.raises(DissectError, match="cannot write.*last good.*step-0000002.*--resume"):
-            train(state, Stripes(), tmp_path)
+            train(state, Stripes(), tmp_path, on_report=fill, report_every=3)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert state.step == (2 if when == "before" else 6)
     assert load_state(checkpoints(tmp_path)[0], CPU).step == 2
-    assert not list(tmp_path.glob(".*"))
+    assert [path.name for path in tmp_path.glob(".*")] == [".lock"]
+
+
+def test_a_folder_has_one_run_at_a_time(tmp_path):
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n"
+        "from helpers.training import CPU, TINY, Stripes\n"
+        "from dissect.training import TrainState, train\n"
+        "class Waiting(Stripes):\n"
+        "    def images(self, indices):\n"
+        "        print('owned', flush=True); sys.stdin.read()\n"
+        "        return super().images(indices)\n"
+        "train(TrainState.start(TINY, CPU), Waiting(), __import__('pathlib').Path(sys.argv[1]))\n"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == b"owned\n"
+    litter = tmp_path / ".step-0000003.safetensors.x1y2"
+    litter.write_text("what the other is writing")
+    with pytest.raises(DissectError, match="another process is writing.*--out"):
+        train(TrainState.start(TINY, CPU), Stripes(), tmp_path)
+    assert litter.exists()
+    other.kill()
+    other.communicate()
+    assert train(TrainState.start(TINY, CPU), Stripes(), tmp_path).step == TINY.steps
+    assert not litter.exists()
+
+
+def test_a_folder_that_is_removed_meanwhile_is_made_anew_unless_another_run_has_it(tmp_path):
+    run, taken = tmp_path / "run", ExitStack()
+
+    def remove(_report, *, take=False):
+        shutil.rmtree(run)
+        if take:
+            run.mkdir()
+            other = open(run / ".lock", "w")  # noqa: SIM115
+            fcntl.flock(other, fcntl.LOCK_EX)
+            taken.enter_context(other)
+
+    fcntl = pytest.importorskip("fcntl")
+    train(TrainState.start(TINY, CPU), Stripes(), run, on_report=remove)
+    assert checkpoints(run)
+    with taken, pytest.raises(DissectError, match="another process is writing"):
+        train(TrainState.start(TINY, CPU), Stripes(), run, on_report=partial(remove, take=True))
 
 
 def test_weights_that_are_no_numbers_are_never_saved(tmp_path):
@@ -100,14 +225,14 @@ def test_a_run_that_ends_before_its_first_checkpoint_says_so(tmp_path):
         train(state, Stripes(), tmp_path)
 
 
-def test_a_damaged_newer_checkpoint_never_pushes_out_a_good_one(tmp_path):
+def test_a_newer_checkpoint_that_was_passed_over_neither_counts_nor_is_deleted(tmp_path):
     state = TrainState.start(TINY, CPU)
     state.step = 9
     damaged = save_state(tmp_path, state)
     damaged.write_bytes(damaged.read_bytes()[:1000])
     state.step = 5
     good = save_state(tmp_path, state, keep=1)
-    assert checkpoints(tmp_path) == [good]
+    assert checkpoints(tmp_path) == [damaged, good]
 
 
 def test_what_a_killed_process_was_writing_is_cleared(tmp_path):
