@@ -151,7 +151,7 @@ def _prepare_streams() -> None:
         elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             # Terminals and pipes that are not UTF-8 have no letter for every name.
             stream.reconfigure(errors="replace")
-    sys.stderr = _Remarks(sys.stderr)  # type: ignore[assignment]
+    sys.stderr = _Remarks(sys.stderr)
 
 
 class _Remarks:

@@ -102,4 +102,4 @@ class AgreedStop:
         requested, seconds = self._group.mean(values).tolist()
         interval = max(1, min(_STEPS, int(_SECONDS / max(seconds, 1e-6))))
         self._asked, self._next, self._clock = step, step + interval, now
-        return requested > 0
+        return bool(requested > 0)
