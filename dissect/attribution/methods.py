@@ -29,7 +29,6 @@ __all__ = [
     "saliency",
 ]
 
-_NO_GRADIENTS = ("use_reentrant", "hook on a tensor that doesn't require gradient")
 _NO_PATH = ("hook did not obtain", "appears to not have been used", "does not require grad")
 
 
@@ -51,8 +50,7 @@ def guided_backprop(
 
         ReLU               g where x > 0 and g > 0, else 0 (Springenberg et al. 2014)
         LeakyReLU, strict  the same: g where x > 0 and g > 0, else 0
-        LeakyReLU, leaky   g where x > 0 and g > 0, slope * g where x <= 0 and g > 0, else 0;
-                           a slope below 0 is refused
+        LeakyReLU, leaky   g where x > 0 and g > 0, slope * g where x <= 0 and g > 0, else 0
 
     The strict rule treats a LeakyReLU as a ReLU, and shows only what made the unit respond; the
     leaky one removes what is negative from the network's own gradient. On a network without
@@ -64,7 +62,8 @@ def guided_backprop(
 
     Args:
         model: in evaluation mode; left as it was found. Its activations before the layer must be
-            `nn.ReLU` and `nn.LeakyReLU` modules; in place or used more than once is fine.
+            `nn.ReLU` and `nn.LeakyReLU` modules; in place or used more than once is fine, and so
+            is a slope below 0.
         images: (N, C, H, W), or whatever the model takes, as floats in its range.
         layer: the name of the layer that the unit belongs to.
         unit: which unit, for all images or (N,).
@@ -74,8 +73,9 @@ def guided_backprop(
 
     Raises:
         DissectError: no such layer, unit, position or rule; batch norm in training mode; or a
-            network in which the rule would have no effect, because an activation is no module of
-            those kinds or there is none.
+            network in which the rule would have no effect, because there is no module of those
+            kinds or something else clips the gradient: another activation, a comparison, a
+            minimum or maximum, or a bound. The message names it and its module.
 
     >>> import torch
     >>> from torch import nn
@@ -334,15 +334,16 @@ def _attribute(
                 parts.append(method(part).detach())
             except (AssertionError, RuntimeError) as error:
                 # captum asserts that a layer ran; torch, that there is a gradient.
-                if any(words in str(error) for words in _NO_GRADIENTS):
+                if "use_reentrant=True" in str(error):
                     raise DissectError(
-                        "a part of the network runs without gradients, as under no_grad or under "
-                        "activation checkpointing with use_reentrant=True: switch that off"
+                        "the model uses torch.utils.checkpoint with use_reentrant=True, through "
+                        "which torch gives no gradient of one layer: use use_reentrant=False, or "
+                        "turn checkpointing off"
                     ) from error
                 if not any(words in str(error) for words in _NO_PATH):
                     raise
                 raise DissectError(
                     f"the unit does not depend on {source}: it must lie before the unit's layer, "
-                    "with nothing detached between"
+                    "with nothing detached between, as checkpoint(use_reentrant=True) does"
                 ) from error
     return torch.cat(parts).to(target.device)

@@ -11,15 +11,16 @@ as it was when the block ends, by an exception too.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, relu
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from dissect._utils.errors import DissectError
+from dissect.attribution.clipping import ClippingOperations
 from dissect.hooks import record
+from dissect.hooks.passes import is_backward
 
 __all__ = ["GuidedRule", "LayerOutput", "checked_rule", "guided_network"]
 
@@ -27,21 +28,6 @@ GuidedRule = Literal["strict", "leaky"]
 """What passes a LeakyReLU backwards; see `dissect.attribution.guided_backprop`."""
 
 _Forward = Callable[[Tensor], Tensor]
-
-# Operations that rectify, by the name in which all of torch's ways of calling them (modules,
-# functions, methods, TorchScript) end.
-_RECTIFYING = frozenset(
-    {"relu", "leaky_relu", "threshold", "prelu", "_prelu_kernel", "rrelu_with_noise", "elu"}
-    | {"celu", "selu", "gelu", "silu", "mish", "softplus", "hardswish", "hardsigmoid", "abs"}
-    | {"log_sigmoid_forward", "softshrink", "hardshrink", "heaviside", "sign", "sgn", "copysign"}
-    | {"maximum", "fmax", "minimum", "fmin", "amax", "amin", "aminmax", "max", "min", "cummax"}
-    | {"where", "masked_fill", "masked_scatter", "sort", "topk", "kthvalue", "median"}
-    | {"_transformer_encoder_layer_fwd", "_native_multi_head_attention"}
-)
-# Operations that make a mask of floating-point numbers, as a handwritten x * (x > 0) does.
-_MASKING = frozenset({"gt", "ge", "lt", "le", "eq", "ne"})
-# Operations that limit values to a range, and pass what lies in it as it is.
-_LIMITING = frozenset({"clamp", "clamp_min", "clamp_max", "hardtanh"})
 
 
 def checked_rule(rule: str) -> GuidedRule:
@@ -78,17 +64,18 @@ class LayerOutput(nn.Module):
         """The layer's output.
 
         Raises:
-            DissectError: what `record` raises.
+            DissectError: what `record` raises; with rectifiers, an activation that is none of them.
         """
+        model = self._model[0]
+        if not self._rectifiers:
+            return _layer_output(model, self._layer, images)
+        operations = ClippingOperations(model, images)
         for rectifier in self._rectifiers:
-            rectifier.n_calls, rectifier.in_pass = 0, True
-        try:
-            with record(self._model[0], self._layer, stop=True, detach=False) as acts:
-                self._model[0](images)
-        finally:
-            for rectifier in self._rectifiers:
-                rectifier.in_pass = False
-        return acts[self._layer]
+            rectifier.begin(operations)
+        with operations:
+            output = _layer_output(model, self._layer, images)
+        _check_no_others(operations, model, self._layer)
+        return output
 
 
 @contextmanager
@@ -108,21 +95,15 @@ def guided_network(
             none before the layer, or its effect in place is relied on.
     """
     runs, plain = _survey(model, layer, image)
-    slopes = [module.negative_slope for module in runs if isinstance(module, nn.LeakyReLU)]
-    if rule == "leaky" and min(slopes, default=0) < 0:
-        raise DissectError(
-            f"the leaky rule keeps what is positive of a gradient, and a slope of {min(slopes):g} "
-            "turns its sign: use the strict rule"
-        )
     sequences = {
         module: _StandInSequence([_StandIn(module, rule) for _ in range(count)], layer)
         for module, count in runs.items()
     }
     with _forwards_replaced(sequences):
         network = LayerOutput(model, layer, tuple(sequences.values()))
-        with torch.no_grad():
-            is_same = torch.allclose(network(image), plain, equal_nan=True)
-        if not is_same:
+        with torch.inference_mode(False), torch.enable_grad():
+            output = network(_variable(image))
+        if not torch.allclose(output, plain, equal_nan=True):
             raise DissectError(
                 f"before {layer!r}, {type(model).__name__} relies on an activation writing in "
                 "place: let it use what the module returns, as in x = self.activation(x)"
@@ -143,12 +124,27 @@ class _StandIn(nn.ReLU):
         self._slope = module.negative_slope if isinstance(module, nn.LeakyReLU) else None
         self._strict = rule == "strict"
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, is_positive: Tensor | None = None) -> Tensor:
         """The activation of `input`, never in its place."""
+        if is_positive is not None:
+            return torch.where(is_positive, input, -self._slope * input)  # type: ignore[operator]
         if self._slope is None:
             return relu(input)
         output = leaky_relu(input, self._slope)
         return torch.where(input > 0, input, output.detach()) if self._strict else output
+
+    def activate(self, input: Tensor, *, hooked: bool) -> Tensor:
+        """The activation of `input`, through captum's hooks where `hooked`.
+
+        Of a slope below 0, the leaky rule passes `slope * g`, which captum would set to 0. So the
+        sign is turned outside of what captum hooks.
+        """
+        call = self if hooked else self.forward
+        if self._strict or self._slope is None or self._slope >= 0:
+            return call(input)
+        is_positive = input > 0
+        turned = torch.where(is_positive, input, -input)
+        return call(turned, is_positive=is_positive)
 
 
 class _StandInSequence:
@@ -161,55 +157,40 @@ class _StandInSequence:
     def __init__(self, stand_ins: Sequence[_StandIn], layer: str) -> None:
         self.stand_ins = stand_ins
         self._layer = layer
-        self.n_calls = 0
-        self.in_pass = False
+        self._n_calls = 0
+        self._operations: ClippingOperations | None = None
+
+    def begin(self, operations: ClippingOperations) -> None:
+        """Begin a pass, in which these operations are counted, but for those of stand-ins."""
+        self._n_calls, self._operations = 0, operations
 
     def __call__(self, input: Tensor) -> Tensor:
-        if not self.in_pass:
-            raise DissectError(
-                f"an activation before {self._layer!r} runs once more in the backward pass: switch "
-                "activation checkpointing off, or use saliency"
-            )
-        if self.n_calls == len(self.stand_ins):
+        if is_backward():
+            # Activation checkpointing computes what the graph needs again; the graph has its hooks.
+            return self.stand_ins[0].activate(input, hooked=False)
+        if self._n_calls == len(self.stand_ins):
             raise DissectError(
                 f"which activations run before {self._layer!r} depends on the image: give images "
                 "one at a time"
             )
-        self.n_calls += 1
-        output: Tensor = self.stand_ins[self.n_calls - 1](input)
-        return output
+        stand_in = self.stand_ins[self._n_calls]
+        self._n_calls += 1
+        with _paused(self._operations):
+            # Without a graph there is nothing for captum to hook.
+            hooked = input.requires_grad and torch.is_grad_enabled()
+            return stand_in.activate(input, hooked=hooked)
 
 
-class _OperationCounter(TorchDispatchMode):
-    """Counts the operations outside the model's rectifiers that rectify."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.counts: Counter[str] = Counter()
-        self.in_rectifier = False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
-        name = name.removesuffix("_")
-        first = args[0] if args and isinstance(args[0], Tensor) else None
-        before = None
-        if name in _LIMITING and first is not None:
-            before = first.clone()  # the operation may work in place
-        output = func(*args, **(kwargs or {}))
-        if not self.in_rectifier and (
-            name in _RECTIFYING
-            or (name in _MASKING and first is not None and first.is_floating_point())
-            or (before is not None and _limits(before, output, args[1:], kwargs))
-        ):
-            self.counts[name] += 1
-        return output
-
-
-def _limits(before: Tensor, after: Tensor, args: Any, kwargs: Any) -> bool:
-    """Whether values are cut off at 0, at values that are computed, or in this pass."""
-    bounds = (*args, *(kwargs or {}).values())
-    numbers = all(bound is None or isinstance(bound, int | float) for bound in bounds)
-    return not numbers or 0 in bounds or not torch.equal(before, after)
+@contextmanager
+def _paused(operations: ClippingOperations | None) -> Iterator[None]:
+    if operations is None:
+        yield
+        return
+    operations.paused = True
+    try:
+        yield
+    finally:
+        operations.paused = False
 
 
 def _rectifiers(model: nn.Module) -> dict[nn.Module, _Forward]:
@@ -222,47 +203,55 @@ def _rectifiers(model: nn.Module) -> dict[nn.Module, _Forward]:
     }
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def _survey(model: nn.Module, layer: str, image: Tensor) -> tuple[dict[nn.Module, int], Tensor]:
-    """How often each rectifier runs before the layer, and what the layer gives."""
-    counter = _OperationCounter()
+    """How often each rectifier runs before the layer, and what the layer gives.
+
+    There is a graph, as for the attribution: without one torch fuses layers of a transformer.
+    """
+    image = _variable(image)
+    operations = ClippingOperations(model, image)
     runs: Counter[nn.Module] = Counter()
 
     def counting(module: nn.Module, forward: _Forward) -> _Forward:
         def call(input: Tensor) -> Tensor:
             runs[module] += 1
-            counter.in_rectifier = True
-            try:
+            with _paused(operations):
                 return forward(input)
-            finally:
-                counter.in_rectifier = False
 
         return call
 
     calls = {module: counting(module, forward) for module, forward in _rectifiers(model).items()}
-    # With gradients, as later: without, transformer layers run in one piece that hides their ReLUs.
-    given = image.detach().clone().requires_grad_(image.is_floating_point())
-    with (
-        torch.enable_grad(),
-        _forwards_replaced(calls),
-        record(model, layer, stop=True) as acts,
-        counter,
-    ):
-        model(given)
-    name = type(model).__name__
-    if counter.counts:
-        operations = ", ".join(counter.counts)
-        raise DissectError(
-            f"{name} computes {operations} before {layer!r} outside nn.ReLU and nn.LeakyReLU "
-            "modules, where guided backpropagation would pass the plain gradient: make each "
-            "activation such a module (inside a module of that kind, call none as a function), "
-            "or use saliency"
-        )
+    with _forwards_replaced(calls), operations:
+        output = _layer_output(model, layer, image).detach()
+    _check_no_others(operations, model, layer)
     if not runs:
         raise DissectError(
-            f"no nn.ReLU or nn.LeakyReLU runs in {name} before {layer!r}: guided backpropagation "
-            "would be the plain gradient, which saliency gives"
+            f"no nn.ReLU or nn.LeakyReLU runs in {type(model).__name__} before {layer!r}: guided "
+            "backpropagation would be the plain gradient, which saliency gives"
         )
-    return dict(runs), acts[layer]
+    return dict(runs), output
+
+
+def _check_no_others(operations: ClippingOperations, model: nn.Module, layer: str) -> None:
+    if operations.found:
+        raise DissectError(
+            f"{type(model).__name__} computes {', '.join(operations.found)} before {layer!r} "
+            "outside nn.ReLU and nn.LeakyReLU modules, where guided backpropagation would pass the "
+            "plain gradient: make each activation such a module (inside a module of that kind, "
+            "call none as a function), or use saliency"
+        )
+
+
+def _layer_output(model: nn.Module, layer: str, images: Tensor) -> Tensor:
+    with record(model, layer, stop=True, detach=False) as acts:
+        model(images)
+    return acts[layer]
+
+
+def _variable(image: Tensor) -> Tensor:
+    return image.detach().clone().requires_grad_()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers.attribution import AT, IMAGES, ThreeUnits, small
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import dissect
 from dissect._utils.errors import DissectError
@@ -30,6 +31,65 @@ def test_numbers_worked_by_hand(inplace):
     assert guided_backprop(model, AT, "above", 0, rule="leaky").tolist() == [[1.0, 2.0]]
     # What is positive of the gradient passes whole, whatever the input.
     assert deconvolution(model, AT, "above", 0).tolist() == [[-1.0, 4.0]]
+
+
+class ByHand(torch.autograd.Function):
+    """The rules as their definitions say."""
+
+    @staticmethod
+    def forward(ctx, x, slope, rule):
+        ctx.save_for_backward(x)
+        ctx.slope, ctx.rule = slope, rule
+        return torch.where(x > 0, x, slope * x)
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        kept = g if ctx.rule == "deconvolution" else ctx.slope * g
+        if ctx.rule == "strict":
+            kept = torch.zeros_like(g)
+        return torch.where(g > 0, torch.where(x > 0, g, kept), torch.zeros_like(g)), None, None
+
+
+class Rectified(nn.Module):
+    """Two rectifiers, or one that runs twice, in parts that may be checkpointed."""
+
+    def __init__(self, slope, inplace, reused, checkpointed):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(1, 3, 3), nn.Conv2d(3, 3, 3), nn.Conv2d(3, 2, 1)
+        acts = [nn.LeakyReLU(slope, inplace) if slope else nn.ReLU(inplace) for _ in range(2)]
+        self.acts = nn.ModuleList(acts[:1] * 2 if reused else acts)
+        self.checkpointed = checkpointed
+
+    def forward(self, x):
+        def both(x):
+            return self.acts[1](self.b(self.acts[0](self.a(x))))
+
+        if self.checkpointed == "together":
+            return self.c(checkpoint(both, x, use_reentrant=False))
+        if self.checkpointed == "each":
+            x = checkpoint(lambda x: self.acts[0](self.a(x)), x, use_reentrant=False)
+            return self.c(checkpoint(lambda x: self.acts[1](self.b(x)), x, use_reentrant=False))
+        return self.c(both(x))
+
+
+@pytest.mark.parametrize("slope", [0, 0.2, -0.3, -1.5])
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("reused", [False, True])
+@pytest.mark.parametrize("checkpointed", [None, "together", "each"])
+def test_the_rules_are_those_written_by_hand(slope, inplace, reused, checkpointed):
+    torch.manual_seed(0)
+    model, x = Rectified(slope, inplace, reused, checkpointed).eval(), torch.randn(3, 1, 7, 7)
+    for rule in ("strict", "leaky", "deconvolution"):
+        given = x.clone().requires_grad_()
+        first = ByHand.apply(model.a(given), slope, rule)
+        unit = model.c(ByHand.apply(model.b(first), slope, rule))[:, 1, 1, 2]
+        (expected,) = torch.autograd.grad(unit.sum(), given)
+        if rule == "deconvolution":
+            found = deconvolution(model, x, "c", 1, (1, 2))
+        else:
+            found = guided_backprop(model, x, "c", 1, (1, 2), rule=rule)
+        torch.testing.assert_close(found, expected)
 
 
 def test_captum_alone_returns_the_plain_gradient_where_the_rule_gives_another():
