@@ -103,7 +103,8 @@ SegmenterName = Annotated[
     str | None,
     typer.Option(
         "--segmenter",
-        help="The segmenter: a file, or transformers:NAME. Without it, the bundled one.",
+        help="The segmenter: a file, transformers:NAME or file.py:factory. Without it, the bundled "
+        "one.",
         rich_help_panel="Labels",
     ),
 ]

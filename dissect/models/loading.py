@@ -1,12 +1,7 @@
 """Models by what a user writes: a bundled name, a checkpoint file, or `file.py:factory`."""
 
 import difflib
-import hashlib
-import importlib.util
-import inspect
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
@@ -19,6 +14,7 @@ from dissect._utils.errors import DissectError
 from dissect.models.adapter import adapter_or_new
 from dissect.models.check import check_generator, set_inputs
 from dissect.models.checkpoint import Network, load_checkpoint
+from dissect.models.factory import call_factory
 
 __all__ = [
     "bundled",
@@ -124,17 +120,7 @@ def _nothing_there(name: str) -> str:
 
 
 def _from_factory(file: Path, name: str) -> nn.Module:
-    if not file.is_file():
-        raise DissectError(f"no such file: {file} (a factory is given as file.py:function)")
-    with _folder_importable(file.resolve().parent):
-        factory = _imported(file, name)
-        try:
-            returned: Any = factory()
-        except DissectError:
-            raise
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise DissectError(f"{file}:{name}() failed: {reason}") from error
+    returned = call_factory(file, name)
     pair = isinstance(returned, tuple) and len(returned) == 2
     model, make_latents = returned if pair else (returned, None)
     if not isinstance(model, nn.Module) or not (make_latents is None or callable(make_latents)):
@@ -144,53 +130,3 @@ def _from_factory(file: Path, name: str) -> nn.Module:
     if make_latents is not None:
         adapter_or_new(model).latents = make_latents
     return model
-
-
-def _imported(file: Path, name: str) -> Callable[[], Any]:
-    """The function `name` of a Python file."""
-    path = str(file.resolve())
-    digest = hashlib.sha256(path.encode()).hexdigest()[:16]
-    # Files of one name lie in many folders.
-    unique_name = f"_dissect_factory_{file.stem}_{digest}"
-    module_spec = importlib.util.spec_from_file_location(unique_name, path)
-    if module_spec is None or module_spec.loader is None:
-        raise DissectError(f"{file} cannot be imported as Python")
-    module = importlib.util.module_from_spec(module_spec)
-    # Dataclasses and the like look their own module up by name while it is executed.
-    sys.modules[unique_name] = module
-    try:
-        module_spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[unique_name]
-        raise DissectError(f"importing {file} failed: {type(error).__name__}: {error}") from error
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        known = [key for key, value in vars(module).items() if inspect.isfunction(value)]
-        raise DissectError(f"{file} has no function {name!r}; it has: {', '.join(known) or 'none'}")
-    return factory  # type: ignore[no-any-return]
-
-
-@contextmanager
-def _folder_importable(folder: Path) -> Iterator[None]:
-    """In the block, modules of `folder` can be imported; afterwards their names are free again.
-
-    So a `networks.py` beside one factory is not taken for that beside another.
-    """
-    before = set(sys.modules)
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        with suppress(ValueError):
-            sys.path.remove(str(folder))
-        local = []
-        for name in set(sys.modules) - before:
-            package = name.partition(".")[0]
-            beside = {str(folder / package), str(folder / f"{package}.py")}
-            top = sys.modules.get(package)
-            places = {getattr(top, "__file__", None), *getattr(top, "__path__", ())}
-            # Not what was imported in part before, such as dissect itself.
-            if package not in before and beside & places:
-                local.append(name)
-        for name in local:
-            del sys.modules[name]

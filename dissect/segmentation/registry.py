@@ -1,4 +1,4 @@
-"""Segmenters by name: the bundled one, a weights file, or `transformers:NAME`."""
+"""Segmenters by name: the bundled one, a weights file, `transformers:NAME`, `file.py:factory`."""
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from dissect._utils.errors import DissectError
+from dissect.models.factory import call_factory
 from dissect.segmentation.segmenter import Segmenter
 from dissect.segmentation.transformers import from_transformers
 from dissect.segmentation.unet import bundled_unet, load_unet
@@ -32,14 +33,15 @@ def load_segmenter(
     A segmenter is loaded once: until its file changes, the same object is returned.
 
     Args:
-        name: None for the bundled segmenter, a file that `dissect train-segmenter` wrote, or
+        name: None for the bundled segmenter, a file that `dissect train-segmenter` wrote,
             `transformers:NAME` with a name on the Hugging Face hub or a folder (see
-            `from_transformers`, also for how its labels are renamed).
+            `from_transformers`, also for how its labels are renamed), or `file.py:factory` with a
+            function without arguments that returns a `Segmenter`.
         device: where it computes.
 
     Raises:
-        DissectError: the file is absent or damaged, there is no such model, or transformers is
-            not installed.
+        DissectError: the file is absent or damaged, there is no such model, transformers is not
+            installed, or a factory that fails or returns something else.
 
     >>> load_segmenter().classes[:4]
     ('wall', 'floor', 'ceiling', 'window')
@@ -50,11 +52,24 @@ def load_segmenter(
         if not rest:
             raise DissectError(f"{prefix}: needs a name or a folder after the colon")
         return _load(text, torch.device(device), ())
+    file, colon, factory = text.rpartition(":")
+    if colon and file.endswith(".py"):
+        return _from_factory(Path(file), factory)
     try:
         state = Path(text).stat()
     except OSError:
         return _load.__wrapped__(text, torch.device(device), ())  # raises with the reason
     return _load(text, torch.device(device), (state.st_mtime_ns, state.st_size, state.st_ino))
+
+
+def _from_factory(file: Path, name: str) -> Segmenter:
+    segmenter = call_factory(file, name)
+    if not isinstance(segmenter, Segmenter):
+        raise DissectError(
+            f"{file}:{name}() must return a dissect.Segmenter(classes, function), not a "
+            f"{type(segmenter).__name__}"
+        )
+    return segmenter
 
 
 @lru_cache(maxsize=4)

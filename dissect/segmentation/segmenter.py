@@ -1,7 +1,7 @@
 """Segmenters: functions from images to the class of every pixel."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import wraps
 from threading import RLock
@@ -38,6 +38,7 @@ class Segmenter:
         features: images to (N, F), a space in which samples are compared, or None.
         source: the rendered source that it was trained on, such as `bedrooms`, or None.
         thread_safe: whether its functions may run in several threads at the same time.
+        autocast: whether its functions may compute in bfloat16 where others around them do.
 
     >>> bright = Segmenter(("dark", "bright"), lambda images: (images.mean(1) > 0).long())
     >>> bright.labels(torch.ones(1, 3, 1, 2)).tolist()
@@ -50,15 +51,17 @@ class Segmenter:
     features: Function | None = None
     source: str | None = None
     thread_safe: bool = False
+    autocast: bool = False
 
     def __post_init__(self) -> None:
-        if self.thread_safe:
+        lock = nullcontext() if self.thread_safe else RLock()
+        if self.thread_safe and self.autocast:
             return
-        lock = RLock()
         for name in ("label", "probability", "features"):
             function = getattr(self, name)
             if function is not None:
-                object.__setattr__(self, name, _one_at_a_time(function, lock))
+                guarded = _guarded(function, lock, autocast=self.autocast)
+                object.__setattr__(self, name, guarded)
 
     @classmethod
     def from_unet(cls, network: UNet, source: str | None = None) -> "Segmenter":
@@ -92,7 +95,7 @@ class Segmenter:
         def probability(images: Tensor) -> Tensor:
             return torch.softmax(network(images), 1)
 
-        return cls(network.classes, label, probability, features, source, thread_safe=True)
+        return cls(network.classes, label, probability, features, source, True, True)
 
     def class_id(self, concept: str) -> int:
         """The number of the class `concept`.
@@ -138,10 +141,17 @@ def image_features(segmenter: Segmenter, images: Tensor) -> NDArray[np.float64]:
     return features
 
 
-def _one_at_a_time(function: Function, lock: AbstractContextManager[object]) -> Function:
-    @wraps(function)
-    def locked(images: Tensor) -> Tensor:
-        with lock:
-            return function(images)
+def _guarded(
+    function: Function, lock: AbstractContextManager[object], *, autocast: bool
+) -> Function:
+    """The function within the lock, and in float32 where it may not compute in another type."""
 
-    return locked
+    @wraps(function)
+    def guarded(images: Tensor) -> Tensor:
+        with lock:
+            if autocast or not torch.is_autocast_enabled(images.device.type):
+                return function(images)
+            with torch.autocast(images.device.type, enabled=False):
+                return function(images.float())
+
+    return guarded

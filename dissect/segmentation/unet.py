@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dissect._utils.errors import DissectError
 from dissect._utils.io import halved, read_tensors, write_tensors
@@ -68,7 +69,7 @@ class UNet(nn.Module):
 
     @property
     def step(self) -> int:
-        """The sides of images must be multiples of this number of pixels."""
+        """Images are extended at the right and below to multiples of this number of pixels."""
         return int(2 ** len(self.widths))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -78,7 +79,7 @@ class UNet(nn.Module):
         for narrow, block in zip(self.narrow, self.up, strict=True):
             x = block(self.grow(narrow(x)) + skips.pop())
         logits: Tensor = self.join(self.classify(x))
-        return logits
+        return logits[:, :, : images.shape[2], : images.shape[3]]
 
     def features(self, images: Tensor) -> Tensor:
         """The output of the narrowest block, averaged over positions: (N, widths[-1]).
@@ -95,11 +96,13 @@ class UNet(nn.Module):
         return fold_batch_norm(self)
 
     def _encode(self, images: Tensor) -> list[Tensor]:
-        if images.ndim != 4 or images.shape[2] % self.step or images.shape[3] % self.step:
+        if images.ndim != 4 or images.shape[1] != 3:
             raise DissectError(
-                f"the segmenter takes images (N, 3, H, W) whose sides are multiples of "
-                f"{self.step}; got {tuple(images.shape)}"
+                f"the segmenter takes images (N, 3, H, W), not {tuple(images.shape)}"
             )
+        below, right = -images.shape[2] % self.step, -images.shape[3] % self.step
+        if below or right:
+            images = functional.pad(images, (0, right, 0, below), mode="replicate")
         grids: list[Tensor] = []
         x = self.split(images)
         for block in self.down:

@@ -95,7 +95,7 @@ def minimize_loss(
         def changed(activation: Tensor, rows: Tensor = rows) -> Tensor:
             return change(activation, rows)
 
-        with in_autocast(device):
+        with in_autocast(device, exact=samples.exact):
             with edit(samples.tail, {samples.layer: changed}, copy=False):
                 images = samples.tail(samples.inputs[rows.to(device)])
             chances = probability(images)

@@ -15,7 +15,7 @@ from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.effect.measure import Observed, grown, observe
 from dissect.hooks import activations
 from dissect.hooks.modules import runs_class_forward
-from dissect.models import latents_for
+from dissect.models import Generator, latents_for
 from dissect.models.batch_norm import fold_batch_norm
 from dissect.segmentation import Segmenter
 from dissect.selection.inpaint import inpaint_background
@@ -43,6 +43,8 @@ class Samples:
         observed: the images, and the class of every pixel, before any edit.
         number: the concept's number among the segmenter's classes.
         segmenter: the segmenter.
+        exact: whether `tail` computes in its own precision: a network of the user's may not bear
+            another one.
     """
 
     layer: str
@@ -53,6 +55,7 @@ class Samples:
     observed: Observed
     number: int
     segmenter: Segmenter
+    exact: bool = True
 
     def __len__(self) -> int:
         return len(self.acts)
@@ -110,7 +113,8 @@ def draw_samples(
         concept: one of its classes.
         n: how many.
         seed, start: which latents.
-        exact: keep the network as it is; otherwise it may be folded (see `fold_batch_norm`).
+        exact: keep the network as it is; otherwise one of dissect's own may be folded (see
+            `fold_batch_norm`) and compute in bfloat16.
         progress: called with the number of images after each batch.
 
     Raises:
@@ -118,6 +122,7 @@ def draw_samples(
             the segmenter sees in no sample.
     """
     number = segmenter.class_id(concept)
+    exact = exact or not isinstance(model, Generator)
     z = latents_for(model, n, seed, start=start)
     head, tail = split_at(model, layer)
     inputs = head(z)
@@ -133,7 +138,7 @@ def draw_samples(
         raise DissectError(
             f"the segmenter sees no {concept} in any of {n} samples: there is nothing to choose by"
         )
-    return Samples(layer, concept, tail, inputs, acts, seen, number, segmenter)
+    return Samples(layer, concept, tail, inputs, acts, seen, number, segmenter, exact)
 
 
 @contextmanager

@@ -261,7 +261,7 @@ def _tried(
     *,
     exact: bool = False,
 ) -> Trial:
-    with in_autocast(samples.inputs.device, exact=exact):
+    with in_autocast(samples.inputs.device, exact=exact or samples.exact):
         effect = measure_effect(
             samples.tail,
             samples.segmenter,

@@ -5,7 +5,6 @@ from helpers.command_line import common, run
 from PIL import Image
 
 import dissect.cli.effect
-from dissect.segmentation import UNet, save_unet
 from dissect.units import Units
 
 FEW = ("--n", "40", "--control-n", "10", "--random-sets", "2")
@@ -122,17 +121,6 @@ def test_units_of_another_layer_or_model_are_one_line(
     status, _, err = run(capsys, "effect", *words)
     assert status == 2
     assert message in err
-    assert err.count("\n") == 1
-
-
-def test_images_that_the_segmenter_cannot_take_are_one_line(capsys, study, tmp_path):
-    # Images of 32 pixels, and a segmenter that halves them six times.
-    network = UNet(("wall", "spot"), widths=(2, 2, 2, 2, 2, 2))
-    path = save_unet(tmp_path / "deep.safetensors", network, card={})
-    words = [*common(study, tmp_path), *FEW, "--segmenter", str(path)]
-    status, _, err = run(capsys, "effect", *words)
-    assert status == 2
-    assert "multiples of 64; got" in err
     assert err.count("\n") == 1
 
 

@@ -30,8 +30,47 @@ def test_every_pixel_has_logits_of_its_own():
     network = UNet(("a", "b", "c"), widths=(4, 6)).eval()
     assert network(torch.zeros(2, 3, 16, 24)).shape == (2, 3, 16, 24)
     assert network.features(torch.zeros(2, 3, 16, 24)).shape == (2, 6)
-    with pytest.raises(DissectError, match="multiples of 4"):
-        network(torch.zeros(1, 3, 18, 18))
+    with pytest.raises(DissectError, match=r"\(N, 3, H, W\)"):
+        network(torch.zeros(1, 1, 18, 18))
+
+
+def test_sides_of_any_length_have_a_class_for_every_pixel():
+    torch.manual_seed(0)
+    network = UNet(("a", "b", "c"), widths=(4, 6)).eval()
+    images = torch.rand(2, 3, 18, 25)
+    assert network(images).shape == (2, 3, 18, 25)
+    assert Segmenter.from_unet(network).labels(images).shape == (2, 18, 25)
+    # What was added does not reach the other end.
+    whole = torch.cat([images, images[:, :, -1:].expand(-1, -1, 2, -1)], 2)[:, :, :, :24]
+    assert torch.equal(network(images[:, :, :, :24]), network(whole)[:, :, :18])
+
+
+def test_a_users_functions_compute_in_float32_under_autocast():
+    seen = []
+
+    def label(images):
+        product = images.flatten(2) @ images.flatten(2).transpose(1, 2)
+        seen.append((images.dtype, product.dtype))
+        return (images.mean(1) > 0).long()
+
+    for thread_safe in (False, True):
+        segmenter = Segmenter(("a", "b"), label, thread_safe=thread_safe)
+        with torch.autocast("cpu", torch.bfloat16):
+            segmenter.labels(torch.ones(1, 3, 2, 2, dtype=torch.bfloat16))
+    assert seen == [(torch.float32, torch.float32)] * 2
+
+
+def test_a_factory_gives_a_segmenter(tmp_path):
+    path = tmp_path / "seg.py"
+    path.write_text(
+        "from dissect import Segmenter\n"
+        "def label(images):\n    return (images.mean(1) > 0).long()\n"
+        "def make():\n    return Segmenter(('rest', 'eye'), label)\n"
+        "def wrong():\n    return 3\n"
+    )
+    assert load_segmenter(f"{path}:make").classes == ("rest", "eye")
+    with pytest.raises(DissectError, match=r"must return a dissect\.Segmenter"):
+        load_segmenter(f"{path}:wrong")
 
 
 def test_a_saved_segmenter_labels_alike(tmp_path):
