@@ -73,12 +73,16 @@ def insert(
     from dissect._utils.images import to_images
     from dissect._utils.io import write_image
     from dissect.effect.placement import place, place_everywhere
-    from dissect.figures import labelled_rows, placement_figure, rasterized
+    from dissect.figures import placement_figure, rasterized
     from dissect.models import generate
 
     study = Study.load(model, labels)
-    generator, segmenter, concept = study.generator, study.segmenter, study.concept
+    generator, concept = study.generator, study.concept
     cells = None if region is None else region_of(region, study)
+    if cells is not None and not study.is_measurable:
+        _draw(study, samples, output, printed, cells, k, level)
+        return
+    segmenter = study.segmenter
     edit, z = inserting_edit(study, study.labels, k, level), study.fresh(pool, output.seed)
     values: dict[str, Any] = {}
     lines: list[str] = []
@@ -104,18 +108,8 @@ def insert(
         raise DissectError(
             f"all {len(z)} samples have a {concept} in the region already: choose another region"
         )
-    before = to_images(generate(generator, z[free]))
-    rows = {"before (yellow:\nthe region)": _outlined(before, cells)}
-    for name, one in (("", edit), ("random ", control)):
-        label = f"{len(edit.units)} {name or f'{concept} '}units\nset there"
-        rows[label] = to_images(generate(generator, z[free], edit=one))
-    caption = (
-        f"{model.model}, {study.layer}: the first {len(free)} fresh samples with no {concept} in "
-        "the region"
-    )
-    sheet = labelled_rows(rows, columns=min(n, _COLUMNS), caption=caption)
-    printed.wrote(write_image(output.out / "insert.png", sheet))
-    save_edits({"region": edit}, printed, output.out)
+    which = f"the first {len(free)} fresh samples with no {concept} in the region"
+    _show(study, z[free], edit, control, which, printed, output)
     n_free, inserted, by_chance = int(placed.eligible.sum()), placed.estimate(), random.estimate()
     values |= {
         "concept": concept,
@@ -142,6 +136,65 @@ def insert(
         f"{placed.change[0]:.3f} (random: {random.change[0]:.3f})"
     )
     printed.result(values, "\n".join(lines))
+
+
+def _draw(
+    study: Study,
+    samples: SampleOptions,
+    output: OutputOptions,
+    printed: Output,
+    cells: "Tensor",
+    k: int,
+    level: float,
+) -> None:
+    """Put a concept in that no segmenter knows: pictures, and nothing measured."""
+    edit = replace(inserting_edit(study, study.labels, k, level), region=cells)
+    which = f"{samples.n} fresh samples"
+    z = study.fresh(samples.n, output.seed)
+    _show(study, z, edit, edit.control(output.seed), which, printed, output)
+    values = {
+        "concept": study.concept,
+        "layer": study.layer,
+        "n_selected": len(edit.units),
+        "units": list(edit.units.indices),
+        "level": level,
+        "cells": cells.nonzero().tolist(),
+        "n_samples": samples.n,
+        "inserted": None,
+        "seed": output.seed,
+    }
+    text = (
+        f"{len(edit.units)} units of {study.layer} set in {int(cells.sum())} cells; the segmenter "
+        f"does not know {study.concept!r}, so that nothing was measured (--segmenter names another)"
+    )
+    printed.result(values, text)
+
+
+def _show(
+    study: Study,
+    z: "Tensor",
+    edit: "Intervention",
+    control: "Intervention",
+    which: str,
+    printed: Output,
+    output: OutputOptions,
+) -> None:
+    """Write the picture of the samples before and after, and the edit."""
+    from dissect._utils.images import to_images
+    from dissect._utils.io import write_image
+    from dissect.figures import labelled_rows
+    from dissect.models import generate
+
+    assert edit.region is not None
+    before = to_images(generate(study.generator, z))
+    rows = {"before (yellow:\nthe region)": _outlined(before, edit.region)}
+    for name, one in (("", edit), ("random ", control)):
+        label = f"{len(edit.units)} {name or f'{study.concept} '}units\nset there"
+        rows[label] = to_images(generate(study.generator, z, edit=one))
+    caption = f"{study.options.model}, {study.layer}: {which}"
+    sheet = labelled_rows(rows, columns=min(len(z), _COLUMNS), caption=caption)
+    printed.wrote(write_image(output.out / "insert.png", sheet))
+    save_edits({"region": edit}, printed, output.out)
 
 
 def inserting_edit(study: Study, labels: "ConceptLabels", k: int, level: float) -> "Intervention":

@@ -62,6 +62,8 @@ def units_by_rule(rule: str, study: Study, *, n: int = _SAMPLES) -> "Units":
             lambda: study.segmenter,
             n,
             progress,
+            # Boxes alone are enough to choose by overlap.
+            study.labels if name == "iou" and not study.is_measurable else None,
         )
         return scorer.units(rule)
 

@@ -69,6 +69,12 @@ class Study:
         return segmenter
 
     @cached_property
+    def is_measurable(self) -> bool:
+        """Whether the segmenter knows the concept; drawn boxes may be of any other."""
+        segmenter = self.label_options.load_segmenter(self.generator)
+        return self.concept in segmenter.classes
+
+    @cached_property
     def fingerprint(self) -> str:
         """Of the generator."""
         from dissect.models import fingerprint

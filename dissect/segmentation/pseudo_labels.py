@@ -37,6 +37,16 @@ class ConceptLabels:
         """The concept."""
         return self.annotations.concept
 
+    def pixel_masks(self) -> Tensor:
+        """The concept's pixels, (N, H, W) bool: its masks, or what lies in boxes by half.
+
+        Raises:
+            DissectError: images of several sizes.
+        """
+        if self.masks is not None:
+            return self.masks
+        return self.annotations.coverage(self.annotations.size) >= 0.5
+
     def coverage(self, grid: tuple[int, int]) -> Tensor:
         """The fraction of every cell that the concept covers, (N, *grid) in [0, 1], on the CPU.
 

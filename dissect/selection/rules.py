@@ -10,7 +10,8 @@ from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress, with_note
 from dissect.models import fingerprint
 from dissect.probe import Probe
-from dissect.segmentation import Segmenter
+from dissect.probe.fit import labelled_cells
+from dissect.segmentation import ConceptLabels, Segmenter
 from dissect.selection import scores
 from dissect.selection.closed_form import (
     inlp_directions,
@@ -52,6 +53,7 @@ class Scorer:
         segmenter: gives the segmenter, for the other rules; called when first needed.
         n: samples to choose on; `causal` removes every unit on a tenth as many.
         progress: called with steps done, and with what is being done.
+        labels: where the concept is on samples of the model, for `iou` without the segmenter.
     """
 
     model: nn.Module
@@ -61,6 +63,7 @@ class Scorer:
     segmenter: Callable[[], Segmenter]
     n: int = 1_000
     progress: ProgressCallback = no_progress
+    labels: ConceptLabels | None = None
     _scores: dict[str, Tensor] = field(default_factory=dict)
     _samples: Samples | None = None
 
@@ -130,6 +133,9 @@ class Scorer:
         return optimize_directions(samples, objective, k, progress=report)
 
     def _scored(self, name: str) -> Tensor:
+        if name == "iou" and self.labels is not None:
+            acts, _ = labelled_cells(self.model, self.labels, self.layer)
+            return scores.iou_with_masks(acts, self.labels.pixel_masks())
         if name not in self._scores:
             segmenter = self.segmenter()
             where = (self.model, self.layer, segmenter, self.concept)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.dissection import network_dissection, unit_effects
+from dissect.dissection.upsampling import Upsampling
 from dissect.effect.measure import is_shown
 from dissect.hooks import plain_copy
 from dissect.models import generate, latents_for
@@ -18,7 +19,7 @@ from dissect.segmentation import Segmenter
 from dissect.selection.samples import SEARCH_SEED, Samples
 from dissect.selection.strengths import StrengthObjective, optimize_strengths
 
-__all__ = ["ace_scores", "causal_scores", "gradient_scores", "iou_scores"]
+__all__ = ["ace_scores", "causal_scores", "gradient_scores", "iou_scores", "iou_with_masks"]
 
 _BLOCK = 100  # latents looked through at a time
 
@@ -54,6 +55,26 @@ def iou_scores(
         progress=progress,
     )
     return torch.from_numpy(np.nan_to_num(found.layers[0].iou[:, 0]))
+
+
+def iou_with_masks(acts: Tensor, masks: Tensor, *, quantile: float = 0.995) -> Tensor:
+    """The same with masks of the samples themselves, such as drawn boxes: (C,).
+
+    Args:
+        acts: (N, C, h, w) of the layer on the samples.
+        masks: (N, H, W) bool, the concept's pixels.
+        quantile: of a unit's cells, above which it is on.
+    """
+    acts = acts.detach().float().cpu()
+    grid, size = (acts.shape[2], acts.shape[3]), (masks.shape[1], masks.shape[2])
+    upsampling = Upsampling(grid, size)
+    found = []
+    for maps in acts.transpose(0, 1):
+        threshold = np.quantile(maps.numpy(), quantile)
+        above = upsampling(maps) > float(threshold)
+        union = (above | masks).sum()
+        found.append(float((above & masks).sum() / union) if union else 0.0)
+    return torch.tensor(found)
 
 
 def ace_scores(

@@ -11,7 +11,7 @@ from dissect.selection.samples import draw_samples
 
 
 def bright():
-    return Segmenter(("dark", "bright"), lambda images: (images.mean(1) > 0).long())
+    return Segmenter(("dark", "bright"), lambda images: (images.mean(1) > images.mean()).long())
 
 
 @pytest.mark.parametrize("own", [True, False])

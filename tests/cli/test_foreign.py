@@ -1,0 +1,50 @@
+"""Commands on a generator of the user's own, with boxes of a concept that no segmenter knows."""
+
+from pathlib import Path
+
+import pytest
+from helpers import foreign
+from helpers.command_line import run
+
+from dissect import Annotations, Box
+from dissect.annotations import AnnotatedImage
+
+FILE = Path(foreign.__file__)
+
+
+@pytest.fixture
+def eyes(tmp_path):
+    """Boxes in the middle of every other sample, 16 pixels wide, and the options to use them."""
+    drawn = tuple(
+        AnnotatedImage(16, 16, (Box(4, 4, 8, 8),) if row % 2 else (), seed=0, index=row)
+        for row in range(20)
+    )
+    Annotations("eye", drawn).save(tmp_path / "eye.json")
+    named = ["--model", f"{FILE}:plain", "--layer", "up", "--concept", "eye", "--json"]
+    return [*named, "--boxes", tmp_path / "eye.json", "--out", tmp_path]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ablate", "--rule", "iou:4", "--n", 2),
+        ("insert", "--k", 8, "--region", "0,0,8,8", "--n", 2),
+        ("ablate", "--batch-size", 1, "--n", 2),
+    ],
+)
+def test_boxes_are_all_that_choosing_and_drawing_take(capsys, eyes, words):
+    status, out, error = run(capsys, *words, *eyes)
+    assert status == 0, error
+    assert '"files"' in out
+
+
+def test_what_needs_a_segmenter_says_so(capsys, eyes):
+    status, _, error = run(capsys, "insert", "--n", 2, *eyes)
+    assert status == 2
+    assert "does not know 'eye'" in error
+
+
+def test_an_input_of_the_wrong_form_is_refused(capsys, eyes):
+    status, _, error = run(capsys, "ablate", "--input", "label", *eyes)
+    assert status == 2
+    assert "is not name=value" in error
