@@ -21,6 +21,7 @@ __all__ = [
     "InstanceNorm",
     "check_same_shape",
     "eval_mode_modules",
+    "has_output_hooks",
     "has_pre_hooks",
     "is_compiled",
     "is_unshared",
@@ -254,6 +255,11 @@ def runs_class_forward(module: nn.Module) -> bool:
     )
 
 
+def has_output_hooks(module: nn.Module) -> bool:
+    """Whether something runs after the module's `forward`."""
+    return bool(module._forward_hooks)
+
+
 def has_pre_hooks(module: nn.Module) -> bool:
     """Whether something runs before the module's `forward`, such as torch's weight norm."""
     return bool(module._forward_pre_hooks)
@@ -270,7 +276,15 @@ def plain_copy(model: _Model) -> _Model:
     """A deep copy, uncompiled and without the hooks of any open `record` or `edit`.
 
     Hooks that others registered are copied with the model.
+
+    Raises:
+        DissectError: TorchScript, whose code cannot be changed.
     """
+    if any(isinstance(module, ScriptModule) for module in model.modules()):
+        raise DissectError(
+            "the model is TorchScript, or has a part that is, whose code cannot be changed: "
+            "load it as a plain module"
+        )
     model = cast(_Model, unwrap_compiled(model))
     # Weights that are computed from others, as by the older weight norm, are computed anew.
     computed = (

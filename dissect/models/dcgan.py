@@ -189,10 +189,12 @@ def initialize(network: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def add_edit(block: nn.Sequential, edit: GatedEdit) -> None:
-    """Append the edit to the block: as `edit`, or `edit2` and so on after others."""
-    others = sum(isinstance(part, GatedEdit) for part in block)
-    block.add_module("edit" if not others else f"edit{others + 1}", edit)
+def add_edit(layer: nn.Module, edit: GatedEdit) -> None:
+    """Register the edit with the layer: as `edit`, or `edit2` and so on after others."""
+    count = 1
+    while hasattr(layer, name := "edit" if count == 1 else f"edit{count}"):
+        count += 1
+    layer.add_module(name, edit)
 
 
 def _out_channels(block: nn.Module) -> int:

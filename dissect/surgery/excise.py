@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from dissect._utils.errors import DissectError
 from dissect.hooks import plain_copy
-from dissect.hooks.modules import BatchNorm, InstanceNorm, resolve_layer
+from dissect.hooks.modules import BatchNorm, InstanceNorm, has_output_hooks, resolve_layer
 from dissect.surgery.graph import CONVS, TRANSPOSED_CONVS, keeps, traced_end, weights_in_doubt
 from dissect.units import Units
 
@@ -110,6 +110,7 @@ class _Cuts:
         """From the layer's end to the convolution that makes the units."""
         while True:
             module = self.called.get(node)
+            self._check_plain(module)
             if isinstance(module, CONVS):
                 if module.groups != 1:
                     raise self._uncertain("the convolution that makes them is in groups")
@@ -140,6 +141,7 @@ class _Cuts:
             raise self._uncertain("nothing reads them")
         for reader in node.users:
             module = self.called.get(reader)
+            self._check_plain(module)
             if reader.op == "output":
                 raise self._uncertain("they are what the model gives")
             if len(reader.all_input_nodes) != 1:
@@ -164,6 +166,10 @@ class _Cuts:
                 self._follow_on(reader)
             else:
                 raise self._uncertain(f"{_called(reader, module)} reads them")
+
+    def _check_plain(self, module: nn.Module | None) -> None:
+        if module is not None and has_output_hooks(module):
+            raise self._uncertain(f"a {type(module).__name__} on their way has hooks")
 
     def _check_size(self, total: int) -> None:
         if total != self.units.total:

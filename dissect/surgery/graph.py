@@ -1,7 +1,7 @@
 """Which weights decide what a unit is, read from the forward code by `torch.fx`."""
 
 from collections.abc import Callable, Collection
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, fx, nn
@@ -12,9 +12,12 @@ from dissect._utils.errors import DissectError
 from dissect.hooks.modules import (
     BatchNorm,
     Dropout,
+    InstanceNorm,
+    has_output_hooks,
     has_pre_hooks,
     named_modules,
     resolve_layer,
+    runs_class_forward,
 )
 from dissect.models.gated import GatedEdit
 
@@ -24,7 +27,7 @@ __all__ = [
     "check_runs_once",
     "convolution_before",
     "keeps",
-    "norm_that_ends",
+    "maker_of",
     "read_directly",
     "traced_end",
     "weights_in_doubt",
@@ -32,6 +35,14 @@ __all__ = [
 
 TRANSPOSED_CONVS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED_CONVS)
+
+# Of a weight and a bias of 0 these give 0, and of each unit from its own weight and bias.
+MAKERS: tuple[type[nn.Module], ...] = (
+    *CONVS,
+    *get_args(BatchNorm),
+    *get_args(InstanceNorm),
+    nn.GroupNorm,
+)
 
 # Of 0 these give 0, to the bit, and of one unit's cell that cell alone (in evaluation mode).
 KEEP_ZERO_MODULES = (
@@ -88,11 +99,12 @@ KEEP_POSITIVE_METHODS = ("clone", "contiguous", "relu", "relu_")
 Kept = Literal["zero", "positive"]
 
 
-def norm_that_ends(model: nn.Module, name: str, *, keep: Kept = "zero") -> BatchNorm:
-    """The batch norm whose zeros are the layer's zeros: only what keeps zero comes after it.
+def maker_of(model: nn.Module, name: str, *, keep: Kept = "zero") -> nn.Module:
+    """The norm or convolution whose zeros are the layer's: only what keeps zero comes after it.
 
     It is the layer, or lies in it, or comes straight before it. What the data passes through is
     read from the forward code by `torch.fx`, not from the order in which modules are registered.
+    It has a weight and, unless it is a convolution, a bias.
 
     Args:
         model: what has the layer.
@@ -103,16 +115,23 @@ def norm_that_ends(model: nn.Module, name: str, *, keep: Kept = "zero") -> Batch
         DissectError: no such layer, or none that is certain.
     """
     layer = resolve_layer(model, name)
-    norm = layer if isinstance(layer, BatchNorm) else _traced_back(model, name, layer, keep)
-    if not norm.affine:
-        raise _inexact(name, "its batch norm has no weight and bias (affine=False)")
+    if has_output_hooks(layer):
+        raise _inexact(name, "the layer has forward hooks")
+    # A class that is derived from torch's may compute something else, as conditional norms do.
+    is_maker = isinstance(layer, MAKERS) and fx.Tracer().is_leaf_module(layer, name)
+    maker = layer if is_maker else _traced_back(model, name, layer, keep)
+    kind = "convolution" if isinstance(maker, CONVS) else "norm"
+    if getattr(maker, "weight", None) is None:
+        raise _inexact(name, f"its {kind} has no weight and bias (affine=False)")
+    if isinstance(maker, TRANSPOSED_CONVS) and maker.groups != 1:
+        raise _inexact(name, "the convolution that makes them is in groups")
     modules = list(named_modules(model).values())
-    if modules.count(norm) != modules.count(layer):
-        raise _inexact(name, "its batch norm is shared with another layer")
-    doubt = weights_in_doubt(model, norm, read_directly(model))
+    if modules.count(maker) > 1:
+        raise _inexact(name, f"its {kind} is shared with another layer")
+    doubt = weights_in_doubt(model, maker, read_directly(model))
     if doubt:
-        raise _inexact(name, f"its batch norm {doubt}")
-    return norm
+        raise _inexact(name, f"its {kind} {doubt}")
+    return maker
 
 
 def convolution_before(model: nn.Module, norm: nn.Module) -> nn.Module | None:
@@ -145,6 +164,8 @@ def weights_in_doubt(
     """
     if parametrize.is_parametrized(module) or has_pre_hooks(module):
         return "has weights that are computed, as by weight norm or pruning"
+    if not runs_class_forward(module):
+        return "has hooks, or a forward of its own"
     own = {_memory(value) for value in (*module.parameters(), *module.buffers())}
     inside = set(module.modules())
     for other in model.modules():
@@ -193,7 +214,7 @@ def _memory(value: Tensor) -> int:
     return value.untyped_storage().data_ptr() or id(value)
 
 
-def _traced_back(model: nn.Module, name: str, layer: nn.Module, keep: Kept) -> BatchNorm:
+def _traced_back(model: nn.Module, name: str, layer: nn.Module, keep: Kept) -> nn.Module:
     """Follow the layer's output back, in the layer itself, then in each module around it."""
     parts = name.split(".") if name else []
     depths = range(len(parts), -1, -1)
@@ -201,7 +222,8 @@ def _traced_back(model: nn.Module, name: str, layer: nn.Module, keep: Kept) -> B
         if not isinstance(
             layer, KEEP_POSITIVE_MODULES if keep == "positive" else KEEP_ZERO_MODULES
         ):
-            raise _inexact(name, f"{type(layer).__name__} comes after any batch norm")
+            raise _inexact(name, f"{type(layer).__name__} comes after any norm or convolution")
+        _check_plain(layer, name)
         depths = depths[1:]
     for depth in depths:
         scope = resolve_layer(model, ".".join(parts[:depth]))
@@ -216,33 +238,40 @@ def _traced_back(model: nn.Module, name: str, layer: nn.Module, keep: Kept) -> B
             ends = [node for node, module in called.items() if module is layer]
         if len(ends) != 1:
             raise _inexact(name, f"it runs {len(ends)} times in the forward pass")
-        norm = _norm_before(ends[0], called, name, keep)
-        if norm is not None:
-            return norm
-    raise _inexact(name, "no batch norm comes before it")
+        maker = _maker_before(ends[0], called, name, keep)
+        if maker is not None:
+            return maker
+    raise _inexact(name, "no norm or convolution comes before it")
 
 
-def _norm_before(
+def _check_plain(module: nn.Module, name: str) -> None:
+    if not runs_class_forward(module):
+        raise _inexact(name, f"a {type(module).__name__} before its end has hooks")
+
+
+def _maker_before(
     node: fx.Node, called: dict[fx.Node, nn.Module], name: str, keep: Kept
-) -> BatchNorm | None:
-    """The batch norm that feeds the node through what keeps zero; None where the input does."""
+) -> nn.Module | None:
+    """The module that feeds the node through what keeps zero; None where the input does."""
     while True:
         before = node.all_input_nodes
         if len(before) != 1:
             raise _inexact(name, f"it is made of {len(before)} values")
         (node,) = before
         if len(node.users) != 1:
-            raise _inexact(name, "what its batch norm gives is used in another place, too")
+            raise _inexact(name, "what makes it is used in another place, too")
         if node.op == "placeholder":
             return None
         module = called.get(node)
-        if isinstance(module, BatchNorm):
+        if isinstance(module, MAKERS):
             if list(called.values()).count(module) > 1:
-                raise _inexact(name, "its batch norm runs more than once")
+                raise _inexact(name, f"its {type(module).__name__} runs more than once")
             return module
         if not keeps(node, module, keep):
             what = node.target if module is None else type(module).__name__
-            raise _inexact(name, f"{getattr(what, '__name__', what)} comes after any batch norm")
+            raise _inexact(name, f"{getattr(what, '__name__', what)} comes after what makes it")
+        if module is not None:
+            _check_plain(module, name)
 
 
 def keeps(node: fx.Node, module: nn.Module | None, keep: Kept = "zero") -> bool:
@@ -326,6 +355,5 @@ def _graph(scope: nn.Module, layer: nn.Module, name: str) -> fx.Graph:
 
 def _inexact(name: str, reason: str) -> DissectError:
     return DissectError(
-        f"an edit of {name!r} cannot be written into the weights exactly: {reason}; "
-        "bake a layer that ends in batch norm and ReLU, or use 'ablated'"
+        f"an edit of {name!r} cannot be written into the weights exactly: {reason}; use 'ablated'"
     )

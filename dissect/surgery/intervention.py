@@ -24,7 +24,7 @@ from dissect.surgery.apply import edited_activation
 from dissect.surgery.edit_file import EditFile, edit_arguments, edit_fields
 from dissect.surgery.gates import Gate, MaskGate
 from dissect.surgery.levels import rising_units, swapped_units
-from dissect.surgery.write import write_edit
+from dissect.surgery.write import check_written, write_edit
 from dissect.units import Units
 
 __all__ = ["Intervention"]
@@ -245,38 +245,40 @@ class Intervention:
     def bake(self, model: _Model, *, exact: bool = True) -> _Model:
         """A copy of `model` that is edited for good; no hooks are left.
 
-        In evaluation mode its outputs are, bit for bit, those of `applied`:
+        In evaluation mode its outputs are, bit for bit, those of `applied`. Where latents of the
+        model are known (`latents_for`), that is checked on two of them.
 
         - Removal everywhere (Radford et al. 2015, section 6.3.1), the default, goes into the
-          weights: the batch norm before the layer's end gets the weight 0 and the bias 0 for the
-          units, and so does the convolution before it. Names and shapes of the weights stay.
-        - A value in the units' place, none below 0, everywhere: the same with the value for the
-          bias, where the layer allows it; else as below.
+          weights where a norm or a convolution makes the units: it gets the weight 0 and the bias 0
+          for them, and so does the convolution before a batch norm. Names and shapes of the weights
+          stay. A value in the units' place, none below 0, is the same with the value for the bias.
+        - Everything else, and removal where nothing certain makes the units, becomes a `GatedEdit`
+          at the layer's end: the gate as one 1x1 convolution with its threshold, a region, a
+          strength. A `nn.Sequential` gets it as its last part, `edit`; any other layer as a module
+          of that name, and its class becomes one derived from its own.
         - With `exact=False`, directions without biases go into the weights of the convolutions that
           read the layer.
-        - Everything else becomes a `GatedEdit` at the layer's end: the gate as one 1x1 convolution
-          with its threshold, a region, a strength. A layer that is a plain `nn.Sequential` gets it
-          as its last part, `edit`; any other is put with it into a `Sequential` of `layer` and
-          `edit`.
 
         Args:
             model: in evaluation mode, as it is in the copy. For removal in the weights, the layer
-                must end in a batch norm and activations that keep zero, as ReLU and LeakyReLU do,
-                and `torch.fx` must be able to follow its forward.
+                must end in a norm or a convolution and activations that keep zero, as ReLU and
+                LeakyReLU do, and `torch.fx` must be able to follow its forward.
             exact: bit for bit. False writes a removal everywhere of directions, of another
                 strength, or of one a unit, into the weights of the convolutions that read the
                 units, rather than into a module: names and shapes stay as they are, and images
                 are those of `applied` within rounding (1e-5).
 
         Raises:
-            DissectError: no such layer, units of a layer of another size, a layer whose weights
-                cannot hold the edit, or a gate that is not linear or differs among samples.
+            DissectError: no such layer, units of a layer of another size, a layer that runs
+                several times or has hooks of others, TorchScript, weights that cannot hold the edit
+                with `exact=False`, or a gate that is not linear or differs among samples.
         """
         edited = plain_copy(model)
         parts = self.parts
         for number, part in enumerate(parts):
             following = {later.units.layer for later in parts[number + 1 :]}
             write_edit(edited, part, exact=exact or part.units.layer in following)
+        check_written(model, edited, self, exact=exact)
         return edited
 
     def strongest(self, k: int) -> "Intervention":

@@ -1,23 +1,24 @@
 """Edits written into a network for good: into its weights, or as a module at a layer's end."""
 
-from collections import OrderedDict
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
-from dissect.hooks.modules import BatchNorm, named_modules, resolve_layer
-from dissect.models.dcgan import add_edit
+from dissect.hooks.modules import BatchNorm, plain_copy, resolve_layer
+from dissect.models import generate, latents_for
 from dissect.models.gated import GatedEdit
 from dissect.surgery.apply import edit_amounts, unit_levels
+from dissect.surgery.edited_layer import append_edit
 from dissect.surgery.gates import Gate, LinearGate, MaskGate, linear_gate
 from dissect.surgery.graph import (
     CONVS,
     TRANSPOSED_CONVS,
     check_runs_once,
     convolution_before,
-    norm_that_ends,
+    maker_of,
     traced_end,
     weights_in_doubt,
 )
@@ -26,7 +27,10 @@ from dissect.units import Units
 if TYPE_CHECKING:
     from dissect.surgery.intervention import Intervention
 
-__all__ = ["write_edit"]
+__all__ = ["check_written", "write_edit"]
+
+# How far images may be from those of the edit by rounding, as a fraction of the largest value.
+_ROUNDING = 1e-5
 
 
 def write_edit(model: nn.Module, edit: "Intervention", *, exact: bool) -> None:
@@ -40,32 +44,63 @@ def write_edit(model: nn.Module, edit: "Intervention", *, exact: bool) -> None:
     if single == 0 or not len(units):
         return
     everywhere = edit.where is None
-    if everywhere and replacement is None and not exact and not _is_removal(edit):
+    values = torch.zeros(len(units)) if replacement is None else replacement
+    if everywhere and single == 1 and units.directions is None and bool((values >= 0).all()):
+        keep: Literal["zero", "positive"] = "zero" if replacement is None else "positive"
+        with suppress(_NotInWeightsError):
+            _write(model, units, values, keep=keep)
+            return
+    if everywhere and replacement is None and not exact:
         _fold_into_readers(model, units, edit_amounts(edit))
         return
-    if everywhere and single == 1 and units.directions is None:
-        if replacement is None:
-            try:
-                _write(model, units, torch.zeros(len(units)), keep="zero")
-            except _NotInWeightsError:
-                # An edit that was written before takes its values from what comes before this one.
-                if not _ends_in_edit(layer):
-                    raise
-            else:
-                return
-        elif bool((replacement >= 0).all()):
-            try:
-                _write(model, units, replacement, keep="positive")
-            except _NotInWeightsError:
-                pass
-            else:
-                return
-    _insert(model, layer, units.layer, _as_module(model, edit))
+    check_runs_once(model, layer, units.layer)
+    _check_block(layer, units)
+    append_edit(model, units.layer, _as_module(model, edit))
 
 
-def _is_removal(edit: "Intervention") -> bool:
-    """Whether channels are set to zero, which a batch norm's weights hold to the bit."""
-    return edit.units.directions is None and edit.unit_strengths is None and edit.strength == 1
+def check_written(
+    model: nn.Module, edited: nn.Module, edit: "Intervention", *, exact: bool
+) -> None:
+    """Nothing, where images of two latents with the edit are those of the edited model.
+
+    Models of which no latents are known, or that give one latent two images, are not checked.
+
+    Raises:
+        DissectError: the edited model gives other images.
+    """
+    if model.training:
+        return
+    model = plain_copy(model)  # blocks that are open around the call are not in the edited one
+    try:
+        z = latents_for(model, 2)
+        plain = [generate(model, z, batch_size=2) for _ in range(2)]
+    except Exception:  # its inputs are not latents alone
+        return
+    if not _is_equal(*plain):
+        return
+    layers = ", ".join(map(repr, edit.layers))
+    wanted = generate(model, z, batch_size=2, edit=edit)
+    try:
+        images = generate(edited, z, batch_size=2)
+    except Exception as error:  # whatever the code around the layer does with the edited one
+        raise DissectError(
+            f"an edit of {layers} cannot be written into this network, whose code then fails "
+            f"({type(error).__name__}: {error}); use 'applied'"
+        ) from error
+    rounding = _ROUNDING if torch.finfo(wanted.dtype).bits > 16 else 1e-2
+    most = rounding * float(wanted.abs().max().clamp(min=1))
+    if not _is_equal(images, wanted) and (
+        exact or not torch.allclose(images, wanted, rtol=0, atol=most, equal_nan=True)
+    ):
+        difference = float((images - wanted).abs().nan_to_num(torch.inf).max())
+        raise DissectError(
+            f"an edit of {layers} cannot be written into this network: images of the copy differ "
+            f"by {difference:.2g} from those of the edit; use 'applied'"
+        )
+
+
+def _is_equal(first: Tensor, second: Tensor) -> bool:
+    return bool(((first == second) | (first.isnan() & second.isnan())).all())
 
 
 def _fold_into_readers(model: nn.Module, units: Units, amounts: Tensor) -> None:
@@ -126,10 +161,6 @@ def _fold_into_readers(model: nn.Module, units: Units, amounts: Tensor) -> None:
             inputs.sub_(less.to(weight))
 
 
-def _ends_in_edit(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Sequential) and isinstance(layer[-1], GatedEdit)
-
-
 class _NotInWeightsError(DissectError):
     """The layer's weights cannot hold the edit; a module can."""
 
@@ -137,23 +168,39 @@ class _NotInWeightsError(DissectError):
 def _write(
     model: nn.Module, units: Units, values: Tensor, *, keep: Literal["zero", "positive"]
 ) -> None:
-    """Let the units be the values, through the bias of the batch norm that ends the layer."""
+    """Let the units be the values, through what makes them: a norm, or a convolution."""
     try:
-        norm = norm_that_ends(model, units.layer, keep=keep)
+        maker = maker_of(model, units.layer, keep=keep)
     except DissectError as error:
         raise _NotInWeightsError(str(error)) from error
-    _check_size(units.layer, units.total, norm.num_features)
+    _check_size(units.layer, units.total, _width(maker))
+    if maker.bias is None and bool(values.any()):
+        raise _NotInWeightsError("a convolution without a bias makes the units")
     index = list(units.indices)
-    conv = convolution_before(model, norm)
+    if maker.bias is not None and not bool(values.to(maker.bias).isfinite().all()):  # type: ignore[arg-type]
+        raise DissectError(
+            f"the values for units of {units.layer!r} are too large for {maker.bias.dtype}"
+        )
+    conv = None if isinstance(maker, (*CONVS, nn.GroupNorm)) else convolution_before(model, maker)
     with torch.no_grad():
-        norm.weight[index] = 0.0
-        norm.bias[index] = values.to(norm.bias)
+        _outputs(maker)[index] = 0.0
+        if maker.bias is not None:
+            bias = maker.get_parameter("bias")
+            bias[index] = values.to(bias)
         if conv is not None:  # 0 times a unit that overflowed would be no number
-            weight = conv.get_parameter("weight")
-            outputs = weight.transpose(0, 1) if isinstance(conv, TRANSPOSED_CONVS) else weight
-            outputs[index] = 0.0
+            _outputs(conv)[index] = 0.0
             if conv.bias is not None:
                 conv.get_parameter("bias")[index] = 0.0
+
+
+def _outputs(module: nn.Module) -> Tensor:
+    """The weights of a norm or a convolution with its outputs first."""
+    weight = module.get_parameter("weight")
+    return weight.transpose(0, 1) if isinstance(module, TRANSPOSED_CONVS) else weight
+
+
+def _width(module: nn.Module) -> int:
+    return len(_outputs(module))
 
 
 def _as_module(model: nn.Module, edit: "Intervention") -> GatedEdit:
@@ -219,28 +266,11 @@ def _as_linear(where: Gate | Tensor | None) -> tuple[LinearGate | None, Tensor |
     return gate, None
 
 
-def _insert(model: nn.Module, layer: nn.Module, name: str, edit: GatedEdit) -> None:
-    """Let the layer end in the edit, where it is registered under this name."""
-    if layer is resolve_layer(model, ""):
-        raise DissectError("an edit cannot be written at the end of the whole model: name a layer")
-    check_runs_once(model, layer, name)
-    names = [other for other, module in named_modules(model).items() if module is layer]
-    if type(layer) is nn.Sequential and len(names) == 1:
-        _check_block(layer, edit, name)
-        add_edit(layer, edit)
-        return
-    if isinstance(layer, GatedEdit):
-        raise DissectError(f"{name!r} is itself an edit: name the layer that it ends")
-    wrapped = nn.Sequential(OrderedDict(layer=layer, edit=edit)).train(layer.training)
-    parent, _, key = name.rpartition(".")
-    resolve_layer(model, parent)._modules[key] = wrapped
-
-
-def _check_block(block: nn.Sequential, edit: GatedEdit, name: str) -> None:
-    """Refuse units of a layer of another size, by the block's last norm."""
-    norms = [part for part in block if isinstance(part, BatchNorm)]
-    if norms:
-        _check_size(name, len(edit.edited), norms[-1].num_features)
+def _check_block(layer: nn.Module, units: Units) -> None:
+    """Refuse units of a layer of another size, by the last norm of a block."""
+    norms = [part for part in layer.children() if isinstance(part, BatchNorm)]
+    if isinstance(layer, nn.Sequential) and norms:
+        _check_size(units.layer, units.channels, norms[-1].num_features)
 
 
 def _check_size(layer: str, units: int, total: int) -> None:

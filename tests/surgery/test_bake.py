@@ -315,9 +315,11 @@ def test_units_and_grids_of_another_layer_are_refused(generator):
         bake(generator, Units("layer9", (1,), 7), strength=0.5)
     with pytest.raises(DissectError, match="has 6 units, and the units are of a layer of 7"):
         bake(generator, Units("layer8x8", (1,), 7), strength=0.5)
-    baked = bake(generator, UNITS, where=torch.ones(4, 4))
+    with pytest.raises(DissectError, match=r"the gate has shape \(4, 4\)"):
+        bake(generator, UNITS, where=torch.ones(4, 4))
+    baked = bake(generator.layer8x8, Units("norm", (1,), 6), where=torch.ones(4, 4))
     with pytest.raises(DissectError, match=r"a region of a \(4, 4\) grid"):
-        baked(Z)
+        baked(torch.ones(1, 12, 4, 4))
     baked = bake(nn.Sequential(nn.Identity(), nn.Identity()), Units("0", (0,), 3), strength=0.5)
     with pytest.raises(DissectError, match="a layer of 3 units, and got"):
         baked(torch.ones(2, 4))

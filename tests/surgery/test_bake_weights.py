@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils import prune
 
 from dissect._utils.errors import DissectError
+from dissect.models import GatedEdit
 from dissect.surgery import ablated, bake, excise, graph
 from dissect.units import Units
 
@@ -30,10 +31,14 @@ def test_a_baked_generator_is_bit_for_bit_the_ablated_one(generator):
 
 
 @pytest.mark.parametrize("layer", ["rgb", "layer8x8.conv"])
-def test_a_layer_that_cannot_be_baked_says_so(generator, layer):
-    total = 3 if layer == "rgb" else 6
-    with pytest.raises(DissectError, match="cannot be written into the weights exactly"):
-        bake(generator, Units(layer, (0,), total))
+def test_a_layer_without_a_norm_is_baked_into_its_convolution(generator, layer):
+    units = Units(layer, (0,), 3 if layer == "rgb" else 6)
+    with ablated(generator, units), torch.no_grad():
+        wanted = generator(Z)
+    edited = bake(generator, units)
+    with torch.no_grad():
+        assert torch.equal(edited(Z), wanted)
+    assert edited.state_dict().keys() == generator.state_dict().keys()
 
 
 def lively(model):
@@ -178,28 +183,46 @@ def shared_norm():
     return nn.Sequential(first, nn.Sequential(nn.Conv2d(6, 6, 1), norm, nn.ReLU()))
 
 
+def grouped():
+    return nn.Sequential(nn.ConvTranspose2d(4, 6, 4, groups=2), nn.ReLU())
+
+
+def hooked():
+    block = nn.Sequential(nn.ConvTranspose2d(4, 6, 4), nn.BatchNorm2d(6), nn.ReLU())
+    block[2].register_forward_hook(lambda module, args, output: output + 1)
+    return block
+
+
 @pytest.mark.parametrize(
     ("model", "layer", "reason"),
     [
-        (nn.Sequential(Residual()), "0", "add comes after any batch norm"),
-        (nn.Sequential(Aside()), "0", "used in another place"),
-        (nn.Sequential(Slopes()), "0", "made of 2 values"),
-        (nn.Sequential(Asks()), "0", "the forward code of Asks cannot be followed"),
-        (nn.Sequential(Norms()), "0", "its batch norm runs more than once"),
-        (nn.Sequential(Shifts()), "0", "add comes after any batch norm"),
-        (nn.Sequential(plain_norm()), "0", "no weight and bias"),
-        (shared_norm(), "0", "shared with another layer"),
-        (flat(nn.ReLU), "0.0", "ConvTranspose2d comes after any batch norm"),
-        (nn.Sequential(nn.ReLU(), nn.Tanh()), "1", "no batch norm comes before it"),
-        (flat(nn.ReLU), "0.3", "ConvTranspose2d comes after any batch norm"),
-        (flat(nn.Sigmoid), "0.2", "Sigmoid comes after any batch norm"),
-        (nn.Sequential(nn.Conv2d(4, 6, 1), nn.ReLU()), "1", "Conv2d comes after any batch norm"),
+        (lambda: nn.Sequential(Residual()), "0", "add comes after what makes it"),
+        (lambda: nn.Sequential(Aside()), "0", "used in another place"),
+        (lambda: nn.Sequential(Slopes()), "0", "made of 2 values"),
+        (lambda: nn.Sequential(Asks()), "0", "the forward code of Asks cannot be followed"),
+        (lambda: nn.Sequential(Norms()), "0", "its BatchNorm2d runs more than once"),
+        (lambda: nn.Sequential(Shifts()), "0", "add comes after what makes it"),
+        (lambda: nn.Sequential(plain_norm()), "0", "no weight and bias"),
+        (shared_norm, "0", "shared with another layer"),
+        (lambda: nn.Sequential(nn.ReLU(), nn.Tanh()), "1", "no norm or convolution comes before"),
+        (lambda: flat(nn.Sigmoid), "0.2", "Sigmoid comes after any norm or convolution"),
+        (lambda: nn.Sequential(grouped()), "0", "in groups"),
+        (lambda: nn.Sequential(hooked()), "0", "a ReLU before its end has hooks"),
     ],
 )
-def test_what_cannot_be_baked_exactly_is_refused_with_the_reason(model, layer, reason):
+def test_what_no_weights_hold_becomes_a_module(model, layer, reason):
+    torch.manual_seed(0)
+    model, units = lively(model()), Units(layer, (0, 5), 6)
     with pytest.raises(DissectError, match=reason) as caught:
-        bake(model.eval(), Units(layer, (0,), 6))
+        graph.maker_of(model, layer)
     assert "\n" not in str(caught.value)
+    x = torch.randn(2, 6 if isinstance(model[0], nn.ReLU) else 4, 1, 1)
+    with torch.no_grad():
+        with ablated(model, units):
+            wanted = model(x)
+        edited = bake(model, units)
+        assert torch.equal(edited(x), wanted)
+    assert any(isinstance(module, GatedEdit) for module in edited.modules())
 
 
 def test_units_of_a_layer_of_another_size_are_not_baked(generator):
@@ -251,14 +274,13 @@ def _views(first, second):
     second.weight = nn.Parameter(first.weight.data[:])
 
 
-def test_norms_that_share_weights_are_not_written_to():
-    with pytest.raises(DissectError, match="shares its weights with another module"):
-        bake(TiedNorms(_same).eval(), Units("layer", (0, 2), 4))
-
-
-def test_norms_that_share_memory_do_not_in_the_copy():
+@pytest.mark.parametrize("tie", [_same, _views])
+def test_norms_that_share_weights_are_not_written_to(tie):
     torch.manual_seed(0)
-    model, units, x = TiedNorms(_views).eval(), Units("layer", (0, 2), 4), torch.randn(2, 2, 6, 6)
+    model, units, x = TiedNorms(tie).eval(), Units("layer", (0, 2), 4), torch.randn(2, 2, 6, 6)
+    if tie is _same:
+        with pytest.raises(DissectError, match="shares its weights with another module"):
+            graph.maker_of(model, "layer")
     with torch.no_grad():
         with ablated(model, units):
             wanted = model(x)
