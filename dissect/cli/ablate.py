@@ -53,7 +53,7 @@ def ablate(
         "concept": study.concept,
         "labels": labels.labels,
         "layer": study.layer,
-        "where": edit.where or "both",
+        "where": "both" if len(edits) == 2 else next(iter(edits)),
         **edit_values(edits.get("probe") or next(iter(edits.values()))),
         "edits": {name: edit_values(one) for name, one in edits.items()},
         "n_samples": n,

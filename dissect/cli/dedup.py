@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dissect.cli.options import Out, OutputOptions, Threads, with_groups
+from dissect.cli.options import Given, Out, OutputOptions, Threads, with_groups
 from dissect.cli.output import Output
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class DedupOutputOptions(OutputOptions):
 @with_groups
 def dedup(
     output: DedupOutputOptions,
+    given: Given,
     source: Annotated[
         str, typer.Argument(help="The source: bedrooms, faces, folder:PATH, lsun:PATH and so on.")
     ],
@@ -55,6 +56,8 @@ def dedup(
     out, seed = output.out, output.seed
     if threads is not None:
         torch.set_num_threads(threads)
+    if ":" in source:
+        given.refuse(f"with {source}, which is not rendered", "source_seed")
     opened = open_source(source, size=SIDE, count=images, seed=source_seed)
     for name, reason in dict(getattr(opened, "skipped", {})).items():
         printed.note(f"skipped {name}: {reason}")

@@ -122,7 +122,7 @@ def effect(
         "labels": labels.labels,
         "layer": study.layer,
         "rule": main.units.rule,
-        "where": edit.where,
+        "where": "both" if len(edits) == 2 else next(iter(edits)),
         "strength": main.strength,
         "threshold": main.threshold,
         "n_selected": len(main.units),

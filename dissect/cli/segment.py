@@ -55,6 +55,8 @@ def segment(
         given.refuse("without a SOURCE", "size")
     else:
         given.refuse("with a SOURCE", "model")
+        if ":" in source:
+            given.refuse(f"with {source}, which is not rendered", "seed")
     out, seed = output.out, output.seed
     network = load_segmenter(segmenter, device=model.resolve())
     images = _images(source, model, n, size, seed)

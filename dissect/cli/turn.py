@@ -142,6 +142,12 @@ def turn(
         known = ", ".join((*METHODS, _STEERED))
         raise DissectError(f"unknown method {method!r}: use {known} or all")
     finding = direction is None and exemplars is None
+    if direction is not None:
+        given.refuse("with --direction", "exemplars")
+    if not finding:
+        given.refuse("where the direction is given", "method", "pool", "n_exemplars")
+    elif method not in ("all", "exemplars"):
+        given.refuse(f"with --method {method}", "n_exemplars")
     if method == _STEERED and not (finding and length is None):
         raise DissectError(
             "steered optimises the latents of each sample: it takes no --direction, "

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dissect.cli.options import ModelOptions, OutputOptions, SegmenterName, with_groups
+from dissect.cli.options import Given, ModelOptions, OutputOptions, SegmenterName, with_groups
 from dissect.cli.output import Output
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ _LISTED = 12
 def units(
     model: ModelOptions,
     output: OutputOptions,
+    given: Given,
     n: Annotated[
         int,
         typer.Option(
@@ -65,6 +66,8 @@ def units(
     from dissect.segmentation import load_segmenter
 
     printed = Output(as_json=output.as_json, shared=True)
+    if not effect:
+        given.refuse("with --no-effect", "effect_n")
     group = ProcessGroup.from_environment()
     generator, layer, seed = model.load(), model.layer, output.seed
     reader = load_segmenter(segmenter, device=device_of(generator))

@@ -64,12 +64,15 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     try:
-        return user_cache_path("dissect", appauthor=False).absolute()
-    except RuntimeError as error:
+        folder = user_cache_path("dissect", appauthor=False)
+    except RuntimeError:  # older versions of platformdirs leave the ~ as it is
+        folder = Path("~")
+    if not folder.is_absolute():
         raise DissectError(
             "there is no home folder to keep rendered and decoded images in: set DISSECT_CACHE to "
             "a folder"
-        ) from error
+        )
+    return folder
 
 
 def write_payload(

@@ -14,7 +14,7 @@ from dissect.data import RenderedSource, batches
 from dissect.data.synthetic import faces
 from dissect.segmentation.attribute_network import AttributeNetwork
 from dissect.training.augment import degrade
-from dissect.training.fit import Fit
+from dissect.training.fit import Fit, one_cycle
 
 __all__ = ["AttributeConfig", "train_attributes"]
 
@@ -70,9 +70,7 @@ def train_attributes(
     network.spread.copy_(attributes.std(0))
     yaw = network.names.index("yaw")
     optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=config.steps, pct_start=0.1
-    )
+    schedule = one_cycle(optimizer, config.learning_rate, config.steps)
     random = torch.Generator().manual_seed(config.seed)
     order = batches(source, config.batch_size, config.seed)
     fit = Fit(config.steps, config.batch_size, progress)

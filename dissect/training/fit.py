@@ -10,7 +10,7 @@ from torch import Tensor
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback
 
-__all__ = ["Fit"]
+__all__ = ["Fit", "one_cycle"]
 
 _REPORTED = 10
 
@@ -54,3 +54,12 @@ class Fit:
             rate = self.batch_size * _REPORTED / (time.perf_counter() - self.clock)
             self.progress(_REPORTED, f"{rate:.0f} images/s, loss {value:.3f}")
             self.clock = time.perf_counter()
+
+
+def one_cycle(
+    optimizer: torch.optim.Optimizer, rate: float, steps: int
+) -> torch.optim.lr_scheduler.OneCycleLR:
+    """One cycle of the learning rate, a tenth of it rising."""
+    # torch divides by the length of the rise, less one step.
+    rising = 0.2 if steps == 10 else 0.1
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=rising)

@@ -17,7 +17,7 @@ from dissect.data import RenderedSource, batch_at
 from dissect.segmentation.regions import majority_vote, region_class_ids
 from dissect.segmentation.unet import UNet
 from dissect.training.augment import copy_paste, degrade
-from dissect.training.fit import Fit
+from dissect.training.fit import Fit, one_cycle
 
 __all__ = ["SegmenterConfig", "train_segmenter"]
 
@@ -110,9 +110,7 @@ def _cycle(
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """AdamW, whose rate rises for a tenth of so many steps and falls for the others."""
     optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rate, total_steps=max(steps, 1), pct_start=0.1
-    )
+    schedule = one_cycle(optimizer, rate, max(steps, 1))
     return optimizer, schedule
 
 
