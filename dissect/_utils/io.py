@@ -50,6 +50,8 @@ def atomic_write(path: str | Path, *, force: bool = True) -> Iterator[IO[bytes]]
             is off.
     """
     target = Path(path)
+    if not target.name:
+        raise DissectError(f"{str(path)!r} names no file to write")
     if not force and target.exists():
         raise DissectError(f"{target} exists already; give another name, or --force to replace it")
     unfinished: Path | None = None

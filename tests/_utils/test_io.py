@@ -178,3 +178,9 @@ def test_an_animation_has_every_frame(tmp_path):
     with Image.open(write_animation(tmp_path / "x.gif", frames, milliseconds=60)) as found:
         assert found.n_frames == 3
         assert found.info["duration"] == 60
+
+
+@pytest.mark.parametrize("path", ["", "."])
+def test_a_path_without_a_name_is_refused(path):
+    with pytest.raises(DissectError, match="names no file"):
+        write_bytes(path, b"")
