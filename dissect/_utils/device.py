@@ -1,5 +1,6 @@
 """Devices by name, and what a device computes in."""
 
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 
 import torch
@@ -7,7 +8,7 @@ from torch import nn
 
 from dissect._utils.errors import DissectError
 
-__all__ = ["autocast", "autocast_dtype", "device_of", "resolve_device"]
+__all__ = ["autocast", "autocast_dtype", "device_of", "no_autocast", "resolve_device"]
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -37,6 +38,14 @@ def autocast(device: torch.device) -> torch.autocast:
     """The block that computes in bfloat16 where the device does so natively (`autocast_dtype`)."""
     dtype = autocast_dtype(device)
     return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def no_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """The block in which a `torch.autocast` around it leaves the types of tensors as they are."""
+    kind = device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return nullcontext()
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:

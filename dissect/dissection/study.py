@@ -65,7 +65,7 @@ class ActivationStats:
         flat = acts.transpose(0, 1).flatten(1)
         self.cells.update(flat)
         self.moments.update(flat)
-        for part in acts.split(_PART):
+        for part in acts.float().split(_PART):
             large = torch.stack([self.upsampling(maps) for maps in part], 1)
             self.pixels.update(large.flatten(1))
 
@@ -188,7 +188,7 @@ def activation_stats(
         with torch.inference_mode(), record(model, *layers, stop=True) as acts:
             model(z)
         for layer, found in levels.items():
-            found.update(acts[layer].float())
+            found.update(acts[layer])
     return {layer: found.of_all(group) for layer, found in levels.items()}
 
 
@@ -233,11 +233,12 @@ def count_units(
             labels = segmenter.labels(generate(model, z, batch_size=len(z)))
         keys = torch.arange(first, first + count, device=labels.device)
         for layer, found in counts.items():
-            values = acts[layer][:count].float()
+            given = acts[layer][:count]
+            values = given.float()
             if layer not in upsampling:
                 upsampling[layer] = _upsampling(values, (labels.shape[1], labels.shape[2]))
             found.concepts.update(values, labels[:count], labels[1:], upsampling[layer])
-            found.top.update(values.amax((2, 3)).T, keys)
+            found.top.update(given.amax((2, 3)).T, keys)
     return {layer: found.of_all(group) for layer, found in counts.items()}
 
 

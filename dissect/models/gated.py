@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dissect._utils.device import no_autocast
 from dissect._utils.errors import DissectError
 
 __all__ = ["GatedEdit", "moved_along"]
@@ -33,11 +34,12 @@ def moved_along(
     # Half precision has too few digits for a sum over hundreds of channels.
     wide = activation.to(torch.promote_types(activation.dtype, torch.float32))
     grid = wide if wide.ndim == 4 else wide.reshape(*wide.shape[:2], -1, 1)
-    found = F.conv2d(grid, read.to(wide)[..., None, None], bias.to(wide))
-    if rectified:
-        found = found.relu()
-    change = (found - values.to(wide).reshape(1, -1, 1, 1)) * amount.to(wide).reshape(1, -1, 1, 1)
-    moved = grid - F.conv2d(change, write.to(wide).T[..., None, None])
+    amount, values = (each.to(wide).reshape(1, -1, 1, 1) for each in (amount, values))
+    with no_autocast(activation.device):
+        found = F.conv2d(grid, read.to(wide)[..., None, None], bias.to(wide))
+        if rectified:
+            found = found.relu()
+        moved = grid - F.conv2d((found - values) * amount, write.to(wide).T[..., None, None])
     return moved.reshape(wide.shape).to(activation.dtype)
 
 
@@ -180,7 +182,8 @@ class GatedEdit(nn.Module):
         # As `Probe.probability` has it, step for step: the last bit decides at the threshold.
         kind = torch.float64 if activation.dtype == torch.float64 else torch.float32
         bias = None if self.probe.bias is None else self.probe.bias.to(kind)
-        logit = F.conv2d(activation.to(kind), self.probe.weight.to(kind), bias).squeeze(1)
+        with no_autocast(activation.device):
+            logit = F.conv2d(activation.to(kind), self.probe.weight.to(kind), bias).squeeze(1)
         probability = logit.sigmoid()
         if self.region is not None:
             probability = probability * self.region.to(kind)

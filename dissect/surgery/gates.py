@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from dissect._utils.device import no_autocast
 from dissect._utils.errors import DissectError
 
 __all__ = ["Gate", "LayerGate", "LinearGate", "MaskGate", "linear_gate", "open_cells"]
@@ -68,7 +69,7 @@ class LinearGate:
             raise DissectError("the weights and the bias of a gate must be finite numbers")
 
     def probability(self, activations: Tensor) -> Tensor:
-        """The probability at every cell, (N, H, W) in [0, 1].
+        """The probability at every cell, (N, H, W) in [0, 1], in float32 or float64.
 
         Args:
             activations: (N, C, H, W) of the gate's layer, on any device, of any float type.
@@ -86,7 +87,8 @@ class LinearGate:
         weight = self.weight.to(activations.device, dtype).reshape(1, -1, 1, 1)
         bias = torch.tensor([self.bias], dtype=dtype, device=activations.device)
         # The same convolution that `bake` writes into networks: the last bit decides there.
-        return conv2d(activations.to(dtype), weight, bias).squeeze(1).sigmoid()
+        with no_autocast(activations.device):
+            return conv2d(activations.to(dtype), weight, bias).squeeze(1).sigmoid()
 
     def __repr__(self) -> str:
         return f"LinearGate({self.layer!r}, {len(self.weight)} units)"

@@ -165,6 +165,25 @@ def test_values_above_zero_go_into_the_weights_and_others_into_a_module(generato
     assert images(baked, torch.randn(1, 4, 2, 2))[0, 1].tolist() == [[0.25, 0.25], [0.25, 0.25]]
 
 
+def test_a_gate_opens_at_the_same_cells_under_autocast():
+    torch.manual_seed(0)
+    # Units far from 0: a sum in bfloat16 would have no digits left.
+    acts = torch.randn(40, 64, 4, 4) + 30
+    weight = torch.randn(64)
+    weight -= weight.mean()
+    probe = probe_of(weight.tolist(), 0.3, layer="0")
+    right = torch.einsum("nchw,c->nhw", acts.double(), weight.double()).add(0.3).sigmoid()
+    model = nn.Sequential(nn.Identity(), nn.Identity()).eval()
+    units = Units("0", (1, 4), 64)
+    baked = bake(model, units, where=probe)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = probe.probability(acts)
+        written = baked(acts)
+    assert found.dtype == torch.float32
+    assert (found - right).abs().max() < 1e-4
+    assert torch.equal(written[:, 1] == 0, found > 0.5)
+
+
 def test_a_gated_edit_says_what_it_is(generator):
     baked = bake(generator, UNITS, where=PROBE, threshold=0.25, strength=1.5)
     assert baked.config["edits"] == [
