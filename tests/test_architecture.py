@@ -24,8 +24,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Private names of torch, each with its reason.
 PRIVATE = {
-    # Which operations rectify, whatever they are called by: only a dispatch mode sees all of them.
-    ("attribution/clipping.py", "torch.utils._python_dispatch"),
+    # Which operations run, whatever they are called by: only a dispatch mode sees all of them.
+    ("hooks/training_mode.py", "torch.utils._python_dispatch"),
     # Whether something else holds a tensor's memory: torch tells it nowhere else.
     ("hooks/modules.py", "torch._C"),
 }

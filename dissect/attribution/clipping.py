@@ -1,14 +1,13 @@
 """Operations that clip a gradient by the sign or the size of an activation, found as they run."""
 
-import sys
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from dissect.hooks.modules import named_modules
+from dissect.hooks.training_mode import TorchDispatchMode, running_module
 
 __all__ = ["ClippingOperations"]
 
@@ -102,17 +101,10 @@ class ClippingOperations(TorchDispatchMode):
         return any(bound is not None and bool((output == bound).any()) for bound in (low, high))
 
     def _running_module(self) -> str:
-        """The innermost module whose forward is under way."""
-        frame = sys._getframe()
-        while frame is not None:
-            module = frame.f_locals.get("self")
-            if frame.f_code.co_name == "forward" and isinstance(module, nn.Module):
-                names = (name for name, one in named_modules(self._model).items() if one is module)
-                name = next(names, "")
-                kind = type(module).__name__
-                return f"{name!r} ({kind})" if name else kind
-            frame = frame.f_back  # type: ignore[assignment]
-        return type(self._model).__name__
+        module = running_module() or self._model
+        names = (name for name, one in named_modules(self._model).items() if one is module)
+        name, kind = next(names, ""), type(module).__name__
+        return f"{name!r} ({kind})" if name else kind
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

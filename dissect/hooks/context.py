@@ -22,6 +22,7 @@ from dissect.hooks.changes import acquire, in_block, release, run_eagerly
 from dissect.hooks.modules import BlockHook, is_compiled, is_unshared, not_run
 from dissect.hooks.outputs import with_tensor
 from dissect.hooks.passes import LOCK, Entry, HookFn, is_backward, open_blocks, passes
+from dissect.hooks.training_mode import Examined
 
 __all__ = ["ForwardHook", "HookContext", "HookFn"]
 
@@ -119,11 +120,11 @@ class HookContext(Generic[_Result]):
     the backward pass is passed over.
     """
 
-    __slots__ = ("_entry", "_fn", "_modules", "_once", "_result", "_runs", "_stop", "_to_run")
+    __slots__ = ("_entry", "_examined", "_fn", "_once", "_result", "_runs", "_stop", "_to_run")
 
     def __init__(
         self,
-        modules: list[nn.Module],
+        examined: Examined,
         runs: Mapping[nn.Module, frozenset[int]],
         fn: HookFn,
         result: _Result,
@@ -132,7 +133,7 @@ class HookContext(Generic[_Result]):
         once: bool = False,
         to_run: Iterable[str] = (),
     ) -> None:
-        self._modules = modules
+        self._examined = examined
         self._runs = runs
         self._fn = fn
         self._result = result
@@ -145,15 +146,16 @@ class HookContext(Generic[_Result]):
     def __enter__(self) -> _Result:
         if self._entry is not None:
             raise DissectError("this block is open already: make another to open within it")
-        model = self._modules[0]
-        entry = Entry(model, self._runs, self._fn, self._stop, self._once)
+        modules = self._examined.modules
+        entry = Entry(modules[0], self._runs, self._fn, self._stop, self._once)
+        entry.is_watched = self._examined.in_training
         try:
             with LOCK:
-                if any(map(is_compiled, self._modules)):
+                if any(map(is_compiled, modules)):
                     acquire(entry, "eager", run_eagerly)
                 for layer in self._runs:
                     entry.handles.append(layer.register_forward_hook(ForwardHook(layer, entry)))
-                for module in dict.fromkeys((*self._runs, model)):
+                for module in dict.fromkeys((*self._runs, modules[0])):
                     acquire(entry, id(module), in_block, module)
         except BaseException:
             release(entry)

@@ -11,11 +11,11 @@ from dissect._utils.errors import DissectError
 from dissect.hooks.context import HookContext
 from dissect.hooks.modules import (
     check_same_shape,
-    eval_mode_modules,
     no_tensor,
     resolve_layer,
     resolve_runs,
 )
+from dissect.hooks.training_mode import examine
 
 __all__ = ["edit"]
 
@@ -63,8 +63,8 @@ def edit(
     """
     for name in edits:
         resolve_layer(model, name)
-    modules, shared = eval_mode_modules(model, allow_training=allow_training)
-    layers = resolve_runs(model, edits, shared=shared)
+    examined = examine(model, allow_training=allow_training)
+    layers = resolve_runs(model, edits, shared=examined.shared)
     names: dict[tuple[nn.Module, int], str] = {}
     for layer, runs in layers.items():
         for name, run in runs.items():
@@ -88,7 +88,7 @@ def edit(
         return new.clone() if copy and new is not given else new
 
     wanted = {layer: frozenset(runs.values()) for layer, runs in layers.items()}
-    return HookContext(modules, wanted, apply, None, to_run=waiting)
+    return HookContext(examined, wanted, apply, None, to_run=waiting)
 
 
 def _with_name(function: _Edit, name: str) -> Callable[[Tensor], Tensor]:

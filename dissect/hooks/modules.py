@@ -20,7 +20,6 @@ __all__ = [
     "Dropout",
     "InstanceNorm",
     "check_same_shape",
-    "eval_mode_modules",
     "has_output_hooks",
     "has_pre_hooks",
     "is_compiled",
@@ -49,16 +48,6 @@ Dropout = (
     | nn.AlphaDropout
     | nn.FeatureAlphaDropout
 )
-# In training mode the first makes a sample depend on its batch-mates, the others on chance.
-_UNSTEADY_IN_TRAINING = BatchNorm | Dropout | nn.RReLU
-# These drop units where their argument `dropout` says so.
-_WITH_DROPOUT = (nn.RNNBase, nn.MultiheadAttention)
-
-# These do the same in either mode, and call no other module.
-_PLAIN_LAYERS = frozenset(
-    {nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid}
-)
-
 # What torch.compile calls the module that it wraps, and the function that it compiles.
 _WRAPPED = "_orig_mod"
 _UNCOMPILED = "_torchdynamo_orig_callable"
@@ -191,47 +180,6 @@ def named_modules(model: nn.Module) -> dict[str, nn.Module]:
         ]
         ahead += reversed(children)
     return found
-
-
-def eval_mode_modules(model: nn.Module, *, allow_training: bool) -> tuple[list[nn.Module], bool]:
-    """The model's modules, each once, itself first; and whether any is registered twice.
-
-    Raises:
-        DissectError: batch norm, dropout or spectral norm is in training mode, and that is not
-            allowed.
-    """
-    # `model.modules()` takes several times as long, which shows beside a small model's pass.
-    found, seen, shared = [model], {model}, False
-    for module in found:
-        # Looking into them, too, would read twice as much memory.
-        if type(module) in _PLAIN_LAYERS and not module._forward_pre_hooks:
-            continue
-        if module.training and not allow_training and _is_unsteady_in_training(module):
-            names = (name for name, other in named_modules(model).items() if other is module)
-            raise DissectError(
-                f"{next(names, '') or 'the model'} ({type(module).__name__}) is in training mode, "
-                "where a sample's activations depend on its batch-mates or on chance: call "
-                "model.eval() first, or pass allow_training=True"
-            )
-        for child in module._modules.values():
-            if child in seen:
-                shared = True
-            elif child is not None:
-                seen.add(child)
-                found.append(child)
-    return found, shared
-
-
-def _is_unsteady_in_training(module: nn.Module) -> bool:
-    if isinstance(module, _WITH_DROPOUT):
-        return bool(module.dropout)
-    return isinstance(module, _UNSTEADY_IN_TRAINING) or _has_spectral_norm(module)
-
-
-def _has_spectral_norm(module: nn.Module) -> bool:
-    """Whether a step of power iteration changes weights in every pass."""
-    kinds = [type(module), *map(type, module._forward_pre_hooks.values())]
-    return any(kind.__name__.lstrip("_") == "SpectralNorm" for kind in kinds)
 
 
 def is_compiled(module: nn.Module) -> bool:

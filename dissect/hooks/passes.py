@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.module_tracker import ModuleTracker
 
+from dissect.hooks.training_mode import SteadyPass
+
 __all__ = ["LOCK", "Entry", "HookFn", "Pass", "counted", "is_backward", "open_blocks", "passes"]
 
 # What a hook does with a layer, the number of its run in the pass (None outside of any), its
@@ -46,7 +48,8 @@ class Entry:
     """One entering of a block: what its hooks do until it closes."""
 
     __slots__ = (
-        *("fn", "handles", "in_backward", "keys", "layers", "model", "most_runs", "once", "stops"),
+        *("fn", "handles", "in_backward", "is_watched", "keys", "layers", "model", "most_runs"),
+        *("once", "stops"),
     )
 
     def __init__(
@@ -68,6 +71,8 @@ class Entry:
         # The most runs of each layer in a pass so far.
         self.most_runs = dict.fromkeys(layers, 0)
         self.in_backward = is_backward()
+        # Whether the next pass shows what training mode does to the model.
+        self.is_watched = False
         self.handles: list[Any] = []
         self.keys: list[Hashable] = []
 
@@ -128,7 +133,11 @@ def counted(
         return call(*args, **kwargs)
     token = passes.set((*above, *begun))
     try:
-        output = call(*args, **kwargs)
+        if any(one.entry.is_watched for one in begun):
+            with SteadyPass(model):
+                output = call(*args, **kwargs)
+        else:
+            output = call(*args, **kwargs)
     except (Exception, _StopForwardAtOnce):
         # The model may have caught the end of its pass and raised an error of its own for it.
         if all(one.guard is None for one in begun):
@@ -140,6 +149,8 @@ def counted(
             if one.guard is not None:
                 with LOCK:
                     one.guard.remove()
+    for one in begun:
+        one.entry.is_watched = False
     return None if any(one.entry.stops for one in begun) else output
 
 

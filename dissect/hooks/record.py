@@ -12,13 +12,13 @@ from dissect._utils.batches import chosen_batch_size, fitting
 from dissect._utils.errors import DissectError
 from dissect.hooks.context import HookContext
 from dissect.hooks.modules import (
-    eval_mode_modules,
     layer_names,
     no_tensor,
     not_run,
     resolve_layer,
     resolve_runs,
 )
+from dissect.hooks.training_mode import examine
 
 __all__ = ["Recording", "activations", "record"]
 
@@ -121,8 +121,8 @@ def record(
     for name in _chosen(model, layers):
         resolve_layer(model, name)
         recorded[name] = []
-    modules, shared = eval_mode_modules(model, allow_training=allow_training)
-    runs = resolve_runs(model, recorded, shared=shared)
+    examined = examine(model, allow_training=allow_training)
+    runs = resolve_runs(model, recorded, shared=examined.shared)
     calls: dict[tuple[nn.Module, int | None], list[list[Tensor]]] = {}
     for layer, names in runs.items():
         for name, number in names.items():
@@ -151,7 +151,7 @@ def record(
         return None if detach or nothing_follows else kept.clone()
 
     wanted = {layer: frozenset(names.values()) for layer, names in runs.items()}
-    return HookContext(modules, wanted, capture, Recording(recorded), stop=stop, once=True)
+    return HookContext(examined, wanted, capture, Recording(recorded), stop=stop, once=True)
 
 
 def activations(

@@ -1,7 +1,7 @@
 """From boxes on a generator's samples, or a segmenter's masks, to a probe of its layers."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
@@ -230,23 +230,33 @@ def background_mean(model: nn.Module, labels: ConceptLabels | Annotations, layer
 def grid_layers(model: nn.Module) -> list[str]:
     """The layers of `model` that hold units on a grid, in the order in which they run.
 
-    Of a network built of blocks, the blocks: a layer inside another one is left out where the
-    two end alike. The layer that makes the image, and grids of one cell, are left out too.
+    Of a network built of blocks, the blocks, wherever they are: in a list of modules, or in a
+    module that makes the whole image, such as a wrapper. What is inside a block is left out, and so
+    are the layer that makes the image and grids of one cell.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
     z = latents_for(model, 1)
-    image = generate(model, z)
-    children = [name for name, _ in model.named_children()]
-    names = children if len(children) > 1 else layer_names(model)
-    for name in names:
-        try:
-            with torch.inference_mode(), record(model, name, stop=True) as acts:
-                model(z)
-            shapes[name] = tuple(acts[name].shape)
-        except DissectError:
-            continue  # it did not run, or gives no tensor: not a layer to probe
-    return [
-        name
-        for name, shape in shapes.items()
-        if len(shape) == 4 and shape[2] * shape[3] > 1 and shape[1:] != tuple(image.shape[1:])
-    ]
+    image = tuple(generate(model, z).shape)
+    names = layer_names(model)
+
+    def blocks(above: str) -> Iterator[str]:
+        for name in names:
+            outer, _, own = name.rpartition(".")
+            if outer != above or not own:
+                continue
+            shape = _shape(model, name, z)
+            if shape is None or shape[1:] == image[1:]:
+                yield from blocks(name)
+            elif len(shape) == 4 and shape[2] * shape[3] > 1:
+                yield name
+
+    return list(blocks(""))
+
+
+def _shape(model: nn.Module, layer: str, z: Tensor) -> tuple[int, ...] | None:
+    """The shape of what the layer gives; None where it does not run, as a list of modules."""
+    try:
+        with torch.inference_mode(), record(model, layer, stop=True) as acts:
+            model(z)
+        return tuple(acts[layer].shape)
+    except DissectError:
+        return None
