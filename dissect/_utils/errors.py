@@ -1,5 +1,7 @@
 """The one exception that a user's mistake raises."""
 
+__all__ = ["DamagedFileError", "DissectError"]
+
 
 class DissectError(Exception):
     """A mistake that the user can mend, told in one line.
@@ -14,3 +16,7 @@ class DissectError(Exception):
     ...     print("bedrooms64" in str(error))
     True
     """
+
+
+class DamagedFileError(DissectError):
+    """A file could be read, and what it holds is cut short or altered."""

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from dissect._utils.errors import DissectError
+from dissect._utils.errors import DamagedFileError, DissectError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -165,6 +165,8 @@ def _opened_tensors(path: str | Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        with Path(path).open("rb") as stream:  # its errors say what the system says
+            stream.read(1)
         with safe_open(Path(path), framework="pt") as file:
             yield file
     except FileNotFoundError as error:
@@ -179,7 +181,7 @@ def _opened_tensors(path: str | Path) -> Iterator[Any]:
                 "torch.load(..., weights_only=True); or write its tensors anew with "
                 "safetensors.torch.save_file"
             ) from error
-        raise DissectError(f"{path} is damaged or not a safetensors file: {error}") from error
+        raise DamagedFileError(f"{path} is damaged or not a safetensors file: {error}") from error
 
 
 def _is_pytorch(path: Path) -> bool:

@@ -2,12 +2,15 @@
 
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dissect._utils.errors import DissectError
 from dissect.cli.options import (
     DeviceOptions,
     Given,
@@ -16,7 +19,7 @@ from dissect.cli.options import (
     with_groups,
 )
 from dissect.cli.output import Output
-from dissect.cli.train_settings import new_run, resumed_run, settings
+from dissect.cli.train_settings import Settings, kept_options, new_run, resumed_run, settings
 
 if TYPE_CHECKING:
     from dissect._utils.distributed import ProcessGroup
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
-_STEPS_PER_LINE = 100
+_STEPS_PER_LINE, _SECONDS_PER_LINE = 100, 60.0
 _SETTINGS, _IMAGES, _RUN = "Settings", "Images", "Run"
 
 
@@ -101,7 +104,7 @@ def train(
     pack: Annotated[
         bool,
         typer.Option(
-            "--pack",
+            "--pack/--no-pack",
             help="Decode the images once, into the cache folder.",
             rich_help_panel=_IMAGES,
         ),
@@ -110,7 +113,8 @@ def train(
         bool,
         typer.Option(
             "--resume",
-            help="Go on from the newest good checkpoint in --out.",
+            help="Go on from the newest good checkpoint in --out, with the options that the run "
+            "was begun with.",
             rich_help_panel=_RUN,
         ),
     ] = False,
@@ -123,7 +127,7 @@ def train(
     tensorboard: Annotated[
         bool,
         typer.Option(
-            "--tensorboard",
+            "--tensorboard/--no-tensorboard",
             help="Write curves and samples for TensorBoard.",
             rich_help_panel=_RUN,
         ),
@@ -139,23 +143,32 @@ def train(
     ] = 0,
     half: Annotated[
         bool,
-        typer.Option("--half", help="Save the finished networks as float16.", rich_help_panel=_RUN),
+        typer.Option(
+            "--half/--no-half",
+            help="Save the finished networks as float16.",
+            rich_help_panel=_RUN,
+        ),
     ] = False,
     threads: Threads = None,
 ) -> None:
     """Train a DCGAN and write generator.safetensors and discriminator.safetensors.
 
-    Ctrl-C and SIGTERM end the step and save a checkpoint; --resume goes on, bit for bit. With
-    torchrun, several processes train together.
+    Ctrl-C, SIGTERM and SIGHUP end the step and save a checkpoint; --resume goes on, bit for bit.
+    With torchrun, several processes train together.
     """
+    printed = Output(as_json=output.as_json, shared=True)
+    out = output.out
+    if not print_config:
+        # Before torch is imported: a log says at once what is being done.
+        printed.note(f"going on in {out}" if resume else f"a new training in {out}")
+    if frechet == 1:
+        raise DissectError("--frechet 1: a distance needs at least 2 images; 0 is never")
     import torch
 
     from dissect._utils.distributed import ProcessGroup
+    from dissect._utils.io import check_writable, own_folder
     from dissect.training import PRESETS, TrainConfig, to_toml
 
-    printed = Output(as_json=output.as_json, shared=True)
-    if threads is not None:
-        torch.set_num_threads(threads)
     chosen = settings(given.values(), preset, config_file, assignments or [])
     if print_config:
         about = "" if preset is None else PRESETS[preset][0]
@@ -166,18 +179,32 @@ def train(
         print(to_toml(config, f"dissect train --config FILE\n{about}".strip()), end="")
         return
     group = ProcessGroup.from_environment()
-    place, out = device.resolve(), output.out
-    state = resumed_run(out, place, chosen, printed) if resume else new_run(out, place, chosen)
-    group.batch_rows(state.config.batch_size)
-    with group.connect(place):
-        _Run(state, out, group, printed).train(
-            sample_every=sample_every,
-            save_every=save_every,
-            tensorboard=tensorboard,
-            frechet=frechet,
-            half=half,
-            pack=pack,
-        )
+    run: Settings = {
+        "sample_every": sample_every,
+        "save_every": save_every,
+        "tensorboard": tensorboard,
+        "frechet": frechet,
+        "half": half,
+        "pack": pack,
+        "threads": threads,
+        "device": device.device,
+    }
+    if group.is_main_process and resume and not out.is_dir():
+        raise DissectError(f"nothing to resume: {out} is no folder")
+    with own_folder(out) if group.is_main_process else nullcontext():
+        if resume:
+            run = kept_options(out, run, given, printed)
+        if run["threads"] is not None:
+            torch.set_num_threads(run["threads"])
+        place = DeviceOptions(run["device"]).resolve()
+        state = resumed_run(out, place, chosen, printed) if resume else new_run(out, place, chosen)
+        state.options = run
+        group.batch_rows(state.config.batch_size)
+        # Before images are rendered or packed, which may take long.
+        if group.is_main_process:
+            check_writable(out, state.checkpoint_bytes())
+        with group.connect(place):
+            _Run(state, out, group, printed).train()
 
 
 @dataclass(frozen=True)
@@ -189,33 +216,27 @@ class _Run:
     group: "ProcessGroup"
     output: Output
 
-    def train(
-        self,
-        *,
-        sample_every: int,
-        save_every: int,
-        tensorboard: bool,
-        frechet: int,
-        half: bool,
-        pack: bool,
-    ) -> None:
+    def train(self) -> None:
         """Train to the end, save the networks and print a summary."""
         from dissect._utils.progress import progress_bar
         from dissect.training import TrainingMonitor, open_images, save_networks, train
         from dissect.training.signals import Stopped
 
         state, out, output, main = self.state, self.out, self.output, self.group.is_main_process
-        config = state.config
-        opened = open_images(config, pack=pack, show_progress=None if main else False)
+        config, options = state.config, state.options
+        opened = open_images(config, pack=options["pack"], show_progress=None if main else False)
         for name, reason in dict(getattr(opened, "skipped", {})).items():
             output.note(f"skipped {name}: {reason}")
-        meter = _meter(opened, frechet, state) if frechet and main else None
+        meter = _meter(opened, options["frechet"], state) if options["frechet"] and main else None
+        output.note(
+            f"{config.steps - state.step} steps of {config.batch_size} of {len(opened)} images"
+        )
         started_at, started = state.step, time.perf_counter()
         with progress_bar("training", config.steps, done=state.step) as progress:
-            shown = state.step
+            shown, line_at = state.step, 0.0
 
             def show_report(report: "Report") -> None:
-                nonlocal shown
+                nonlocal shown, line_at
                 text = (
                     f"{report.images_per_s:.0f} images/s, loss D {report.discriminator_loss:.2f} "
                     f"G {report.generator_loss:.2f}"
@@ -223,10 +244,15 @@ class _Run:
                 progress(report.step - shown, text)
                 shown = report.step
                 # Where stderr is a file there is no bar, but a line now and then.
-                if not sys.stderr.isatty() and report.step % _STEPS_PER_LINE == 0:
-                    output.note(f"step {report.step} of {config.steps}: {text}")
+                now = time.perf_counter()
+                due = report.step % _STEPS_PER_LINE == 0 or now - line_at > _SECONDS_PER_LINE
+                if due and not sys.stderr.isatty():
+                    line_at = now
+                    seconds = (config.steps - report.step) * config.batch_size / report.images_per_s
+                    left = timedelta(seconds=round(seconds))
+                    output.note(f"step {report.step} of {config.steps}: {text}, {left} left")
 
-            curves = tensorboard and main
+            curves = options["tensorboard"] and main
             monitor = TrainingMonitor(
                 out, state, tensorboard=curves, frechet=meter, show=show_report
             )
@@ -237,8 +263,8 @@ class _Run:
                     out,
                     on_report=monitor.report,
                     on_samples=monitor.samples,
-                    sample_every=sample_every,
-                    save_every=save_every,
+                    sample_every=options["sample_every"],
+                    save_every=options["save_every"],
                     group=self.group,
                 )
             except Stopped:
@@ -250,18 +276,16 @@ class _Run:
             return
         elapsed = time.perf_counter() - started
         images_seen = (state.step - started_at) * config.batch_size
-        for path in save_networks(state, opened, out, half=half):
+        for path in save_networks(state, opened, out, half=options["half"]):
             output.wrote(path)
         rate = round(images_seen / elapsed, 1) if images_seen else 0.0
         newest = f"{out}/step-{state.step:07d}.safetensors"
-        # Resumed with no step left, the run has drawn none.
-        if state.step > started_at:
-            output.wrote(f"{out}/samples-{state.step:07d}.png")
+        output.wrote(f"{out}/samples-{state.step:07d}.png")
         summary = monitor.summary(state, len(opened))
         output.result(
             {"steps": state.step, "images_per_s": rate, "checkpoint": newest, **summary},
             f"{state.step} steps of {config.batch_size} images, {summary['epochs']} epochs, "
-            f"{rate} images/s\n" + _summary_text(summary),
+            f"{rate} images/s\n" + _summary_text(summary, state.step),
         )
 
 
@@ -275,16 +299,17 @@ def _meter(opened: "ImageSource", n: int, state: "TrainState") -> "FrechetMeter"
     )
 
 
-def _summary_text(summary: dict[str, Any]) -> str:
+def _summary_text(summary: dict[str, Any], steps: int) -> str:
     lines = [f"{summary['seconds']} s in steps, over all sessions"]
     if "generator_loss" in summary:
         lines.append(
             f"losses at the end: D {summary['discriminator_loss']}, G {summary['generator_loss']}"
         )
     if "frechet" in summary:
-        best = summary["frechet_best"]
+        best, last = summary["frechet_best"], summary["frechet_step"]
         lines.append(
-            f"Fréchet distance: {summary['frechet_first']} at first, {summary['frechet']} at the "
-            f"end, {best['frechet']} at best (step {best['step']})"
+            f"Fréchet distance: {summary['frechet_first']} at first, {summary['frechet']} "
+            f"{'at the end' if last == steps else f'at step {last}, the last measured'}, "
+            f"{best['frechet']} at best (step {best['step']})"
         )
     return "\n".join(lines)

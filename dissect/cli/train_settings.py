@@ -6,8 +6,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dissect._utils.errors import DissectError
+from dissect._utils.errors import DamagedFileError, DissectError
+from dissect._utils.io import read_metadata, user_path
 from dissect._utils.text import near_names
+from dissect.cli.options import Given
 from dissect.cli.output import Output
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     from dissect.training import TrainState
 
-__all__ = ["Settings", "new_run", "resumed_run", "settings"]
+__all__ = ["Settings", "kept_options", "new_run", "resumed_run", "settings"]
 
 Settings = dict[str, Any]
 
@@ -50,12 +52,12 @@ def settings(
     known = {field.name for field in fields(TrainConfig)}
     written = {name: value for name, value in written.items() if name in known}
     written |= _assigned(assignments, known)
-    if written.get("keep") is not None:
-        keep = Path(written["keep"]).absolute()
-        written |= {"keep": str(keep), "keep_digest": keep_digest(keep)}
     chosen = {**base, **written}
-    if chosen.get("keep") is not None and chosen.get("keep_digest") is None:
-        chosen["keep_digest"] = keep_digest(Path(chosen["keep"]))
+    if chosen.get("keep") is not None:
+        keep = user_path(chosen["keep"])
+        chosen["keep"] = str(keep)
+        if "keep" in written or chosen.get("keep_digest") is None:
+            chosen["keep_digest"] = keep_digest(keep)
     return chosen
 
 
@@ -75,6 +77,14 @@ def _assigned(assignments: Sequence[str], known: Collection[str]) -> Settings:
     return found
 
 
+def _from_root(chosen: Settings) -> Settings:
+    """`chosen`, its source the same images in any working directory."""
+    from dissect.data.sources import absolute_source
+
+    source = chosen.get("source")
+    return chosen | {"source": absolute_source(source)} if isinstance(source, str) else chosen
+
+
 def new_run(out: Path, device: "torch.device", chosen: Settings) -> "TrainState":
     """A new run in `out`.
 
@@ -88,7 +98,7 @@ def new_run(out: Path, device: "torch.device", chosen: Settings) -> "TrainState"
             f"{out} holds a training already ({found[0].name}); go on with --resume, or give "
             "another --out"
         )
-    config = TrainConfig.from_dict(chosen)
+    config = TrainConfig.from_dict(_from_root(chosen))
     name, _, argument = config.source.partition(":")
     if argument == "PATH":
         raise DissectError(f"name the images' folder: dissect train {name}:FOLDER --preset ...")
@@ -98,10 +108,13 @@ def new_run(out: Path, device: "torch.device", chosen: Settings) -> "TrainState"
 def resumed_run(
     out: Path, device: "torch.device", chosen: Settings, output: Output
 ) -> "TrainState":
-    """The run of the newest checkpoint in `out` that can be read, with what may change changed.
+    """The run of the newest checkpoint in `out`, with what may change changed.
+
+    One that is damaged is passed over. One that cannot be opened is not: its disk may come back.
 
     Raises:
-        DissectError: there is none, or a setting was chosen for that cannot change.
+        DissectError: there is none, one cannot be opened or is of another version, or a setting
+            was chosen for that cannot change.
     """
     from dissect.training import checkpoints, load_state
 
@@ -109,11 +122,16 @@ def resumed_run(
     for path in found:
         try:
             state = load_state(path, device)
-        except DissectError as error:
+        except DamagedFileError as error:
             output.note(f"passing over {path.name}: {error}")
             continue
-        state.config = state.config.changed(chosen)
+        changed = state.config.changed(_from_root(chosen))
         output.note(f"going on from {path}")
+        before = state.config.to_dict()
+        for name, value in changed.to_dict().items():
+            if value != before[name]:
+                output.note(f"{name} was {before[name]!r} and is {value!r} from here on")
+        state.config = changed
         return state
     unreadable = (
         f"none of {len(found)} checkpoints in {out} can be read"
@@ -121,3 +139,30 @@ def resumed_run(
         else f"{out} holds no checkpoint"
     )
     raise DissectError(f"nothing to resume: {unreadable}")
+
+
+def kept_options(out: Path, written: Mapping[str, Any], given: Given, output: Output) -> Settings:
+    """The options of the run in `out`, but for those that the command line names.
+
+    Args:
+        out: the folder of a run.
+        written: the options of this command line, by name, defaults among them.
+        given: which of them are named.
+        output: is told of those that change.
+
+    Raises:
+        DissectError: a checkpoint cannot be opened.
+    """
+    from dissect.training import checkpoints
+
+    for path in checkpoints(out):
+        try:
+            about = json.loads(read_metadata(path).get("options", "{}"))
+        except (DamagedFileError, ValueError):
+            continue
+        known = {name: value for name, value in about.items() if name in written}
+        for name, value in known.items():
+            if name in given and value != written[name]:
+                output.note(f"{name} was {value!r} and is {written[name]!r} from here on")
+        return {**written, **{name: v for name, v in known.items() if name not in given}}
+    return dict(written)

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -84,6 +84,13 @@ class FolderSource:
             DissectError: an index is out of range, or a file has become unreadable.
         """
         return stacked(self._image, checked_indices(indices, len(self)).tolist(), self.size)
+
+    def listing(self) -> Iterator[bytes]:
+        """Name and size of every file, in their order."""
+        for name in self.files:
+            with suppress(OSError):
+                size = (self._root / name).stat().st_size
+                yield os.fsencode(name) + f"\0{size}\n".encode()
 
     def _image(self, index: int) -> NDArray[np.uint8]:
         path = self._root / self.files[index]

@@ -67,6 +67,10 @@ class LabelledSource:
             ]
         )
 
+    def listing(self) -> tuple[bytes, ...]:
+        """The pixels: they are few."""
+        return (self.pixels.tobytes(),)
+
     def first(self, count: int | None, size: int) -> "LabelledSource":
         """The first `count` images (None: all), `size` pixels wide.
 

@@ -89,6 +89,10 @@ class LsunSource:
         self.__dict__.update(state)
         self._keys = self._index(False)
 
+    def listing(self) -> tuple[bytes, ...]:
+        """The keys, in their order."""
+        return (self._keys.text(len(self)),)
+
     @property
     def fingerprint(self) -> str:
         """Changes when the database does."""
@@ -162,6 +166,10 @@ class _Keys:
 
     def __len__(self) -> int:
         return len(self._ends)
+
+    def text(self, count: int) -> bytes:
+        """The first `count` keys in a row."""
+        return self._text[: int(self._ends[count - 1])].tobytes()
 
     def __getitem__(self, index: int) -> bytes:
         start = int(self._ends[index - 1]) if index else 0

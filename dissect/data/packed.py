@@ -1,7 +1,7 @@
 """A source's images at one size, decoded once and kept: memory-mapped, ready to be trained on."""
 
 import hashlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dissect._utils.errors import DissectError
 from dissect._utils.io import read_json, write_json
 from dissect.data.cache import BlockCache, cache_folder
-from dissect.data.protocol import ImageSource, Indices
+from dissect.data.protocol import ImageSource, Indices, ListedSource
 
 __all__ = ["PackedSource"]
 
@@ -65,6 +65,7 @@ class PackedSource:
         self.name = source.name
         self.size = source.size
         self._count = len(source)
+        self._source = source
         text = f"pillow {installed_version('pillow')}\n{len(source)}\n{source.fingerprint}"
         fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
         folder = cache_folder() / "packed" / f"{fingerprint}-{source.size}px"
@@ -107,6 +108,10 @@ class PackedSource:
             DissectError: an index is out of range, or the cache was deleted meanwhile.
         """
         return self._cache.gather(indices)
+
+    def listing(self) -> Iterable[bytes]:
+        """As the source that was packed."""
+        return self._source.listing() if isinstance(self._source, ListedSource) else ()
 
     @property
     def cache_files(self) -> tuple[Path, ...]:

@@ -1,14 +1,22 @@
 """What every image source offers."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dissect._utils.errors import DissectError
 
-__all__ = ["ImageSource", "Indices", "checked_count", "checked_indices"]
+__all__ = [
+    "ImageSource",
+    "Indices",
+    "ListedSource",
+    "checked_count",
+    "checked_indices",
+    "source_digest",
+]
 
 Indices: TypeAlias = Sequence[int] | NDArray[np.integer[Any]]
 
@@ -29,6 +37,26 @@ class ImageSource(Protocol):
 
     def images(self, indices: Indices) -> NDArray[np.uint8]:
         """The images at `indices`: uint8 (B, size, size, 3), RGB, 0 to 255, a copy."""
+
+
+@runtime_checkable
+class ListedSource(Protocol):
+    """A source that can tell cheaply which images it has, in which order."""
+
+    def listing(self) -> Iterable[bytes]:
+        """What changes with the images: names and sizes of files, or a renderer and its seed."""
+
+
+def source_digest(source: ImageSource) -> str:
+    """The number of images, a colon and 16 hex digits that change with which they are.
+
+    Where they lie and when they were written makes no difference.
+    """
+    digest = hashlib.sha256(f"{len(source)} {source.size}\n".encode())
+    if isinstance(source, ListedSource):
+        for part in source.listing():
+            digest.update(part)
+    return f"{len(source)}:{digest.hexdigest()[:16]}"
 
 
 def checked_indices(indices: Indices, length: int) -> NDArray[np.int64]:

@@ -131,6 +131,10 @@ class RenderedSource:
         """The class of every pixel at `indices`: uint8 (B, size, size), positions in `classes`."""
         return self._cache.gather(indices, 1, self._complete)
 
+    def listing(self) -> tuple[bytes, ...]:
+        """The renderer and the seed."""
+        return (f"{self.name} seed {self.seed}".encode(),)
+
     @property
     def cache_files(self) -> tuple[Path, ...]:
         """The files in which the images are kept."""

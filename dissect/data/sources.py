@@ -15,7 +15,7 @@ from dissect.data.lsun import LsunSource
 from dissect.data.protocol import ImageSource
 from dissect.data.rendered import RenderedSource, Renderer, source_version
 
-__all__ = ["Request", "SourceKind", "labelled", "source", "source_kinds"]
+__all__ = ["Request", "SourceKind", "absolute_source", "labelled", "source", "source_kinds"]
 
 _RENDERED_COUNT = 50_000
 
@@ -86,6 +86,19 @@ def source(
     if argument and not kind.argument:
         raise DissectError(f"the source {name} takes no argument; write {kind.spec}")
     return kind.open(Request(argument, size, count, seed, show_progress))
+
+
+def absolute_source(spec: str) -> str:
+    """`spec` with its path from the root: it names the same images in any working directory.
+
+    Raises:
+        DissectError: no such home folder.
+    """
+    name, _, argument = spec.partition(":")
+    paths = {kind.name for kind in source_kinds() if kind.argument == "PATH"}
+    if name not in paths or not argument or argument == "PATH":
+        return spec
+    return f"{name}:{user_path(argument)}"
 
 
 def _is_folder(path: str) -> bool:

@@ -16,7 +16,7 @@ from dissect.models.dcgan import Discriminator, Generator
 from dissect.models.gated import GatedEdit
 from dissect.models.settings import settings
 
-__all__ = ["Network", "fingerprint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Network", "check_saveable", "fingerprint", "load_checkpoint", "save_checkpoint"]
 
 Network = Literal["generator", "discriminator"]
 
@@ -157,6 +157,22 @@ def _check_config(model: Generator | Discriminator, network: str) -> None:
                 "save its state_dict() with safetensors or torch.save, and keep the code that "
                 "built it"
             )
+
+
+def check_saveable(network: Network, config: dict[str, Any]) -> None:
+    """Find out, without building it, that a network of this configuration can be saved.
+
+    Raises:
+        DissectError: it cannot be built, or a size is beyond what a checkpoint may say.
+    """
+    try:
+        _build(network, config)
+    except ValueError as error:
+        name = str(error)
+        raise DissectError(
+            f"a {network} of {name} {config.get(name)} cannot be saved: a checkpoint holds at most "
+            f"{_LARGEST.get(name)}"
+        ) from error
 
 
 def _build(network: str, config: dict[str, Any]) -> Generator | Discriminator:

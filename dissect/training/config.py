@@ -14,6 +14,9 @@ from dissect.training.diffaugment import augmentations
 __all__ = ["TrainConfig"]
 
 _MAY_CHANGE = {"steps", "learning_rate", "decay_from", "average_decay"}
+# Where the images and the list lie may change, where digests say that they are the same.
+_PLACES = {"source": "source_digest", "keep": "keep_digest"}
+_MAX_SEED = 2**64 - 1
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class TrainConfig:
     images: int | None = None  # how many of the source; None is all of it
     keep: str | None = None  # a list of `dissect dedup`: use only the images on it
     keep_digest: str | None = None  # of that file, so that a resumed run sees the same images
+    source_digest: str | None = None  # of the images' number and names, for the same purpose
     source_seed: int = 0  # of a rendered source; apart, so that another run renders nothing anew
     image_size: int = 64
     steps: int = 20_000
@@ -56,8 +60,11 @@ class TrainConfig:
             raise DissectError("discriminator_width must be at least 1")
         if self.batch_size < 2:
             raise DissectError("batch_size must be at least 2: batch norm needs company")
-        if min(self.seed, self.source_seed) < 0:
-            raise DissectError("seed and source_seed must be at least 0")
+        for name in ("seed", "source_seed"):
+            if not 0 <= getattr(self, name) <= _MAX_SEED:
+                raise DissectError(
+                    f"{name} must be from 0 to {_MAX_SEED}; got {getattr(self, name)}"
+                )
         if self.images is not None and self.images < self.batch_size:
             raise DissectError(f"images must be at least one batch of {self.batch_size}")
         if not self.learning_rate > 0:
@@ -80,13 +87,14 @@ class TrainConfig:
         """The same run with other settings, as far as a run that has begun can change.
 
         Steps, rates and the average's decay can; what the networks and the order of the images
-        depend on cannot.
+        depend on cannot. The images may have moved: they are compared when they are opened.
 
         Raises:
             DissectError: another value for a setting that cannot change.
         """
         for name, value in values.items():
-            if name not in _MAY_CHANGE and value != getattr(self, name):
+            moved = name in _PLACES and getattr(self, _PLACES[name]) is not None and value
+            if name not in _MAY_CHANGE and not moved and value != getattr(self, name):
                 raise DissectError(
                     f"this run was begun with {name} {getattr(self, name)!r}, not {value!r}; what "
                     f"can change on resuming: {', '.join(sorted(_MAY_CHANGE))}"

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from dissect._utils.errors import DissectError
 from dissect._utils.images import image_grid, to_images, to_tensor
 from dissect._utils.io import check_writable, own_folder, write_bytes, write_image
 from dissect.data import ImageSource, batches
+from dissect.data.protocol import source_digest
 from dissect.models.batch_norm import recalibrate
 from dissect.models.latents import latents
 from dissect.training.signals import AgreedStop, Stopped, StopRequest, graceful_shutdown
@@ -95,6 +96,13 @@ def train(
     rows = group.batch_rows(config.batch_size)
     if rows.stop - rows.start < 2:
         raise DissectError("batch norm needs two images a process; give a larger --batch-size")
+    _check_source(state, source)
+    agreed = (state.step, state.config.source_digest)
+    if any(other != agreed for other in group.all_gather_object(agreed)):
+        raise DissectError(
+            "the processes do not see the same images and checkpoints: let --out and the images "
+            "lie on a disk that all of them share"
+        )
     device = next(state.generator.parameters()).device
     with ExitStack() as stack:
         files = None
@@ -288,6 +296,24 @@ def _read_ahead(
         yield pictures()
     finally:
         reader.shutdown(wait=False, cancel_futures=True)
+
+
+def _check_source(state: TrainState, source: ImageSource) -> None:
+    """Note which images a new run is begun with, and hold a resumed one to them."""
+    now, known = source_digest(source), state.config.source_digest
+    if known is None:
+        state.config = replace(state.config, source_digest=now)
+    elif known != now:
+        before = known.partition(":")[0]
+        differing = (
+            "other names, sizes or another order"
+            if before == str(len(source))
+            else f"{len(source)} images, and there were {before}"
+        )
+        raise DissectError(
+            f"{source.name} has changed since this run was begun with it ({differing}): a resumed "
+            "run needs the same images; restore them, or begin a new run in another --out"
+        )
 
 
 def _to_network(pictures: NDArray[np.uint8], device: torch.device) -> Tensor:

@@ -1,7 +1,9 @@
 """Monitoring: curves in TensorBoard, the Fréchet distance during training, and a summary."""
 
 import json
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from PIL import Image
 
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_tensor
-from dissect._utils.io import write_bytes
+from dissect._utils.io import check_writable, write_bytes
 from dissect._utils.stats import frechet_distance
 from dissect.data import ImageSource
 from dissect.models import generate_batches, latents
@@ -24,6 +26,10 @@ from dissect.training.state import TrainState
 __all__ = ["FrechetMeter", "TrainingMonitor"]
 
 _BATCH = 100
+# More than TensorBoard keeps back before it writes.
+_CURVES_BYTES = 2**20
+# A discriminator that is so sure of so many reports in a row teaches the generator nothing.
+_BEATEN, _BEATEN_REPORTS = 0.05, 50
 # Latents of their own, as those of the grids are.
 _FRECHET_SEED = 2**31 + 2
 
@@ -45,6 +51,8 @@ class FrechetMeter:
         Raises:
             DissectError: too few images, or a segmenter without features.
         """
+        if n < 2:
+            raise DissectError(f"--frechet {n}: a distance needs at least 2 images; 0 is never")
         if segmenter.features is None:
             raise DissectError("this segmenter has no features to compare images in")
         if len(source) < n:
@@ -97,31 +105,41 @@ class TrainingMonitor:
         self._lines = lines_until(self._path, state.step)
         self._frechet = frechet
         self._show = show
-        self._writer = _writer(folder / "tensorboard", state.step) if tensorboard else None
+        self._curves = folder / "tensorboard"
+        self._writer = _writer(self._curves, state.step) if tensorboard else None
+        self._resumed_at = state.step
         self._last: Report | None = None
+        self._beaten = 0
 
     def report(self, report: Report) -> None:
         """Record losses and speed."""
         self._last = report
         self._show(report)
-        if self._writer is not None:
-            for name, value in (
-                ("loss/discriminator", report.discriminator_loss),
-                ("loss/generator", report.generator_loss),
-                ("images_per_s", report.images_per_s),
-            ):
-                self._writer.add_scalar(name, value, report.step)
+        self._beaten = self._beaten + 1 if report.discriminator_loss < _BEATEN else 0
+        if self._beaten == _BEATEN_REPORTS:
+            warnings.warn(
+                f"at step {report.step} the discriminator's loss has stayed below {_BEATEN} for "
+                f"{_BEATEN_REPORTS} reports: it tells every image, and the generator learns next "
+                "to nothing; a narrower discriminator, augmentation or more images may help",
+                stacklevel=2,
+            )
+        for name, value in (
+            ("loss/discriminator", report.discriminator_loss),
+            ("loss/generator", report.generator_loss),
+            ("images_per_s", report.images_per_s),
+        ):
+            self._curve("add_scalar", name, value, report.step)
 
     def samples(self, state: TrainState, grid: Image.Image) -> None:
         """Record a grid of samples, and measure the distance where that is wanted."""
-        if self._writer is not None:
-            self._writer.add_image("samples", np.asarray(grid), state.step, dataformats="HWC")
-        if self._frechet is not None:
+        # A resumed run draws the samples of its step once more: they may have been interrupted.
+        if state.step != self._resumed_at:
+            self._curve("add_image", "samples", np.asarray(grid), state.step, dataformats="HWC")
+        if self._frechet is not None and state.step not in map(_step, self._lines[-1:]):
             distance = self._frechet.measure(state)
             self._lines.append(json.dumps({"step": state.step, "frechet": distance}) + "\n")
             write_bytes(self._path, "".join(self._lines).encode())
-            if self._writer is not None:
-                self._writer.add_scalar("frechet", distance, state.step)
+            self._curve("add_scalar", "frechet", distance, state.step)
 
     def summary(self, state: TrainState, n_images: int) -> dict[str, Any]:
         """Epochs, images, seconds, last losses and Fréchet distances of the run."""
@@ -138,14 +156,37 @@ class TrainingMonitor:
         if distances:
             best = min(distances, key=lambda row: float(row["frechet"]))
             summary["frechet"] = round(distances[-1]["frechet"], 3)
+            summary["frechet_step"] = distances[-1]["step"]
             summary["frechet_first"] = round(distances[0]["frechet"], 3)
             summary["frechet_best"] = {"step": best["step"], "frechet": round(best["frechet"], 3)}
         return summary
 
     def close(self) -> None:
         """Complete the files of TensorBoard."""
-        if self._writer is not None:
-            self._writer.close()
+        self._curve("close")
+
+    def _curve(self, method: str, *values: Any, **options: Any) -> None:
+        """Call TensorBoard, if it is wanted: a disk too full for curves ends no training."""
+        writer = self._writer
+        if writer is None:
+            return
+        try:
+            # A thread of TensorBoard writes them, which would print a traceback of its own.
+            written = sum(path.stat().st_size for path in self._curves.glob("*"))
+            check_writable(self._curves, written + _CURVES_BYTES)
+            getattr(writer, method)(*values, **options)
+        except (DissectError, OSError) as error:
+            self._writer = None
+            with suppress(OSError):
+                writer.close()
+            warnings.warn(
+                f"TensorBoard's curves end here ({error}): the training goes on without them",
+                stacklevel=3,
+            )
+
+
+def _step(line: str) -> int:
+    return int(json.loads(line)["step"])
 
 
 def _writer(folder: Path, step: int) -> Any:

@@ -3,8 +3,9 @@
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from dissect._utils.errors import DissectError
 from dissect._utils.io import read_tensors, remove_files, remove_unfinished, write_tensors
 from dissect._utils.random import seeded
+from dissect.models.checkpoint import check_saveable
 from dissect.models.dcgan import Discriminator, Generator
 from dissect.training.average import update_average
 from dissect.training.config import TrainConfig
@@ -50,20 +52,23 @@ class TrainState:
     discriminator_optimizer: torch.optim.Adam
     step: int = 0
     seconds: float = 0.0  # spent in steps, over all sessions of the run
+    # How it is run, such as how often it is saved: what a resumed run keeps, beside its settings.
+    options: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def start(cls, config: TrainConfig, device: torch.device) -> "TrainState":
-        """An untrained run: weights drawn from `config.seed`."""
+        """An untrained run: weights drawn from `config.seed`.
+
+        Raises:
+            DissectError: networks that cannot be built, or whose checkpoints could not be read.
+        """
+        shape: dict[str, Any] = {"image_size": config.image_size, "kernel": config.kernel}
+        wide = {"latent_size": config.latent_size, "width": config.generator_width, **shape}
+        narrow = {"width": config.discriminator_width, **shape}
+        check_saveable("generator", wide)
+        check_saveable("discriminator", narrow)
         with seeded(config.seed):
-            generator = Generator(
-                config.latent_size,
-                config.generator_width,
-                config.image_size,
-                kernel=config.kernel,
-            )
-            discriminator = Discriminator(
-                config.discriminator_width, config.image_size, kernel=config.kernel
-            )
+            generator, discriminator = Generator(**wide), Discriminator(**narrow)
             average = Generator(**generator.config)
         update_average(average, generator, 0.0)
         networks: list[nn.Module] = [generator, discriminator, average]
@@ -177,6 +182,7 @@ def save_state(folder: Path, state: TrainState, *, keep: int = 2) -> Path:
         "config": json.dumps(state.config.to_dict()),
         "step": str(state.step),
         "seconds": repr(state.seconds),
+        "options": json.dumps(state.options),
     }
     path = checkpoint_path(folder, state.step)
     write_tensors(path, state.tensors(), about)
@@ -219,13 +225,14 @@ def load_state(path: Path, device: torch.device) -> TrainState:
     """
     tensors, about = read_tensors(path)
     if about.get("format") != _FORMAT:
-        raise DissectError(f"{path} is not a training checkpoint of dissect")
+        raise DissectError(f"{path} is not a training checkpoint of this version of dissect")
     try:
         step, seconds = int(about["step"]), float(about["seconds"])
-        known = TrainConfig.from_dict(json.loads(about["config"]))
+        known = TrainConfig.from_dict(json.loads(about["config"]), str(path))
+        options = dict(json.loads(about.get("options", "{}")))
     except (KeyError, ValueError, TypeError) as error:
         raise DissectError(f"{path} is not a training checkpoint of dissect") from error
     state = TrainState.start(known, device)
-    state.step, state.seconds = step, seconds
+    state.step, state.seconds, state.options = step, seconds, options
     state.load_tensors(tensors)
     return state

@@ -19,6 +19,7 @@ from helpers.training import CPU, TINY, Stripes, same, weights
 from PIL import Image
 
 from dissect._utils.errors import DissectError
+from dissect._utils.io import read_tensors
 from dissect.cli import main
 from dissect.training import TrainState, load_state, save_state, train
 from dissect.training.state import checkpoints
@@ -284,3 +285,89 @@ def test_a_cut_newest_checkpoint_is_passed_over_with_a_warning(tmp_path, capfd):
     assert "going on from" in errors
     assert "step-0000002.safetensors" in errors
     assert load_state(checkpoints(tmp_path / "run")[0], CPU).step == 6
+
+
+def test_a_checkpoint_that_cannot_be_opened_is_not_passed_over(tmp_path, capsys):
+    words = _train_words(tmp_path)
+    assert run(capsys, *words, "4")[0] == 0
+    newest, gone = checkpoints(tmp_path / "run")[0], tmp_path / "unmounted"
+    newest.rename(gone)
+    newest.symlink_to(gone.with_name("disk"))
+    status, _, errors = run(capsys, *words, "3", "--resume")
+    assert status == 2
+    assert "step-0000004.safetensors" in errors
+    assert newest.is_symlink()
+    newest.unlink()
+    # Nor is one of a newer version, whose settings are not known here.
+    text = gone.read_bytes().replace(b"dissect-training-1", b"dissect-training-9")
+    newest.write_bytes(text)
+    status, _, errors = run(capsys, *words, "3", "--resume")
+    assert status == 2
+    assert "this version of dissect" in errors
+    assert newest.read_bytes() == text
+
+
+def test_the_options_of_a_run_are_kept_and_changes_are_told(tmp_path, capsys):
+    words = _train_words(tmp_path)
+    assert run(capsys, *words, "4", "--half", "--sample-every", "3")[0] == 0
+    out = ["train", "--resume", "--out", str(tmp_path / "run")]
+    status, _, errors = run(capsys, *out, "--steps", "6", "--save-every", "5")
+    assert status == 0
+    assert "save_every was 2 and is 5" in errors
+    assert "steps was 4 and is 6" in errors
+    assert "half" not in errors
+    state = load_state(checkpoints(tmp_path / "run")[0], CPU)
+    assert (state.options["half"], state.options["sample_every"]) == (True, 3)
+    half = read_tensors(tmp_path / "run" / "generator.safetensors")[0]
+    assert half["layer4x4.conv.weight"].dtype == torch.float16
+
+
+@pytest.mark.parametrize("change", ["fewer", "renamed", "resized", "moved"])
+def test_a_resumed_run_needs_the_images_it_was_begun_with(tmp_path, capsys, monkeypatch, change):
+    words = _train_words(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    words[1] = "folder:images"
+    assert run(capsys, *words, "2")[0] == 0
+    images, first = tmp_path / "images", tmp_path / "images" / "00.png"
+    monkeypatch.chdir("/")
+    resume = ["train", "--resume", "--out", str(tmp_path / "run"), "--steps", "4"]
+    if change == "moved":
+        images.rename(tmp_path / "elsewhere")
+        assert run(capsys, *resume)[0] == 2
+        assert run(capsys, *resume[:1], f"folder:{tmp_path / 'elsewhere'}", *resume[1:])[0] == 0
+        return
+    if change == "fewer":
+        first.unlink()
+    elif change == "renamed":
+        first.rename(images / "99.png")
+    else:
+        Image.new("RGB", (40, 40)).save(first)
+    status, _, errors = run(capsys, *resume)
+    assert status == 2
+    assert "has changed since this run was begun" in errors
+    assert load_state(checkpoints(tmp_path / "run")[0], CPU).step == 2
+
+
+def test_what_cannot_be_trained_or_saved_is_refused_before_the_first_step(tmp_path, capsys):
+    words = _train_words(tmp_path)
+    for more, part in (
+        (["--set", "generator_width=9000"], "width 9000 cannot be saved"),
+        (["--set", "seed=18446744073709551616"], "seed must be from 0"),
+        (["--frechet", "1"], "at least 2 images"),
+        (["--out", str(tmp_path / "images" / "00.png")], "cannot make the folder"),
+    ):
+        status, _, errors = run(capsys, *words, "4", *more)
+        assert status == 2, more
+        assert part in errors
+        assert "step " not in errors
+
+
+def test_steps_of_eight_digits_are_found_and_sorted(tmp_path):
+    state = TrainState.start(TINY, CPU)
+    for step in (9_999_999, 10_000_000, 10_000_500):
+        state.step = step
+        save_state(tmp_path, state)
+    assert [path.name for path in checkpoints(tmp_path)] == [
+        "step-10000500.safetensors",
+        "step-10000000.safetensors",
+    ]

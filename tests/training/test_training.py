@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from dissect._utils.errors import DissectError
 from dissect.models import load, load_checkpoint
 from dissect.models.batch_norm import recalibrate
 from dissect.training import (
+    Report,
     TrainConfig,
+    TrainingMonitor,
     TrainState,
     load_state,
     save_networks,
@@ -214,7 +217,7 @@ def test_a_stop_saves_and_resume_goes_on(tmp_path, sent):
     assert process.stderr is not None
     for line in process.stderr:
         # A line of progress says that steps are being made.
-        if line.startswith("step ") or time.monotonic() > deadline:
+        if line.startswith("step 100 ") or time.monotonic() > deadline:
             break
     process.send_signal(sent)
     _, errors = process.communicate(timeout=60)
@@ -235,3 +238,51 @@ def test_a_stop_saves_and_resume_goes_on(tmp_path, sent):
     result = json.loads(run.stdout)
     assert result["steps"] == step + 2
     assert all(Path(path).is_file() for path in result["files"])
+
+
+class FullDisk:
+    """A writer of curves whose disk is full."""
+
+    def __getattr__(self, name):
+        def fail(*_values, **_options):
+            raise OSError(28, "No space left on device")
+
+        return fail
+
+
+def test_curves_that_cannot_be_written_end_no_training(tmp_path, monkeypatch):
+    monkeypatch.setattr("dissect.training.monitor._writer", lambda *_: FullDisk())
+    state = TrainState.start(TINY, CPU)
+    monitor = TrainingMonitor(tmp_path, state, tensorboard=True)
+    with pytest.warns(UserWarning, match="No space left.*goes on without"):
+        train(
+            state,
+            Stripes(),
+            tmp_path,
+            on_report=monitor.report,
+            on_samples=monitor.samples,
+            report_every=2,
+        )
+    monitor.close()
+    assert state.step == TINY.steps
+
+
+def test_a_discriminator_that_tells_every_image_is_warned_of_once(tmp_path):
+    monitor = TrainingMonitor(tmp_path, TrainState.start(TINY, CPU))
+    losses = [0.001] * 49 + [1.0] + [0.001] * 49
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for step, loss in enumerate(losses):
+            monitor.report(Report(step, loss, 5.0, 1.0))
+        with pytest.raises(UserWarning, match="stayed below 0.05"):
+            monitor.report(Report(99, 0.001, 5.0, 1.0))
+        for step in range(100, 200):
+            monitor.report(Report(step, 0.001, 5.0, 1.0))
+
+
+def test_a_distance_of_an_earlier_step_is_given_with_its_step(tmp_path):
+    (tmp_path / "frechet.jsonl").write_text('{"step": 3, "frechet": 0.5}\n')
+    state = TrainState.start(TINY, CPU)
+    state.step = 6
+    summary = TrainingMonitor(tmp_path, state).summary(state, 16)
+    assert (summary["frechet"], summary["frechet_step"]) == (0.5, 3)

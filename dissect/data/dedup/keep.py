@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from dissect._utils.errors import DissectError
 from dissect._utils.io import atomic_write
-from dissect.data.protocol import ImageSource, Indices, checked_indices
+from dissect.data.protocol import ImageSource, Indices, ListedSource, checked_indices
 
 __all__ = ["SubsetSource", "keep_digest", "read_keep", "write_keep"]
 
@@ -93,6 +94,12 @@ class SubsetSource:
 
     def __repr__(self) -> str:
         return f"<{len(self)} kept of {self._source!r}>"
+
+    def listing(self) -> Iterator[bytes]:
+        """As the source, and which of it are kept."""
+        if isinstance(self._source, ListedSource):
+            yield from self._source.listing()
+        yield self._keep.tobytes()
 
     def images(self, indices: Indices) -> NDArray[np.uint8]:
         """The images at `indices` of the list: uint8 (B, size, size, 3), RGB, 0 to 255."""
