@@ -24,6 +24,7 @@ from dissect.cli import (
     export,
     guided,
     insert,
+    layers,
     probe,
     rules,
     sample,
@@ -76,7 +77,7 @@ def _options(
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Find and edit": (
         *(probe.probe, ablate.ablate, insert.insert, swap.swap, export.export, effect.effect),
-        *(rules.rules, search.search, units.units, guided.guided),
+        *(rules.rules, search.search, units.units, guided.guided, layers.layers),
     ),
     "Draw boxes and explore in the browser": (studio.annotate, studio.studio),
     "Latent space": (sample.sample, walk.walk, arithmetic.arithmetic, turn.turn),

@@ -206,6 +206,7 @@ def region_of(boxes: list[str], study: Study) -> "Tensor":
         DissectError: a text that is no box, a box outside the image, or one that covers no cell.
     """
     from dissect.annotations import AnnotatedImage, Annotations, Box
+    from dissect.surgery.frame import picture_frame
 
     height, width = study.labels.annotations.size
     drawn = []
@@ -218,9 +219,11 @@ def region_of(boxes: list[str], study: Study) -> "Tensor":
             ) from error
         drawn.append(Box(x, y, across, down).within(width, height))
     image = AnnotatedImage(height=height, width=width, boxes=tuple(drawn))
-    cells = Annotations("region", (image,)).coverage(study.grid)[0] >= 0.5
+    grid, frame = study.grid, picture_frame(study.generator, study.layer)
+    covered = Annotations("region", (image,)).coverage(grid if frame is None else frame.size)[0]
+    cells = (covered if frame is None else frame.on_grid(covered, grid)) >= 0.5
     if not bool(cells.any()):
-        rows, columns = study.grid
+        rows, columns = grid
         raise DissectError(
             f"the region covers no cell of the {rows}x{columns} grid by half: make it larger"
         )

@@ -28,6 +28,7 @@ from dissect.dissection.upsampling import Upsampling
 from dissect.hooks import record
 from dissect.models import fingerprint, generate, latents_for
 from dissect.segmentation import Segmenter
+from dissect.surgery.frame import Frame, in_picture, picture_frame
 
 __all__ = [
     "ActivationStats",
@@ -182,13 +183,16 @@ def activation_stats(
     group = group or ProcessGroup()
     with record(model, *layers) as acts:
         size = _image_size(model)
-    levels = {layer: _levels(layer, acts[layer], size) for layer in layers}
+    frames = {layer: _frame(model, layer, acts[layer]) for layer in layers}
+    levels = {
+        layer: _levels(layer, in_picture(acts[layer], frames[layer]), size) for layer in layers
+    }
     for first, count in _shared_batches(start, n, group, progress, "thresholds"):
         z = latents_for(model, count, seed, start=first)
         with torch.inference_mode(), record(model, *layers, stop=True) as acts:
             model(z)
         for layer, found in levels.items():
-            found.update(acts[layer])
+            found.update(in_picture(acts[layer], frames[layer]))
     return {layer: found.of_all(group) for layer, found in levels.items()}
 
 
@@ -227,13 +231,14 @@ def count_units(
             RunningTopK(len(cut.threshold), top, device),
         )
     upsampling: dict[str, Upsampling] = {}
+    frames = {layer: picture_frame(model, layer) for layer in thresholds}
     for first, count in _shared_batches(start, n, group, progress, "counting"):
         z = latents_for(model, count + 1, seed, start=first)
         with record(model, *thresholds) as acts:
             labels = segmenter.labels(generate(model, z, batch_size=len(z)))
         keys = torch.arange(first, first + count, device=labels.device)
         for layer, found in counts.items():
-            given = acts[layer][:count]
+            given = in_picture(acts[layer][:count], frames[layer])
             values = given.float()
             if layer not in upsampling:
                 upsampling[layer] = _upsampling(values, (labels.shape[1], labels.shape[2]))
@@ -292,6 +297,10 @@ def _layer_units(
         top=keys.cpu().numpy(),
         top_values=table(values),
     )
+
+
+def _frame(model: nn.Module, layer: str, acts: Tensor) -> Frame | None:
+    return picture_frame(model, layer) if acts.ndim == 4 else None
 
 
 def _levels(layer: str, acts: Tensor, size: tuple[int, int]) -> ActivationStats:

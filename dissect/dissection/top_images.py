@@ -13,6 +13,7 @@ from dissect.dissection.result import Dissection
 from dissect.dissection.upsampling import Upsampling
 from dissect.hooks import record
 from dissect.models import generate, latents_for
+from dissect.surgery.frame import in_picture, picture_frame
 
 __all__ = ["TopImages", "top_images"]
 
@@ -48,6 +49,7 @@ def top_images(model: nn.Module, found: Dissection, *, pictures: int = 2_000) ->
     place = {layer: np.searchsorted(samples, keys) for layer, keys in wanted.items()}
     images: list[NDArray[np.uint8]] = []
     on: dict[str, NDArray[np.bool_]] = {}
+    frames = {layer: picture_frame(model, layer) for layer in wanted}
     for first in range(0, len(samples), _BATCH):
         z = _latents(model, samples[first : first + _BATCH].tolist(), found.seed)
         with record(model, *wanted) as acts:
@@ -59,7 +61,8 @@ def top_images(model: nn.Module, found: Dissection, *, pictures: int = 2_000) ->
                     on[layer] = np.zeros((*at.shape, *size), np.bool_)
                 here = (at >= first) & (at < first + len(z))
                 units, ranks = here.nonzero()
-                maps = acts[layer][torch.from_numpy(at[here] - first), torch.from_numpy(units)]
+                grids = in_picture(acts[layer], frames[layer])
+                maps = grids[torch.from_numpy(at[here] - first), torch.from_numpy(units)]
                 threshold = torch.from_numpy(found[layer].threshold)[torch.from_numpy(units)]
                 on[layer][units, ranks] = _above(maps, threshold, size)
     return TopImages(np.concatenate(images), place, on)

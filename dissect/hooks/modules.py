@@ -156,7 +156,9 @@ def _no_such_layer(model: nn.Module, name: str) -> str:
     if near:
         hint = f"did you mean {' or '.join(map(repr, near))}?"
     elif known:
-        hint = f"its {len(known)} layers include {', '.join(outermost)}"
+        # Of a wrapper around one network, the layers inside.
+        named = outermost if len(outermost) > 2 else known[:8]
+        hint = f"its {len(known)} layers include {', '.join(named)}"
     else:
         hint = "it has none"
     return f"{type(unwrap_compiled(model)).__name__} has no layer {name!r}: {hint}"

@@ -19,6 +19,7 @@ from dissect.hooks import activations, layer_names, record
 from dissect.models import bundled_file, fingerprint, generate, latents_for
 from dissect.probe.probe import Probe, ProbeFile, fit_probe
 from dissect.segmentation.pseudo_labels import ConceptLabels
+from dissect.surgery.frame import picture_frame
 
 __all__ = [
     "NO_SCORE",
@@ -201,6 +202,8 @@ def fit_from_labels(
 def labelled_cells(model: nn.Module, labels: ConceptLabels, layer: str) -> tuple[Tensor, Tensor]:
     """The layer on the labelled samples, (N, C, h, w), and the cells' coverage, (N, h, w).
 
+    Of a grid with a margin (see `picture_frame`), the cells of the picture.
+
     Raises:
         DissectError: labels for another model, no such layer, or a layer without a grid.
     """
@@ -209,6 +212,9 @@ def labelled_cells(model: nn.Module, labels: ConceptLabels, layer: str) -> tuple
         raise DissectError(
             f"layer {layer!r} gives {tuple(acts.shape)}, not a grid of units (N, C, H, W)"
         )
+    frame = picture_frame(model, layer)
+    if frame is not None:
+        acts = frame.inner(acts)
     return acts, labels.coverage((acts.shape[2], acts.shape[3]))
 
 

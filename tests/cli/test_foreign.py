@@ -1,5 +1,6 @@
 """Commands on a generator of the user's own, with boxes of a concept that no segmenter knows."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,20 @@ def test_an_input_of_the_wrong_form_is_refused(capsys, eyes):
     status, _, error = run(capsys, "ablate", "--input", "label", *eyes)
     assert status == 2
     assert "is not name=value" in error
+
+
+def test_layers_lists_shapes_runs_and_reasons(capsys):
+    status, out, _ = run(capsys, "layers", "--model", f"{FILE}:cropped", "--json")
+    assert status == 0
+    first = json.loads(out)["layers"][0]
+    assert (first["layer"], first["shape"], first["runs"]) == ("layer", [8, 36, 36], 1)
+    assert first["picture"] == [10, 26, 10, 26]
+    assert first["recorded"]
+    status, out, _ = run(capsys, "layers", "--model", f"{FILE}:cropped")
+    assert "the picture is the 16 x 16 cells" in out
+
+
+def test_a_layer_that_is_not_there_names_those_inside_a_wrapper(capsys):
+    status, _, error = run(capsys, "units", "--model", f"{FILE}:wrapped", "--n", 10)
+    assert status == 2
+    assert "inner.up" in error

@@ -244,3 +244,18 @@ def closed_over():
 
 def cropped():
     return seeded(Cropped)
+
+
+class Wrapper(nn.Module):
+    latent_size = LATENT
+
+    def __init__(self):
+        super().__init__()
+        self.inner = Plain()
+
+    def forward(self, z):
+        return self.inner(z)
+
+
+def wrapped():
+    return seeded(Wrapper)
