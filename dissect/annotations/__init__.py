@@ -5,9 +5,9 @@ from dissect.annotations.annotations import (
     Annotations,
     annotation_file,
     pair_iou,
-    pixels_digest,
 )
 from dissect.annotations.boxes import AnnotatedImage, Box
+from dissect.annotations.identity import matches_digest, pixels_digest
 
 __all__ = [
     "Agreement",
@@ -15,6 +15,7 @@ __all__ = [
     "Annotations",
     "Box",
     "annotation_file",
+    "matches_digest",
     "pair_iou",
     "pixels_digest",
 ]

@@ -19,13 +19,13 @@ from dissect._utils.result import Result
 from dissect._utils.text import near_names
 from dissect.annotations.boxes import AnnotatedImage, Box, union_fraction
 from dissect.annotations.coco import Coco, coco_dict, read_coco
+from dissect.annotations.identity import matches_digest
 
 __all__ = [
     "Agreement",
     "Annotations",
     "annotation_file",
     "pair_iou",
-    "pixels_digest",
 ]
 
 _IMAGES_NAMED = 8
@@ -221,15 +221,17 @@ class Annotations(Result):
         return torch.from_numpy(covered)
 
     def differing(self, images: npt.NDArray[np.uint8] | Tensor) -> tuple[int, ...]:
-        """The places of the images whose pixels are not those that were annotated.
+        """The places of the images that are not those that were annotated.
 
         Images that record no digest pass.
 
         Args:
-            images: (N, H, W, 3) uint8, in the order of `images`.
+            images: in the order of `images`: (N, H, W, 3) uint8, compared to the byte; or floats
+                (N, C, H, W) in [-1, 1] as a generator gives them, compared within rounding, which
+                may differ by processor (see `matches_digest`).
 
         Raises:
-            DissectError: another number of images, or not uint8 (N, H, W, 3).
+            DissectError: another number of images, or another shape or type.
         """
         if images.ndim != 4 or len(images) != len(self):
             raise DissectError(
@@ -239,7 +241,7 @@ class Annotations(Result):
         return tuple(
             position
             for position, (image, pixels) in enumerate(zip(self.images, images, strict=True))
-            if image.sha256 is not None and image.sha256 != pixels_digest(pixels)
+            if image.sha256 is not None and not matches_digest(pixels, image.sha256)
         )
 
     def check_images(self, images: npt.NDArray[np.uint8] | Tensor) -> None:
@@ -293,23 +295,6 @@ def annotation_file(model: str, concept: str) -> Path:
         known = near_names(f"{model} {concept}", (" ".join(names) for names in files))
         raise DissectError(f"no boxes of {concept!r} come with {model!r}; there are: {known}")
     return files[model, concept]
-
-
-def pixels_digest(image: npt.NDArray[np.uint8] | Tensor) -> str:
-    """The SHA-256 of an image's bytes, row by row: 64 hexadecimal digits.
-
-    Args:
-        image: (H, W, 3) uint8.
-
-    Raises:
-        DissectError: another shape or type.
-    """
-    pixels = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise DissectError(
-            f"pixels are (H, W, 3) of uint8, not {tuple(pixels.shape)} of {pixels.dtype}"
-        )
-    return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -44,13 +44,15 @@ def probe(
     """
     printed = Output(as_json=output.as_json)
     check_rule(rule)
+    from dissect._utils.images import to_images
     from dissect._utils.io import write_image
-    from dissect.probe.fit import annotated_images, note_of_changed_samples
+    from dissect.probe.fit import annotated_samples, note_of_changed_samples
 
     study = Study.load(model, labels, label_seed=output.seed)
     annotations = study.labels.annotations
-    images = annotated_images(study.generator, annotations)
-    if note := note_of_changed_samples(annotations, images):
+    samples = annotated_samples(study.generator, annotations)
+    images = to_images(samples)
+    if note := note_of_changed_samples(annotations, samples):
         printed.note(note)
     probes = _fitted(study, printed, output)
     best = max(probes, key=lambda one: one.score.auc)

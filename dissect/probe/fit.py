@@ -25,6 +25,7 @@ __all__ = [
     "NO_SCORE",
     "annotated_images",
     "annotated_latents",
+    "annotated_samples",
     "background_mean",
     "fit_from_labels",
     "fit_probe_from_boxes",
@@ -70,7 +71,12 @@ def annotated_images(model: nn.Module, annotations: Annotations) -> NDArray[np.u
     Raises:
         DissectError: as `annotated_latents`.
     """
-    return to_images(generate(model, annotated_latents(model, annotations)))
+    return to_images(annotated_samples(model, annotations))
+
+
+def annotated_samples(model: nn.Module, annotations: Annotations) -> Tensor:
+    """The same as the generator gives them, (N, C, H, W) in [-1, 1]."""
+    return generate(model, annotated_latents(model, annotations))
 
 
 def fit_probe_from_boxes(
@@ -85,7 +91,8 @@ def fit_probe_from_boxes(
 
     Radford et al. (2015), section 6.3.1 (see `fit_probe`).
 
-    A warning is given where most of the samples differ from those that the boxes were drawn on.
+    A warning is given where samples differ by more than rounding from those that the boxes were
+    drawn on.
 
     Args:
         model: the generator whose samples were annotated.
@@ -104,22 +111,24 @@ def fit_probe_from_boxes(
     >>> fit_probe_from_boxes(G, boxes, layer="layer8x8")
     Probe(layer=layer8x8, concept=window, units=256, auc=0.9958)
     """
-    images = annotated_images(model, annotations)
-    # Of a few images a value may lie so near the middle between two bytes that another processor
-    # rounds it to the other one.
-    if len(annotations.differing(images)) > len(annotations) // 2:
-        warnings.warn(note_of_changed_samples(annotations, images), stacklevel=2)
+    if note := note_of_changed_samples(annotations, annotated_samples(model, annotations)):
+        warnings.warn(note, stacklevel=2)
     return fit_from_labels(model, ConceptLabels(annotations), layer, seed=seed, scored=scored)
 
 
-def note_of_changed_samples(annotations: Annotations, images: NDArray[np.uint8]) -> str:
-    """One sentence where samples differ from those that were annotated; empty where none does."""
-    changed = annotations.differing(images)
+def note_of_changed_samples(annotations: Annotations, samples: Tensor) -> str:
+    """One sentence where samples are not those that were annotated; empty where all are.
+
+    Args:
+        annotations: boxes on the samples.
+        samples: as `annotated_samples` gives them; rounding is no difference.
+    """
+    changed = annotations.differing(samples)
     if not changed:
         return ""
     return (
-        f"{len(changed)} of {len(annotations)} samples differ in some bytes from those annotated, "
-        "though the model is the same: another processor or version rounds differently"
+        f"{len(changed)} of {len(annotations)} samples differ from those annotated, by more than "
+        "rounding, though the weights are the same: the boxes may not fit them"
     )
 
 

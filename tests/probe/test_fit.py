@@ -8,7 +8,12 @@ import torch
 from dissect import Annotations, annotation_file, load
 from dissect._utils.errors import DissectError
 from dissect.probe import fit_probe_from_boxes
-from dissect.probe.fit import load_cached_probe, save_cached_probe
+from dissect.probe.fit import (
+    annotated_samples,
+    load_cached_probe,
+    note_of_changed_samples,
+    save_cached_probe,
+)
 
 MODEL, LAYER = "bedrooms64", "layer8x8"
 
@@ -28,6 +33,16 @@ def test_what_was_fitted_ahead_is_what_a_fit_gives(generator, concept):
     assert torch.allclose(ahead.weight, fitted.weight, rtol=1e-3, atol=1e-5)
     assert torch.allclose(ahead.scale, fitted.scale, rtol=1e-4)
     assert ahead.bias == pytest.approx(fitted.bias, rel=1e-3)
+
+
+def test_samples_are_those_annotated_on_any_processor(generator):
+    boxes = Annotations.load(annotation_file(MODEL, "window"))
+    samples = annotated_samples(generator, boxes)
+    assert note_of_changed_samples(boxes, samples) == ""
+    assert note_of_changed_samples(boxes, samples + 1e-7) == ""
+    samples[3] = samples[4]
+    note = note_of_changed_samples(boxes, samples)
+    assert note.startswith("1 of 150 samples differ from those annotated, by more than rounding")
 
 
 def test_it_counts_for_these_boxes_this_layer_and_this_model_alone(generator):
