@@ -41,11 +41,10 @@ def to_images(tensor: "torch.Tensor") -> NDArray[np.uint8]:
 
     Args:
         tensor: (B, 3, H, W), or (B, 1, H, W) of grey images, of any float type and device. -1
-            becomes 0, 1 becomes 255; values between are rounded, values outside are clamped, and
-            NaN becomes 0.
+            becomes 0, 1 becomes 255; values between are rounded, values outside are clamped.
 
     Raises:
-        DissectError: another shape.
+        DissectError: another shape, or an image with NaN.
 
     >>> import torch
     >>> images = to_images(torch.tensor([-1.0, 0.0, 1.0]).reshape(1, 3, 1, 1))
@@ -58,15 +57,13 @@ def to_images(tensor: "torch.Tensor") -> NDArray[np.uint8]:
         raise DissectError(
             f"expected a tensor of shape (B, 1, H, W) or (B, 3, H, W); got {tuple(tensor.shape)}"
         )
-    levels = (
-        tensor.detach()
-        .expand(-1, 3, -1, -1)
-        .float()
-        .nan_to_num(nan=-1.0)
-        .clamp(-1.0, 1.0)
-        .add(1.0)
-        .mul_(127.5)
-    )
+    broken = int(tensor.isnan().flatten(1).any(1).sum())
+    if broken:
+        raise DissectError(
+            f"{broken} of {len(tensor)} images hold values that are not numbers (NaN): the model, "
+            "or an edit of it, computes none"
+        )
+    levels = tensor.detach().expand(-1, 3, -1, -1).float().clamp(-1.0, 1.0).add(1.0).mul_(127.5)
     pixels = levels.round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
     array: NDArray[np.uint8] = pixels.cpu().numpy()
     return array

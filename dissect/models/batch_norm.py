@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-__all__ = ["fold_batch_norm", "recalibrate"]
+from dissect.models.latents import latents
+
+__all__ = ["fold_batch_norm", "recalibrate", "recalibrate_generator"]
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
+_STATISTICS_SEED, _STATISTICS_BATCHES = 2**31 + 1, 16
 # Fewer outputs than this leave lanes of a vector register empty.
 _FEW_CHANNELS = 8
 
@@ -38,6 +41,27 @@ def recalibrate(network: nn.Module, inputs: Iterable[Tensor]) -> None:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         network.eval()
+
+
+def recalibrate_generator(generator: nn.Module, latent_size: int, batch_size: int) -> None:
+    """Set the batch-norm statistics of an averaged `generator` to those of 16 batches of latents.
+
+    The latents are a series of their own, of which no training latent is one.
+    """
+    device = next(generator.parameters()).device
+    recalibrate(
+        generator,
+        (
+            latents(
+                batch_size,
+                _STATISTICS_SEED,
+                start=index * batch_size,
+                size=latent_size,
+                device=device,
+            )
+            for index in range(_STATISTICS_BATCHES)
+        ),
+    )
 
 
 def fold_batch_norm(network: _Model) -> _Model:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
 from dissect._utils.io import halved, read_tensors, write_tensors
 from dissect.models.adapter import adapter_of
+from dissect.models.batch_norm import recalibrate_generator
 from dissect.models.dcgan import Discriminator, Generator
 from dissect.models.gated import GatedEdit
 from dissect.models.settings import settings
@@ -20,7 +21,7 @@ __all__ = ["Network", "check_saveable", "fingerprint", "load_checkpoint", "save_
 
 Network = Literal["generator", "discriminator"]
 
-_FORMAT = "dissect-1"
+_FORMAT, _TRAINING_FORMAT = "dissect-1", "dissect-training-1"
 _CLASSES: dict[str, type[Generator] | type[Discriminator]] = {
     "generator": Generator,
     "discriminator": Discriminator,
@@ -113,12 +114,16 @@ def load_checkpoint(path: str | Path) -> tuple[Generator | Discriminator, dict[s
     """The network that `path` holds, in eval mode and float32 on the CPU, and its card.
 
     Nothing is unpickled. Every name and shape is checked against the network that the header
-    describes.
+    describes. Of a checkpoint of a training it is the averaged generator, its batch-norm
+    statistics measured anew: within rounding what the end of the training would save.
 
     Raises:
         DissectError: the file is absent, truncated, damaged, or not a checkpoint of dissect.
     """
     tensors, about = read_tensors(path)
+    training = about.get("format") == _TRAINING_FORMAT
+    if training:
+        tensors, about = _averaged(path, tensors, about)
     if about.get("format") != _FORMAT or about.get("network") not in _CLASSES:
         raise DissectError(
             f"{path} is a safetensors file but not a dissect checkpoint; for foreign weights give "
@@ -141,7 +146,30 @@ def load_checkpoint(path: str | Path) -> tuple[Generator | Discriminator, dict[s
         raise DissectError(f"{path} is damaged: it holds an unknown tensor {extra[0]!r}")
     own = {name: value.to(expected[name].dtype) for name, value in tensors.items()}
     model.load_state_dict(own, assign=True)
+    if training:
+        recalibrate_generator(model, config["latent_size"], card["training"]["batch_size"])
     return model.eval(), card
+
+
+def _averaged(
+    path: str | Path, tensors: dict[str, Tensor], about: dict[str, str]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The averaged generator of a checkpoint of a training, as one of a network."""
+    try:
+        settings, steps = json.loads(about["config"]), int(about["step"])
+        config = {name: settings[name] for name in ("latent_size", "image_size", "kernel")}
+        config["width"] = settings["generator_width"]
+        _check_size("latent_size", settings["batch_size"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DissectError(f"{path} is damaged: its settings cannot be read") from error
+    prefix = "average."
+    own = {n.removeprefix(prefix): value for n, value in tensors.items() if n.startswith(prefix)}
+    return own, {
+        "format": _FORMAT,
+        "network": "generator",
+        "config": json.dumps(config),
+        "card": json.dumps({"training": settings, "steps": steps}),
+    }
 
 
 def _check_config(model: Generator | Discriminator, network: str) -> None:

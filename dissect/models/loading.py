@@ -1,6 +1,7 @@
 """Models by what a user writes: a bundled name, a checkpoint file, or `file.py:factory`."""
 
 import difflib
+import json
 from collections.abc import Mapping
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import nn
 
 from dissect._utils.device import resolve_device
 from dissect._utils.errors import DissectError
+from dissect._utils.io import read_metadata
 from dissect.models.adapter import adapter_or_new
 from dissect.models.check import check_generator, set_inputs
 from dissect.models.checkpoint import Network, load_checkpoint
@@ -54,7 +56,8 @@ def load(
     """The model that `spec` names, in eval mode on `device`.
 
     Args:
-        spec: a bundled name (`bedrooms64`), a checkpoint file that dissect wrote, or
+        spec: a bundled name (`bedrooms64`), a checkpoint file that dissect wrote, the folder of a
+            training, or
             `file.py:factory` (see below).
         network: which of the two a bundled name stands for.
         device: where the model goes.
@@ -100,6 +103,8 @@ def load(
     path = bundled_file(name, f"{network}.safetensors") if name in bundled() else Path(name)
     if not path.exists():
         raise DissectError(_nothing_there(name))
+    if path.is_dir():
+        path = _network_of_run(path, network)
     if inputs:
         raise DissectError(f"{name} takes latents alone: leave out {', '.join(inputs)}")
     model, _ = load_checkpoint(path)
@@ -107,6 +112,28 @@ def load(
     if kind != network:
         raise DissectError(f"{name} holds a {kind}, and a {network} is needed here")
     return model.eval().to(target)
+
+
+def _network_of_run(folder: Path, network: Network) -> Path:
+    """The file of a training's folder that holds its latest state of a network.
+
+    Raises:
+        DissectError: there is none.
+    """
+    finished = folder / f"{network}.safetensors"
+    # Only the averaged generator of a training that has not ended can be used as it is.
+    names = [path.stem[5:] for path in folder.glob("step-*.safetensors")]
+    newest = max((int(name) for name in names if name.isdecimal()), default=-1)
+    newest = newest if network == "generator" else -1
+    if finished.is_file():
+        card = json.loads(read_metadata(finished).get("card", "{}"))
+        if newest <= card.get("steps", newest):
+            return finished
+    if newest < 0:
+        raise DissectError(
+            f"{folder} holds no {network}: give a file, or the folder of dissect train"
+        )
+    return folder / f"step-{newest:07d}.safetensors"
 
 
 def _nothing_there(name: str) -> str:

@@ -24,7 +24,7 @@ from dissect._utils.images import image_grid, to_images, to_tensor
 from dissect._utils.io import check_writable, own_folder, write_bytes, write_image
 from dissect.data import ImageSource, batches
 from dissect.data.protocol import source_digest
-from dissect.models.batch_norm import recalibrate
+from dissect.models.batch_norm import recalibrate, recalibrate_generator
 from dissect.models.latents import latents
 from dissect.training.signals import AgreedStop, Stopped, StopRequest, graceful_shutdown
 from dissect.training.state import TrainState, checkpoint_path, remove_temporary_files, save_state
@@ -32,9 +32,8 @@ from dissect.training.step import TrainingModules, train_step
 
 __all__ = ["Report", "calibrate_discriminator", "lines_until", "sample_average", "train"]
 
-# Latents of the sample grids and of the batch-norm statistics: series of their own, so that no
-# training latent is ever looked at.
-_GRID_SEED, _STATISTICS_SEED = 2**31, 2**31 + 1
+# Latents of the sample grids: a series of their own, so that no training latent is looked at.
+_GRID_SEED = 2**31
 # Batches that are read before they are needed.
 _READ_AHEAD = 2
 
@@ -233,19 +232,7 @@ def sample_average(state: TrainState, n: int, *, start: int = 0) -> Tensor:
     """Samples (n, channels, size, size) of the averaged generator, its statistics measured."""
     config = state.config
     device = next(state.average.parameters()).device
-
-    def inputs() -> Iterator[Tensor]:
-        for index in range(16):
-            at = index * config.batch_size
-            yield latents(
-                config.batch_size,
-                _STATISTICS_SEED,
-                start=at,
-                size=config.latent_size,
-                device=device,
-            )
-
-    recalibrate(state.average, inputs())
+    recalibrate_generator(state.average, config.latent_size, config.batch_size)
     z = latents(n, _GRID_SEED, start=start, size=config.latent_size, device=device)
     with torch.inference_mode():
         images: Tensor = state.average(z)

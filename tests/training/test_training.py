@@ -14,7 +14,8 @@ from helpers.training import CPU, TINY, Stripes, same, weights
 from torch import nn
 
 from dissect._utils.errors import DissectError
-from dissect.models import load, load_checkpoint
+from dissect._utils.images import to_images
+from dissect.models import latents, load, load_checkpoint
 from dissect.models.batch_norm import recalibrate
 from dissect.training import (
     Report,
@@ -286,3 +287,30 @@ def test_a_distance_of_an_earlier_step_is_given_with_its_step(tmp_path):
     state.step = 6
     summary = TrainingMonitor(tmp_path, state).summary(state, 16)
     assert (summary["frechet"], summary["frechet_step"]) == (0.5, 3)
+
+
+def test_a_checkpoint_and_a_folder_of_a_training_are_its_averaged_generator(tmp_path):
+    state = train(TrainState.start(TINY, CPU), Stripes(), tmp_path, save_every=3)
+    z = latents(4, seed=1, size=TINY.latent_size)
+    at_three = load(checkpoints(tmp_path)[1])(z)
+    unfinished = load(tmp_path)(z)
+    assert not torch.allclose(at_three, unfinished, atol=1e-5)
+    save_networks(state, Stripes(), tmp_path)
+    # Training has another memory format, in which sums are rounded otherwise.
+    finished = load(tmp_path / "generator.safetensors")(z)
+    assert torch.allclose(unfinished, finished, atol=1e-5)
+    assert torch.equal(finished, load(tmp_path)(z))
+    # A run that went on, and was stopped, is later than the networks that it had saved.
+    state.config = TrainConfig.from_dict({**TINY.to_dict(), "steps": 8})
+    train(state, Stripes(), tmp_path)
+    assert not torch.allclose(finished, load(tmp_path)(z), atol=1e-5)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DissectError, match="empty holds no generator"):
+        load(tmp_path / "empty")
+
+
+def test_images_that_are_not_numbers_are_refused():
+    images = torch.zeros(3, 3, 4, 4)
+    images[1, 0, 2, 2] = float("nan")
+    with pytest.raises(DissectError, match="1 of 3 images hold values that are not numbers"):
+        to_images(images)
