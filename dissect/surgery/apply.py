@@ -1,21 +1,17 @@
 """What an edit makes of the values of its layer."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from dissect._utils.errors import DissectError
 from dissect.models.gated import moved_along
 from dissect.surgery.gates import open_cells
-
-if TYPE_CHECKING:
-    from dissect.surgery.intervention import Intervention
+from dissect.surgery.layer_edit import LayerEdit
 
 __all__ = ["edit_amounts", "edited_activation", "unit_amounts", "unit_levels"]
 
 
-def edited_activation(edit: "Intervention", activation: Tensor) -> Tensor:
+def edited_activation(edit: LayerEdit, activation: Tensor) -> Tensor:
     """The layer's activation after `edit`, without the edits in its `also`.
 
     Raises:
@@ -62,7 +58,7 @@ def edited_activation(edit: "Intervention", activation: Tensor) -> Tensor:
     return activation.index_copy(1, index, after)
 
 
-def unit_amounts(edit: "Intervention", like: Tensor) -> Tensor | None:
+def unit_amounts(edit: LayerEdit, like: Tensor) -> Tensor | None:
     """The strength of each unit, (len(units),), in the type of `like`; None is one for all."""
     if edit.unit_strengths is None:
         return None
@@ -71,13 +67,13 @@ def unit_amounts(edit: "Intervention", like: Tensor) -> Tensor | None:
     return (edit.strength * factors).clamp(max=2).to(like)
 
 
-def edit_amounts(edit: "Intervention") -> Tensor:
+def edit_amounts(edit: LayerEdit) -> Tensor:
     """The strength of each unit, (len(units),)."""
     amounts = unit_amounts(edit, torch.empty(0))
     return torch.full((len(edit.units),), float(edit.strength)) if amounts is None else amounts
 
 
-def unit_levels(edit: "Intervention") -> Tensor | None:
+def unit_levels(edit: LayerEdit) -> Tensor | None:
     """What the units become, (len(units),); None is zero."""
     if not isinstance(edit.replacement, Tensor):
         return None

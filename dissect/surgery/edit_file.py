@@ -4,7 +4,7 @@ Tensors are lists of numbers in the same file, for two files can be torn apart. 
 has all digits of a double, so that float32 and float64 values come back to the bit.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -13,10 +13,8 @@ from torch import Tensor
 from dissect._utils.errors import DissectError
 from dissect._utils.schema import FileModel, NonEmpty
 from dissect.surgery.gates import Gate, LinearGate, MaskGate, linear_gate
+from dissect.surgery.layer_edit import LayerEdit
 from dissect.units import Units, UnitsFile
-
-if TYPE_CHECKING:
-    from dissect.surgery.intervention import Intervention
 
 __all__ = ["EditFile", "edit_arguments", "edit_fields"]
 
@@ -55,8 +53,8 @@ class EditFile(FileModel):
     also: tuple["EditFile", ...] = ()
 
 
-def edit_fields(edit: "Intervention") -> dict[str, Any]:
-    """The edit, with those in its `also`, as plain values of JSON.
+def edit_fields(edit: LayerEdit) -> dict[str, Any]:
+    """The edit as plain values of JSON.
 
     Raises:
         DissectError: a gate that is neither linear nor a mask, or a region of each sample.
@@ -70,7 +68,6 @@ def edit_fields(edit: "Intervention") -> dict[str, Any]:
         "strength": float(edit.strength),
         "unit_strengths": None if strengths is None else list(strengths),
         "replacement": replacement.tolist() if isinstance(replacement, Tensor) else replacement,
-        "also": [edit_fields(part) for part in edit.also],
     }
 
 

@@ -12,9 +12,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
@@ -22,7 +21,8 @@ from dissect._utils.schema import parse, read_file, write_file
 from dissect.hooks import edit, plain_copy
 from dissect.surgery.apply import edited_activation
 from dissect.surgery.edit_file import EditFile, edit_arguments, edit_fields
-from dissect.surgery.gates import Gate, MaskGate
+from dissect.surgery.gates import Gate
+from dissect.surgery.layer_edit import LayerEdit
 from dissect.surgery.levels import rising_units, swapped_units
 from dissect.surgery.write import check_written, write_edit
 from dissect.units import Units
@@ -33,7 +33,7 @@ _Model = TypeVar("_Model", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Intervention:
+class Intervention(LayerEdit):
     """What is done to units of a layer, and of other layers with it.
 
     The activation a of a unit becomes a - strength * (a - replacement) at the cells where the gate
@@ -75,48 +75,7 @@ class Intervention:
         tensor([[1.0000, 0.5000, 1.0000]])
     """
 
-    units: Units
-    gate: Gate | None = None
-    region: Tensor | None = None
-    threshold: float = 0.5
-    strength: float = 1.0
-    unit_strengths: tuple[float, ...] | None = None
-    replacement: "Literal['zero'] | Tensor" = "zero"
     also: "tuple[Intervention, ...]" = ()
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.strength <= 2:
-            raise DissectError(f"strength must be from 0 to 2, not {self.strength:g}")
-        if not 0 <= self.threshold < 1:
-            raise DissectError(f"threshold must be at least 0 and below 1, not {self.threshold:g}")
-        strengths = self.unit_strengths
-        if strengths is not None and len(strengths) != len(self.units):
-            raise DissectError(
-                f"unit_strengths needs one value for each of the {len(self.units)} units, not "
-                f"{len(strengths)}"
-            )
-        if not all(0 <= strength <= 2 for strength in strengths or ()):
-            raise DissectError("every unit's strength must be from 0 to 2")
-        if self.gate is not None and not isinstance(self.gate, Gate):
-            raise DissectError(f"a gate has a method 'probability'; {self.gate!r} has none")
-        layer, own = getattr(self.gate, "layer", None), self.units.layer
-        if layer is not None and layer != own:
-            raise DissectError(
-                f"the probe reads {layer!r} and the units are of {own!r}: fit one on that layer"
-            )
-        values = self.replacement
-        if not isinstance(values, Tensor):
-            if values != "zero":
-                raise DissectError(f"replacement={values!r} is not known: use 'zero' or a tensor")
-            return
-        expected = self.units.total if self.units.directions is None else len(self.units)
-        if values.shape != (expected,):
-            raise DissectError(
-                f"an intervention's replacement needs a value for each of the {expected} "
-                f"units of {own!r}, not the shape {tuple(values.shape)}"
-            )
-        if not torch.isfinite(values).all():
-            raise DissectError("the values of a replacement must be finite numbers")
 
     @classmethod
     def insert(
@@ -211,13 +170,6 @@ class Intervention:
         """The layers that are edited, each once."""
         return tuple(dict.fromkeys(part.units.layer for part in self.parts))
 
-    @property
-    def where(self) -> "Gate | Tensor | None":
-        """What opens the edit: the gate, the region, or the gate times the region."""
-        if self.region is None or self.gate is None:
-            return self.region if self.gate is None else self.gate
-        return MaskGate(self.region, self.gate)
-
     def applied(
         self, model: nn.Module, *, allow_training: bool = False
     ) -> AbstractContextManager[None]:
@@ -278,7 +230,7 @@ class Intervention:
         for number, part in enumerate(parts):
             following = {later.units.layer for later in parts[number + 1 :]}
             write_edit(edited, part, exact=exact or part.units.layer in following)
-        check_written(model, edited, self, exact=exact)
+        check_written(model, edited, self, layers=self.layers, exact=exact)
         return edited
 
     def strongest(self, k: int) -> "Intervention":
@@ -325,7 +277,7 @@ class Intervention:
 
     def to_dict(self) -> dict[str, Any]:
         """The edit as JSON has it; a gate that is not linear, or a region a sample, is refused."""
-        return edit_fields(self)
+        return {**edit_fields(self), "also": [part.to_dict() for part in self.also]}
 
     def to_file(self) -> EditFile:
         """The fields of a file, as another file may hold them."""

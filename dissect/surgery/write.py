@@ -1,14 +1,14 @@
 """Edits written into a network for good: into its weights, or as a module at a layer's end."""
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from dissect._utils.errors import DissectError
 from dissect.hooks.modules import BatchNorm, plain_copy, resolve_layer
-from dissect.models import generate, latents_for
+from dissect.models import Edit, generate, latents_for
 from dissect.models.gated import GatedEdit
 from dissect.surgery.apply import edit_amounts, unit_levels
 from dissect.surgery.edited_layer import append_edit
@@ -22,10 +22,8 @@ from dissect.surgery.graph import (
     traced_end,
     weights_in_doubt,
 )
+from dissect.surgery.layer_edit import LayerEdit
 from dissect.units import Units
-
-if TYPE_CHECKING:
-    from dissect.surgery.intervention import Intervention
 
 __all__ = ["check_written", "write_edit"]
 
@@ -33,7 +31,7 @@ __all__ = ["check_written", "write_edit"]
 _ROUNDING = 1e-5
 
 
-def write_edit(model: nn.Module, edit: "Intervention", *, exact: bool) -> None:
+def write_edit(model: nn.Module, edit: LayerEdit, *, exact: bool) -> None:
     """Change `model` so that it is edited for good: in its weights where they can hold the edit.
 
     The edits in `edit.also` are not written. See `Intervention.bake`.
@@ -59,7 +57,7 @@ def write_edit(model: nn.Module, edit: "Intervention", *, exact: bool) -> None:
 
 
 def check_written(
-    model: nn.Module, edited: nn.Module, edit: "Intervention", *, exact: bool
+    model: nn.Module, edited: nn.Module, edit: Edit, *, layers: tuple[str, ...], exact: bool
 ) -> None:
     """Nothing, where images of two latents with the edit are those of the edited model.
 
@@ -78,13 +76,13 @@ def check_written(
         return
     if not _is_equal(*plain):
         return
-    layers = ", ".join(map(repr, edit.layers))
+    named = ", ".join(map(repr, layers))
     wanted = generate(model, z, batch_size=2, edit=edit)
     try:
         images = generate(edited, z, batch_size=2)
     except Exception as error:  # whatever the code around the layer does with the edited one
         raise DissectError(
-            f"an edit of {layers} cannot be written into this network, whose code then fails "
+            f"an edit of {named} cannot be written into this network, whose code then fails "
             f"({type(error).__name__}: {error}); use 'applied'"
         ) from error
     rounding = _ROUNDING if torch.finfo(wanted.dtype).bits > 16 else 1e-2
@@ -94,7 +92,7 @@ def check_written(
     ):
         difference = float((images - wanted).abs().nan_to_num(torch.inf).max())
         raise DissectError(
-            f"an edit of {layers} cannot be written into this network: images of the copy differ "
+            f"an edit of {named} cannot be written into this network: images of the copy differ "
             f"by {difference:.2g} from those of the edit; use 'applied'"
         )
 
@@ -203,7 +201,7 @@ def _width(module: nn.Module) -> int:
     return len(_outputs(module))
 
 
-def _as_module(model: nn.Module, edit: "Intervention") -> GatedEdit:
+def _as_module(model: nn.Module, edit: LayerEdit) -> GatedEdit:
     """The module that does to a layer's output what the edit does with a hook."""
     units, threshold, replacement = edit.units, edit.threshold, unit_levels(edit)
     along = units.directions
