@@ -32,6 +32,7 @@ class DirectionObjective(EditLoss):
     left: float = 4.0
     outside: float = 28.0
     outlines: float = 200.0
+    inpainting: float = 2.0
     log: bool = True
     all_pixels: bool = True
     steps: int = 700
