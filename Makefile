@@ -70,6 +70,7 @@ figures: $(VENV)/.installed
 	$(BIN)/dissect ablate --concept lamp --layer layer16x16 --labels segmenter --rule positive --n 8 --seed 1 --out out/figures/lamp
 	$(BIN)/dissect ablate --concept door --labels segmenter --rule positive --n 8 --seed 1 --out out/figures/door
 	$(BIN)/dissect ablate --concept bed --set strength=1.5 --labels segmenter --rule positive --n 8 --seed 1 --out out/figures/bed
+	$(BIN)/dissect ablate --rule lowrank:4 --where everywhere --seed 1 --out out/figures/directions
 	$(BIN)/dissect sample --n 64 --out out/figures
 	$(BIN)/dissect sample --model faces64 --n 64 --out out/figures/faces64
 	$(BIN)/dissect turn --method exemplars --out out/figures/turn

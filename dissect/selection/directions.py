@@ -30,8 +30,8 @@ class DirectionObjective(EditLoss):
     """What directions are to minimise (see `EditLoss`), with prices that suit few of them."""
 
     left: float = 4.0
-    outside: float = 28.0
-    outlines: float = 200.0
+    outside: float = 32.0
+    outlines: float = 260.0
     inpainting: float = 2.0
     log: bool = True
     all_pixels: bool = True
