@@ -234,5 +234,5 @@ def test_processes_that_cannot_meet_are_told_so(capsys, monkeypatch, tiny, tmp_p
     words = ["units", "--model", tiny / "g.safetensors", "--n", 9, "--out", tmp_path]
     status, _, err = run(capsys, *words)
     assert status == 2
-    assert "the processes cannot join" in err
+    assert "the 2 processes that RANK and WORLD_SIZE name cannot join" in err
     assert err.count("\n") == 1
