@@ -34,7 +34,6 @@ if TYPE_CHECKING:
         generate,
         latents,
         latents_for,
-        load,
     )
     from dissect.models import save_checkpoint as save
     from dissect.probe import Probe, fit_probe, fit_probe_from_boxes
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
         inserted,
         mean_activation,
     )
+    from dissect.surgery.edited import load
     from dissect.units import Units
 
 __all__ = [
@@ -108,7 +108,7 @@ _ROOMS = {
     "dissect.hooks": ("activations", "edit", "record"),
     "dissect.models": (
         *("Discriminator", "Generator", "fingerprint", "generate", "latents", "latents_for"),
-        *("adapt", "load", "save_checkpoint"),
+        *("adapt", "save_checkpoint"),
     ),
     "dissect.probe": ("Probe", "fit_probe", "fit_probe_from_boxes"),
     "dissect.segmentation": ("Segmenter", "load_segmenter"),
@@ -117,6 +117,7 @@ _ROOMS = {
         *("Intervention", "MaskGate", "ablated", "bake", "excise", "inserted"),
         "mean_activation",
     ),
+    "dissect.surgery.edited": ("load",),
     "dissect.units": ("Units",),
 }
 _RENAMED = {"save": "save_checkpoint"}

@@ -1,4 +1,4 @@
-"""`dissect export`: an edit written into a generator's checkpoint."""
+"""`dissect export`: an edit written into a generator's checkpoint, or kept beside its factory."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +28,10 @@ def export(
     output: OutputOptions,
     file: Annotated[
         Path | None,
-        typer.Option(help="The checkpoint. Without it, edited.safetensors in the --out folder."),
+        typer.Option(
+            help="The file. Without it, edited.safetensors in the --out folder; of a factory's "
+            "generator edited.json, which names the factory."
+        ),
     ] = None,
     excise: Annotated[
         bool,
@@ -50,26 +53,29 @@ def export(
 ) -> None:
     """Write an edit into a generator, and read the file back to compare its images."""
     printed = Output(as_json=output.as_json)
-    path = file or output.out / "edited.safetensors"
+    of_factory = ".py:" in model.model
+    path = file or output.out / f"edited.{'json' if of_factory else 'safetensors'}"
     if path.exists() and not force:
         raise DissectError(f"{path} exists already; give another name, or --force to replace it")
-    from dissect.models import Generator, fingerprint, generate, latents_for, load
+    from dissect.models import Generator, fingerprint, generate, latents_for, save_checkpoint
     from dissect.surgery import Intervention
+    from dissect.surgery.edited import load, save_edited
 
     edits = Intervention.load(edit)
     generator = model.load()
-    if not isinstance(generator, Generator):
-        raise DissectError(
-            "export writes checkpoints of dissect's generators; for others use "
-            "Intervention.bake(model) and save its state_dict()"
-        )
     for part in edits.parts:
         part.units.check(fingerprint(generator), part.units.layer, part.units.channels)
     edited = _excised(generator, edits) if excise else edits.bake(generator, exact=exact)
-    from dissect.models import save_checkpoint
-
-    card = {"edited_from": fingerprint(generator), "edit": edits.to_dict()}
-    printed.wrote(save_checkpoint(path, edited, card=card, force=force))
+    if of_factory:
+        kept = save_edited(
+            path, model.model, generator, edits, exact=exact, excised=excise, force=force
+        )
+    elif isinstance(generator, Generator):
+        card = {"edited_from": fingerprint(generator), "edit": edits.to_dict()}
+        kept = save_checkpoint(path, edited, card=card, force=force)
+    else:
+        raise DissectError(f"{model.model} was edited before: join the edits, and export them both")
+    printed.wrote(kept)
     z = latents_for(generator, _CHECKED, output.seed)
     written = load(path, device=z.device)
     difference = (generate(written, z) - generate(generator, z, edit=edits)).abs().max().item()

@@ -60,7 +60,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="A bundled name, a checkpoint file, or file.py:factory.",
+        help="A bundled name, a checkpoint file, file.py:factory, or the edited.json of an export.",
         rich_help_panel="Model",
     ),
 ]
@@ -179,7 +179,7 @@ class RunOptions(DeviceOptions):
             DissectError: no such model, device or input.
         """
         from dissect._utils.batches import set_batch_size
-        from dissect.models import load
+        from dissect.surgery.edited import load
 
         values = {}
         for text in self.input or ():

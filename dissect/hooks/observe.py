@@ -37,6 +37,7 @@ class LayerOutput:
 def observe(model: nn.Module, call: Callable[[], object]) -> list[LayerOutput]:
     """What every layer of the model gives while `call` runs, in order of registration.
 
+    >>> import torch
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
     >>> [(one.name, one.shape, one.runs) for one in observe(model, lambda: model(torch.ones(1, 2)))]
     [('0', (1, 3), 1), ('1', (1, 3), 1)]

@@ -53,6 +53,7 @@ def as_rgb(images: Tensor) -> Tensor:
     Grey is repeated. The last of 2 or 4 channels is how opaque a pixel is, -1 not at all; what
     shows through is white.
 
+    >>> import torch
     >>> as_rgb(torch.zeros(2, 1, 4, 4)).shape
     torch.Size([2, 3, 4, 4])
     """

@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import foreign
 from helpers.command_line import run
 
+import dissect
 from dissect import Annotations, Box
 from dissect.annotations import AnnotatedImage
+from dissect.surgery.edited import save_edited
 
 FILE = Path(foreign.__file__)
 
@@ -66,3 +69,50 @@ def test_a_layer_that_is_not_there_names_those_inside_a_wrapper(capsys):
     status, _, error = run(capsys, "units", "--model", f"{FILE}:wrapped", "--n", 10)
     assert status == 2
     assert "inner.up" in error
+
+
+@pytest.mark.parametrize("name", ["blocks", "conditional_blocks"])
+def test_an_edit_of_a_foreign_generator_is_exported_and_comes_back(capsys, tmp_path, name):
+    model = dissect.load(f"{FILE}:{name}")
+    gate = dissect.MaskGate(torch.eye(8))
+    units = dissect.Units("up", (0, 3), 16, model=dissect.fingerprint(model))
+    edit = dissect.Intervention(units, gate)
+    edit.save(tmp_path / "edit.json")
+    words = ["--model", f"{FILE}:{name}", "--out", tmp_path, "--json"]
+    status, out, error = run(capsys, "export", tmp_path / "edit.json", *words)
+    assert status == 0, error
+    assert json.loads(out)["difference"] == 0
+    again = dissect.load(tmp_path / "edited.json")
+    z = dissect.latents_for(model, 3, seed=1)
+    assert torch.equal(dissect.generate(again, z), dissect.generate(model, z, edit=edit))
+    assert not torch.equal(dissect.generate(again, z), dissect.generate(model, z))
+    status, _, error = run(capsys, "sample", "--n", 4, "--model", tmp_path / "edited.json")
+    assert status == 0, error
+
+
+def test_an_edit_of_other_weights_does_not_come_back(tmp_path):
+    factory = tmp_path / "own.py"
+    code = """
+import torch
+from torch import nn
+
+
+def make():
+    torch.manual_seed(SEED)
+    model = nn.Sequential(
+        nn.Unflatten(1, (4, 1, 1)), nn.ConvTranspose2d(4, 8, 8), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 3, 1), nn.Tanh(),
+    )
+    model.latent_size = 4
+    return model
+"""
+    factory.write_text(code.replace("SEED", "0"))
+    model = dissect.load(f"{factory}:make")
+    edit = dissect.Intervention(dissect.Units("3", (1,), 8))
+    save_edited(tmp_path / "edited.json", f"{factory}:make", model, edit)
+    z = dissect.latents_for(model, 2)
+    wanted = dissect.generate(model, z, edit=edit)
+    assert torch.allclose(dissect.generate(dissect.load(tmp_path / "edited.json"), z), wanted)
+    factory.write_text(code.replace("SEED", "1"))
+    with pytest.raises(dissect.DissectError, match="its weights or settings have changed"):
+        dissect.load(tmp_path / "edited.json")

@@ -259,3 +259,34 @@ class Wrapper(nn.Module):
 
 def wrapped():
     return seeded(Wrapper)
+
+
+class Blocks(nn.Module):
+    """A block with batch norm, read by one convolution."""
+
+    latent_size = LATENT
+
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Sequential(nn.ConvTranspose2d(LATENT, 16, 8), nn.BatchNorm2d(16), nn.ReLU())
+        self.rgb = nn.Conv2d(16, 3, 1)
+
+    def forward(self, z):
+        return self.rgb(self.up(z[:, :, None, None])).tanh()
+
+
+class ConditionalBlocks(Blocks):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(10, LATENT)
+
+    def forward(self, z, y):
+        return super().forward(z + self.embed(y))
+
+
+def blocks():
+    return seeded(Blocks)
+
+
+def conditional_blocks():
+    return dissect.adapt(seeded(ConditionalBlocks), inputs={"y": 3})
