@@ -11,6 +11,8 @@ from dissect.cli.options import DeviceOptions, TrainingOutputOptions, with_group
 from dissect.cli.output import Output
 
 __all__ = ["train_attributes"]
+# About what is written at the end, to be found out before images are rendered.
+_NETWORK_BYTES = 2**22
 
 
 @with_groups
@@ -25,6 +27,7 @@ def train_attributes(
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 64,
 ) -> None:
     """Train an attribute network, write attributes.safetensors and print its held-out error."""
+    from dissect._utils.io import check_writable
     from dissect._utils.progress import progress_bar
     from dissect.data import RenderedSource
     from dissect.data import source as open_source
@@ -38,6 +41,7 @@ def train_attributes(
 
     printed = Output(as_json=output.as_json)
     out, seed = output.out, output.seed
+    check_writable(out, _NETWORK_BYTES)
     opened = open_source(source, count=images)
     if not isinstance(opened, RenderedSource) or opened.name != "faces":
         raise DissectError(f"attributes are known of rendered faces only, not of {source}")

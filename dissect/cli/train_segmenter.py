@@ -13,6 +13,8 @@ __all__ = ["train_segmenter"]
 
 # Samples that it adapts to: of a seed that nothing is chosen or measured on.
 _SAMPLES, _SAMPLE_SEED = 3_000, 77
+# About what is written at the end, to be found out before images are rendered.
+_NETWORK_BYTES = 2**22
 
 
 @with_groups
@@ -35,6 +37,7 @@ def train_segmenter(
     ] = None,
 ) -> None:
     """Train a segmenter on a rendered source and write segmenter.safetensors."""
+    from dissect._utils.io import check_writable
     from dissect._utils.progress import progress_bar
     from dissect.data import RenderedSource
     from dissect.data import source as open_source
@@ -44,6 +47,7 @@ def train_segmenter(
 
     printed = Output(as_json=output.as_json)
     out, seed = output.out, output.seed
+    check_writable(out, _NETWORK_BYTES)
     opened = open_source(source, count=images)
     if not isinstance(opened, RenderedSource):
         raise DissectError(f"a segmenter needs masks, and {source} has none: use bedrooms")
