@@ -151,7 +151,7 @@ class HookContext(Generic[_Result]):
         entry.is_watched = self._examined.in_training
         try:
             with LOCK:
-                if any(map(is_compiled, modules)):
+                if is_compiled(*modules):
                     acquire(entry, "eager", run_eagerly)
                 for layer in self._runs:
                     entry.handles.append(layer.register_forward_hook(ForwardHook(layer, entry)))

@@ -184,14 +184,22 @@ def named_modules(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def is_compiled(module: nn.Module) -> bool:
-    """Whether calls of the module run code of `torch.compile`."""
-    own = module.__dict__
-    return (
-        own.get("_compiled_call_impl") is not None
-        or _WRAPPED in module._modules
-        or hasattr(own.get("forward"), _UNCOMPILED)
-        or hasattr(getattr(type(module), "forward", None), _UNCOMPILED)
+def is_compiled(*modules: nn.Module) -> bool:
+    """Whether calls of any of the modules run code of `torch.compile`.
+
+    Torch has no public function for that.
+    """
+    for module in modules:
+        own = module.__dict__
+        if (
+            own.get("_compiled_call_impl") is not None
+            or _WRAPPED in module._modules
+            or ("forward" in own and hasattr(own["forward"], _UNCOMPILED))
+        ):
+            return True
+    # Many modules are of few classes.
+    return any(
+        hasattr(getattr(kind, "forward", None), _UNCOMPILED) for kind in set(map(type, modules))
     )
 
 

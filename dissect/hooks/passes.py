@@ -123,17 +123,17 @@ def counted(
     model: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """The output of a call of the model; None where a block stops it."""
-    above = passes.get()
-    begun = tuple(
-        Pass(entry)
-        for entry in open_blocks.get()
-        if entry.model is model and all(one.entry is not entry for one in above)
-    )
+    # Loops and not generators, which cost more than all else here.
+    above, begun, is_watched = passes.get(), [], False
+    for entry in open_blocks.get():
+        if entry.model is model and all(one.entry is not entry for one in above):
+            begun.append(Pass(entry))
+            is_watched = is_watched or entry.is_watched
     if not begun:
         return call(*args, **kwargs)
     token = passes.set((*above, *begun))
     try:
-        if any(one.entry.is_watched for one in begun):
+        if is_watched:
             with SteadyPass(model):
                 output = call(*args, **kwargs)
         else:
@@ -151,7 +151,9 @@ def counted(
                     one.guard.remove()
     for one in begun:
         one.entry.is_watched = False
-    return None if any(one.entry.stops for one in begun) else output
+        if one.entry.stops:
+            output = None
+    return output
 
 
 def _stop_again(module: nn.Module, args: Any) -> None:

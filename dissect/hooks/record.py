@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -207,8 +207,7 @@ def activations(
                 result = rows.new_empty((len(inputs), *rows.shape[1:]))
             result[filled : filled + len(rows)] = rows
             filled += len(rows)
-    assert result is not None
-    return result
+    return cast(Tensor, result)  # even of no inputs there is a batch, of none
 
 
 def _device(name: str) -> torch.device:
