@@ -44,7 +44,8 @@ def leaves(command, words=()):
             yield " ".join((*words, name)), inner
 
 
-COMMANDS = dict(leaves(typer.main.get_command(app)))
+ROOT = typer.main.get_command(app)
+COMMANDS = dict(leaves(ROOT))
 
 WHOLE = ["", "0", "-1", "1", "2", "3", "10", "99", "1e3", "1.5", "nan", "٣", "x", "2147483648"]
 WHOLE += ["4294967296", "18446744073709551616", "9" * 40, "-9223372036854775809"]
@@ -93,6 +94,7 @@ GOOD = {
     "export edit.json": f"{MODEL} --force",
     "guided folder:images": "--model d.safetensors --out out --images 5 --strongest 2",
     "insert": f"{STUDY} --k 2 --n 2 --pool 40 --region 8,8,8,8",
+    "layers": "--model g.safetensors",
     "probe": STUDY,
     "rules": f"{STUDY} --n 20 --search-n 20",
     "sample": f"{MODEL} --n 2",
@@ -200,6 +202,7 @@ def quick(folder, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("DISSECT_CACHE", str(folder / "cache"))
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    monkeypatch.setattr(typer.main, "get_command", lambda _: ROOT)  # it takes longest
     monkeypatch.setattr(dissect.studio, "serve", enough)
     monkeypatch.setattr(fit, "fit_from_labels", partial(fit.fit_from_labels, scored=False))
     # Pictures with axes take longest to draw, and are drawn of what was checked.
