@@ -25,6 +25,10 @@ __all__ = ["Recording", "activations", "record"]
 _Device = torch.device | str
 
 
+# So many inputs are one batch, without a pass that measures how large they are.
+_FEW = 4
+
+
 class _NotRecordedError(DissectError, KeyError):
     """A KeyError too, so that `in` and `get` of a recording work as those of any mapping."""
 
@@ -170,7 +174,7 @@ def activations(
             the one that the name says, as in `relu#2`.
         inputs: (N, ...), whatever the model takes; latents (N, size) for a generator.
         batch_size: inputs in a forward pass, at least 1. None fits a batch into about 1 GiB, by
-            the layer's output for the first input, at most 100.
+            the layer's output for the first input, at most 100; a few inputs are one batch.
         to: a device or a dtype for the result; without it, those of the layer.
 
     Raises:
@@ -186,6 +190,8 @@ def activations(
     device = next(chain(model.parameters(), model.buffers()), inputs).device
     with torch.no_grad():
         size = batch_size or chosen_batch_size(model)
+        if size is None and len(inputs) <= _FEW:
+            size = _FEW
         if size is None:
             with record(model, layer, stop=True) as first:
                 model(inputs[:1].to(device))
