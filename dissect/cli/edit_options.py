@@ -37,10 +37,10 @@ class EditOptions:
     """Which edit: a file, or what a rule chooses; where it acts; what is changed of it."""
 
     edit: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            help="An edit.json, or a units.json whose units are removed. Without it, --rule "
-            "chooses.",
+            help="An edit.json, or a units.json whose units are removed; several, of one layer or "
+            "more, act together. Without it, --rule chooses.",
             rich_help_panel=_PANEL,
         ),
     ] = None
@@ -78,7 +78,7 @@ class EditOptions:
             raise DissectError(f"--where {self.where!r} is not known: use {', '.join(_WHERE)}")
         if self.rule is not None:
             parse_rule(self.rule)
-            if self.edit is not None:
+            if self.edit:
                 raise DissectError("--edit names an edit and --rule chooses one: leave one out")
         if self.rule == "auto" and self.changes:
             raise DissectError(
@@ -105,36 +105,33 @@ class EditOptions:
         """
         edits = (
             self._by_rule(study, output, out)
-            if self.edit is None
-            else self._from_file(self.edit, study)
+            if not self.edit
+            else self._from_files(self.edit, study)
         )
         return {name: self._changed(edit, study) for name, edit in edits.items()}
 
-    def _from_file(self, file: Path, study: Study) -> "dict[str, Intervention]":
-        from dissect._utils.io import read_json
-        from dissect.surgery import Intervention
-        from dissect.units import Units
-
-        content = read_json(file)
-        is_units = isinstance(content, dict) and content.get("kind") == "units"
-        edit = Intervention(Units.load(file)) if is_units else Intervention.load(file)
-        layers = ", ".join(edit.layers)
+    def _from_files(self, files: list[Path], study: Study) -> "dict[str, Intervention]":
+        edit, *others = [_loaded(file) for file in files]
+        for other in others:
+            edit += other
+        named = ", ".join(map(str, files))
         if study.layer not in edit.layers:
             raise DissectError(
-                f"{file} edits {layers}, and --layer is {study.layer}: give --layer "
-                f"{edit.layers[0]}"
+                f"{named} edits {', '.join(edit.layers)}, and --layer is {study.layer}: give "
+                f"--layer {edit.layers[0]}"
             )
         for part in edit.parts:
             part.units.check(study.fingerprint, part.units.layer, part.units.channels)
-        if is_units:
+        if not others and _holds_units(files[0]):
             edit.units.check(study.fingerprint, study.layer, len(study.probe.weight))
             return self._plain(edit.units, study)
         if self.where is not None:
             raise DissectError(
-                f"{file} says itself where it acts: leave out --where {self.where}, or give a "
+                f"{named} says itself where it acts: leave out --where {self.where}, or give one "
                 "units.json"
             )
-        return {"everywhere" if edit.where is None else "probe": edit}
+        gated = any(part.where is not None for part in edit.parts)
+        return {"probe" if gated else "everywhere": edit}
 
     def _by_rule(self, study: Study, output: Output, out: Path) -> "dict[str, Intervention]":
         from dissect.cli.searched import find_or_search, units_by_rule
@@ -193,6 +190,20 @@ class EditOptions:
             else:
                 changes[name] = _number(text, value, 0, 2 if name == "strength" else 1)
         return changes
+
+
+def _holds_units(file: Path) -> bool:
+    from dissect._utils.io import read_json
+
+    content = read_json(file)
+    return isinstance(content, dict) and content.get("kind") == "units"
+
+
+def _loaded(file: Path) -> "Intervention":
+    from dissect.surgery import Intervention
+    from dissect.units import Units
+
+    return Intervention(Units.load(file)) if _holds_units(file) else Intervention.load(file)
 
 
 def region_of(boxes: list[str], study: Study) -> "Tensor":

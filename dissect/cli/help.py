@@ -10,6 +10,8 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 
 __all__ = ["Command", "Group"]
 
+# Other options may be given again, as in scripts that add to a command's words: the last counts.
+_NOT_SEVERAL = ("layer",)
 _LARGEST = 2**32 - 1  # of whole numbers without a limit of their own
 
 
@@ -38,6 +40,19 @@ class _ShortTypes:
 
 class Command(_ShortTypes, TyperCommand):
     """A command with short types in its help, which refuses numbers and paths out of all bounds."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Read the command line.
+
+        Raises:
+            typer.BadParameter: an option given twice that takes one value, though it might be
+                thought to take several: all but the last would be dropped.
+        """
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        for option in self.params:
+            if option.name in _NOT_SEVERAL and not option.multiple and order.count(option) > 1:
+                raise typer.BadParameter("given twice; give it once", ctx=ctx, param=option)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command.

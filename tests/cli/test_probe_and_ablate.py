@@ -142,6 +142,27 @@ def test_set_changes_every_part_of_an_edit(capsys, study, tmp_path, two_layers):
     assert [part.strength for part in edit.parts] == [1.5, 1.5]
 
 
+def test_edits_of_several_files_act_together(capsys, study, tmp_path):
+    first = Units("layer8x8", (0, 1), 8).save(tmp_path / "one.json")
+    second = Intervention(Units("layer16x16", (3,), 4), strength=0.5).save(tmp_path / "two.json")
+    words = [*common(study, tmp_path), "--n", "2", "--edit", str(first), "--edit", str(second)]
+    status, _, err = run(capsys, "ablate", *words)
+    assert status == 0, err
+    parts = Intervention.load(tmp_path / "edit.json").parts
+    assert [(part.units.layer, part.units.indices, part.strength) for part in parts] == [
+        ("layer8x8", (0, 1), 1.0),
+        ("layer16x16", (3,), 0.5),
+    ]
+
+
+@pytest.mark.parametrize("command", ["probe", "ablate", "units", "guided"])
+def test_a_second_layer_is_not_dropped_without_a_word(capsys, command):
+    status, out, err = run(capsys, command, "-l", "a", "--layer", "b")
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "given twice; give it once" in err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
