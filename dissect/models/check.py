@@ -167,7 +167,10 @@ def _returned(model: nn.Module, adapter: Adapter, z: Tensor, missing: list[str])
         # With a graph, which tells the last operation.
         with torch.enable_grad():
             given = z.clone().requires_grad_() if z.is_floating_point() else z
-            return adapter.returned(model, given)
+            with warnings.catch_warnings():
+                # A forward pass that reads numbers from latents would be warned of these gradients.
+                warnings.filterwarnings("ignore", "Converting a tensor with requires_grad=True")
+                return adapter.returned(model, given)
     except DissectError:
         raise
     except Exception as error:
@@ -239,5 +242,5 @@ def _differs(first: Tensor, second: Tensor) -> bool:
     # Numbers of half precision are further apart.
     scale = max(1.0, float(second.detach().abs().max()))
     finest = torch.finfo(second.dtype).eps
-    apart = (first.float() - second.float()).abs().max()
+    apart = (first.detach().float() - second.detach().float()).abs().max()
     return not float(apart) <= max(_ROUNDING, 8 * finest) * scale
