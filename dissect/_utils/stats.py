@@ -109,7 +109,7 @@ def cluster_interval(
 
     >>> low, high = cluster_interval(np.array([0.7, 0.8, 0.9]), 0.8, clusters=5)
     >>> round(low, 2), round(high, 2)
-    (0.43, 0.96)
+    (0.45, 0.95)
     """
     if value in (0, 1):
         return wilson_interval(round(value * clusters), clusters)

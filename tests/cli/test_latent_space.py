@@ -178,7 +178,7 @@ def test_turn_by_every_method(capsys, model, tmp_path):
     assert saved.length == pytest.approx(found[1]["length"], rel=1e-4)
     again = said(
         capsys,
-        *("turn", "skin_light", "--model", model, *TURN, "--out", str(tmp_path / "again")),
+        *("turn", "skin_light", "--model", model, *TURN[2:], "--out", str(tmp_path / "again")),
         *("--direction", str(tmp_path / "turn-skin_light-regression.safetensors")),
     )
     assert again["directions"][0]["r_squared"] == pytest.approx(found[1]["r_squared"])

@@ -98,7 +98,7 @@ def test_a_concept_that_the_segmenter_does_not_know_is_one_line(capsys, study, t
     words = common(study, tmp_path)
     save_unet(tmp_path / "other.safetensors", UNet(("wall", "bed"), widths=(6, 8)), card={})
     words[words.index("--segmenter") + 1] = str(tmp_path / "other.safetensors")
-    for command in (["ablate", "--rule", "iou:2"], ["rules"], ["search"]):
+    for command in (["ablate", "--rule", "ace:2"], ["rules"], ["search"]):
         status, _, err = run(capsys, *command, *words)
         assert status == 2
         assert "does not know 'spot'" in err
