@@ -82,7 +82,7 @@ def optimize_directions(
 
     parameters = [read, write] if open_cells is None else [read, write, bias]
     minimize_loss(samples, objective, parameters, change, open_cells=open_cells, progress=progress)
-    return _ordered(read.detach().cpu(), write.detach().cpu(), bias.detach().cpu(), samples)
+    return _ordered(read.detach().cpu(), write.detach().cpu(), bias.detach().cpu())
 
 
 def _start(samples: Samples, rank: int, objective: EditLoss) -> tuple[Tensor, Tensor]:
@@ -105,7 +105,7 @@ def _start(samples: Samples, rank: int, objective: EditLoss) -> tuple[Tensor, Te
     return read, write
 
 
-def _ordered(read: Tensor, write: Tensor, bias: Tensor, samples: Samples) -> Directions:
+def _ordered(read: Tensor, write: Tensor, bias: Tensor) -> Directions:
     """The same edit as directions that write along orthogonal axes, the longest first."""
     left, sizes, right = torch.linalg.svd(write.double().T @ read.double(), full_matrices=False)
     rank = len(read)
