@@ -15,11 +15,14 @@ Names are loaded when they are first used, so that the import itself costs next 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from dissect._utils.display import set_picture_of
+
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from dissect._utils.errors import DissectError
     from dissect._utils.images import to_images
+    from dissect._utils.progress import progress_bar
     from dissect.annotations import Annotations, Box, annotation_file
     from dissect.attribution import guided_backprop
     from dissect.dissection import network_dissection
@@ -94,12 +97,14 @@ __all__ = [
     # What all of them share.
     "DissectError",
     "fingerprint",
+    "progress_bar",
     "__version__",
 ]
 
 _ROOMS = {
     "dissect._utils.errors": ("DissectError",),
     "dissect._utils.images": ("to_images",),
+    "dissect._utils.progress": ("progress_bar",),
     "dissect.annotations": ("Annotations", "Box", "annotation_file"),
     "dissect.attribution": ("guided_backprop",),
     "dissect.dissection": ("network_dissection",),
@@ -122,6 +127,16 @@ _ROOMS = {
 }
 _RENAMED = {"save": "save_checkpoint"}
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def _picture_of(result: Any) -> bytes | None:
+    """The picture below a result in a notebook; figures lie above the rooms that give results."""
+    notebook = importlib.import_module("dissect.figures.notebook")
+    picture: bytes | None = notebook.png_of(result)
+    return picture
+
+
+set_picture_of(_picture_of)
 
 
 def __getattr__(name: str) -> Any:

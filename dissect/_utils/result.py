@@ -1,26 +1,21 @@
 """What a measurement gives: frozen dataclasses that print in one line and export themselves."""
 
-import html
 import math
 from collections.abc import Mapping
 from dataclasses import fields
 from enum import Enum
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dissect._utils.display import Displayed
 from dissect._utils.errors import DissectError
 from dissect._utils.io import write_json
 
-if TYPE_CHECKING:
-    import pandas
-
 __all__ = ["Result", "to_plain"]
 
-_DIGITS = 4
 
-
-class Result:
+class Result(Displayed):
     """The base of every result; a subclass is a dataclass with `repr=False`.
 
     A subclass may say more briefly what it holds (`summary`), and what the rows of its table are
@@ -51,43 +46,6 @@ class Result:
             if isinstance(value := getattr(self, one.name), str | bool | int | float)
         }
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The rows of its table; by default one, of `summary`."""
-        return [self.summary()]
-
-    def to_frame(self) -> "pandas.DataFrame":
-        """The rows as a pandas data frame.
-
-        Raises:
-            DissectError: pandas is not installed.
-        """
-        try:
-            import pandas
-        except ImportError as error:
-            raise DissectError("to_frame needs pandas: pip install pandas") from error
-        return pandas.DataFrame(self.rows())
-
-    def __repr__(self) -> str:
-        facts = (f"{name}={_brief(value)}" for name, value in self.summary().items())
-        return f"{type(self).__name__}({', '.join(facts)})"
-
-    def _repr_html_(self) -> str:
-        """A small table, as a notebook shows it."""
-        rows = self.rows()
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in names)
-        body = "".join(
-            "<tr>"
-            + "".join(f"<td>{html.escape(_brief(row.get(name, '')))}</td>" for name in names)
-            + "</tr>"
-            for row in rows
-        )
-        caption = html.escape(repr(self))
-        return (
-            f"<table><caption>{caption}</caption>"
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        )
-
 
 def to_plain(value: Any) -> Any:
     """`value` as JSON has it; what is not finite becomes None.
@@ -116,11 +74,3 @@ def to_plain(value: Any) -> Any:
     if hasattr(value, "__dataclass_fields__"):
         return {one.name: to_plain(getattr(value, one.name)) for one in fields(value)}
     raise DissectError(f"{type(value).__name__} has no form in JSON")
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.{_DIGITS}g}"
-    if isinstance(value, str):
-        return value
-    return repr(value)

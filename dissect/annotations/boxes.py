@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect._utils.text import finite
 
@@ -88,8 +89,8 @@ class Box:
         return Box(left, top, right - left, bottom - top)
 
 
-@dataclass(frozen=True)
-class AnnotatedImage:
+@dataclass(frozen=True, repr=False)
+class AnnotatedImage(ShortRepr):
     """One image that somebody looked at, with the boxes drawn on it (none: "no window here").
 
     Attributes:

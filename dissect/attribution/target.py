@@ -8,6 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect.hooks import activations
 
@@ -19,8 +20,8 @@ Position: TypeAlias = Sequence[int] | Sequence[Sequence[int]] | Tensor | None
 """Row and column for all images, or for each; None: where the unit responds most in each."""
 
 
-@dataclass(frozen=True)
-class Target:
+@dataclass(frozen=True, repr=False)
+class Target(ShortRepr):
     """Images and the entry of a layer's output that is attributed in each.
 
     Attributes:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect.data.cache import BlockCache, cache_folder
 from dissect.data.protocol import Indices
@@ -22,8 +23,8 @@ _BLOCK_BYTES = 2**26
 _CHUNK_BYTES = 2**20
 
 
-@dataclass(frozen=True)
-class Renderer:
+@dataclass(frozen=True, repr=False)
+class Renderer(ShortRepr):
     """A procedural renderer: `render(index, seed, size)` gives image and mask.
 
     The image is uint8 (size, size, 3), the mask uint8 (size, size) with positions in `classes`;

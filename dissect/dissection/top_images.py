@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.images import to_images
 from dissect.dissection.result import Dissection
 from dissect.dissection.upsampling import Upsampling
@@ -20,8 +21,8 @@ __all__ = ["TopImages", "top_images"]
 _BATCH = 50
 
 
-@dataclass(frozen=True)
-class TopImages:
+@dataclass(frozen=True, repr=False)
+class TopImages(ShortRepr):
     """Every sample that is among the strongest of some unit, drawn once.
 
     Attributes:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress
 from dissect._utils.result import Result
@@ -43,8 +44,8 @@ PRESENT = 20 / 64**2
 MARGIN = 2 / 64
 
 
-@dataclass(frozen=True)
-class Observed:
+@dataclass(frozen=True, repr=False)
+class Observed(ShortRepr):
     """The images of some latents as the segmenter sees them, before any edit.
 
     Attributes:

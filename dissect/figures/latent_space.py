@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect._utils.images import image_grid
 from dissect.figures.style import LINES, mpl_style, rasterized
@@ -18,8 +19,8 @@ INK, PAPER, FAINT, SIGN = (34, 34, 34), (255, 255, 255), (110, 110, 110), (89, 8
 _TEXT = 20
 
 
-@dataclass(frozen=True)
-class ConceptColumn:
+@dataclass(frozen=True, repr=False)
+class ConceptColumn(ShortRepr):
     """One concept of an arithmetic figure.
 
     Attributes:

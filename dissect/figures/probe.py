@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dissect.annotations.boxes import Box
     from dissect.probe import Probe
 
-__all__ = ["layer_scores_figure", "probe_figure"]
+__all__ = ["draw_weights", "layer_scores_figure", "probe_figure"]
 
 _ENLARGED = 4
 
@@ -55,7 +55,7 @@ def probe_figure(
     with mpl_style():
         figure = Figure(figsize=(5.0 + 1.02 * len(images), 1.02 * len(tiles) + 0.8))
         left, right = figure.subplots(1, 2, width_ratios=(4.2, 1.02 * len(images) + 0.8))
-        _weights(left, probe)
+        draw_weights(left, probe)
         # One picture for all tiles: an axes for each would take seconds to draw.
         sheet = _sheet(tiles)
         right.imshow(sheet, interpolation="antialiased")
@@ -104,7 +104,8 @@ def layer_scores_figure(scores: Sequence[tuple[str, float, float, float, float]]
         return figure
 
 
-def _weights(axes: Any, probe: "Probe") -> None:
+def draw_weights(axes: Any, probe: "Probe") -> None:
+    """On `axes`, the weights of the units in the order of their strength, and the score."""
     strength = (probe.weight * probe.scale).numpy()
     order = np.argsort(-strength, kind="stable")
     sorted_strength = strength[order]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.images import image_grid
 from dissect.figures.style import GREY, mpl_style
 
@@ -39,8 +40,8 @@ _COLOURS = {
 }
 
 
-@dataclass(frozen=True)
-class SegmentationRow:
+@dataclass(frozen=True, repr=False)
+class SegmentationRow(ShortRepr):
     """A row of images with a name.
 
     Attributes:

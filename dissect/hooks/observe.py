@@ -8,13 +8,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dissect._utils.display import ShortRepr
 from dissect.hooks.modules import layer_names, resolve_layer
 
 __all__ = ["LayerOutput", "observe"]
 
 
-@dataclass(frozen=True)
-class LayerOutput:
+@dataclass(frozen=True, repr=False)
+class LayerOutput(ShortRepr):
     """What one layer gave.
 
     Attributes:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dissect._utils.batches import chosen_batch_size, fitting
+from dissect._utils.display import shortened
 from dissect._utils.errors import DissectError
 from dissect.hooks.context import HookContext
 from dissect.hooks.modules import (
@@ -73,7 +74,7 @@ class Recording(Mapping[str, Tensor]):
 
     def __repr__(self) -> str:
         shapes = (f"{layer}: {tuple(last.shape)}" for layer, last in self.items())
-        return f"Recording({', '.join(shapes)})"
+        return shortened(f"Recording({', '.join(shapes)})")
 
 
 def record(

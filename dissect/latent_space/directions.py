@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect._utils.io import read_tensors, write_tensors
 from dissect._utils.schema import FileModel, parse, read_file, write_file
@@ -32,8 +33,8 @@ class _DirectionFile(_Header):
     vector: tuple[float, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Direction:
+@dataclass(frozen=True, eq=False, repr=False)
+class Direction(ShortRepr):
     """A vector in the latent space of one model, along which an attribute changes.
 
     Attributes:

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect._utils.schema import FileModel, NonEmpty, parse, read_file, write_file
 from dissect._utils.text import near_names
@@ -193,8 +194,8 @@ class _ExemplarFile(FileModel):
     concepts: dict[NonEmpty, tuple[int, ...]]
 
 
-@dataclass(frozen=True)
-class Exemplars:
+@dataclass(frozen=True, repr=False)
+class Exemplars(ShortRepr):
     """For each concept, the indices of latents that represent it.
 
     Attributes:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect.latent_space.exemplars import Condition, matching
 from dissect.models import (
@@ -29,8 +30,8 @@ def read_attributes(generator: nn.Module, reader: AttributeReader, z: Tensor) ->
     return torch.cat([reader.read(images) for images in generate_batches(generator, z)])
 
 
-@dataclass(frozen=True)
-class AttributedSamples:
+@dataclass(frozen=True, repr=False)
+class AttributedSamples(ShortRepr):
     """The latents of a generator whose images meet some conditions.
 
     Attributes:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dissect._utils.device import device_of
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect.models.inputs import argument, short_text
 from dissect.models.latents import Distribution, MakeLatents, latents
@@ -40,8 +41,8 @@ KEY = "dissect_adapter"
 _running: ContextVar[tuple[nn.Module, ...]] = ContextVar("adapted_models", default=())
 
 
-@dataclass(eq=False)
-class Adapter:
+@dataclass(eq=False, repr=False)
+class Adapter(ShortRepr):
     """What a model takes and gives beyond latents (N, latent_size) and images in [-1, 1].
 
     Attributes:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect.probe.ranking import Bools, Floats, Ints, Ranking
 
@@ -70,8 +71,8 @@ class ProbeSettings:
             )
 
 
-@dataclass(frozen=True)
-class Cells:
+@dataclass(frozen=True, repr=False)
+class Cells(ShortRepr):
     """The cells of all images that are either the concept or not; the doubtful ones left out.
 
     Attributes:

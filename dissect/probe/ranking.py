@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.stats import ratio
 
 __all__ = ["Bools", "Floats", "Interval", "Ints", "Ranking"]
@@ -15,8 +16,8 @@ Bools = npt.NDArray[np.bool_]
 Interval = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Ranking:
+@dataclass(frozen=True, repr=False)
+class Ranking(ShortRepr):
     """Scores of cells that a cross-validation gave to held-out images.
 
     Only cells of the same fold are compared, because each fold has its own classifier and the

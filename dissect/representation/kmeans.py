@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import unfold
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect.data import LabelledSource
 from dissect.representation.features import Features, stored
@@ -31,8 +32,8 @@ _IMAGES = 2
 _STEPS, _BATCH = 300, 4_096
 
 
-@dataclass(frozen=True)
-class PatchCode:
+@dataclass(frozen=True, repr=False)
+class PatchCode(ShortRepr):
     """Whitening and centroids of 6x6 patches.
 
     Attributes:

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect.representation.features import Features
 
@@ -34,8 +35,8 @@ _TOLERANCE = 1e-3
 _MAX_ITERATIONS, _HISTORY = 1_000, 30
 
 
-@dataclass(frozen=True, eq=False)
-class Scaling:
+@dataclass(frozen=True, eq=False, repr=False)
+class Scaling(ShortRepr):
     """An affine map of each feature: (x - mean) / std."""
 
     mean: Features
@@ -69,8 +70,8 @@ class Scaling:
         return cls(np.zeros(width, np.float32), np.ones(width, np.float32))
 
 
-@dataclass(frozen=True, eq=False)
-class LinearClassifier:
+@dataclass(frozen=True, eq=False, repr=False)
+class LinearClassifier(ShortRepr):
     """A weight for each class and feature, and a bias for each class.
 
     Attributes:

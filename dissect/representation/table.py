@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_tensor
 from dissect._utils.result import Result
@@ -85,8 +86,8 @@ class TableRow(Result):
         return {"row": self.row, **self.evaluation.summary(), "seconds": round(self.seconds, 1)}
 
 
-@dataclass(frozen=True)
-class FeatureStudy:
+@dataclass(frozen=True, repr=False)
+class FeatureStudy(ShortRepr):
     """What the rows of the table share.
 
     Attributes:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect._utils.text import near_names
 from dissect.segmentation.attribute_network import AttributeNetwork
@@ -17,8 +18,8 @@ _BATCH = 128
 _SIDE_FRACTION = 0.01  # fraction of the pixels at which a class's side counts half
 
 
-@dataclass(frozen=True, eq=False)
-class AttributeReader:
+@dataclass(frozen=True, eq=False, repr=False)
+class AttributeReader(ShortRepr):
     """Named attributes of images; any callable can be wrapped.
 
     Attributes:

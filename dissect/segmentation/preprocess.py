@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect._utils.text import finite
 
 __all__ = ["Preprocessing"]
 
 
-@dataclass(frozen=True)
-class Preprocessing:
+@dataclass(frozen=True, repr=False)
+class Preprocessing(ShortRepr):
     """An image processor of the transformers library, in torch and with gradients.
 
     Attributes:

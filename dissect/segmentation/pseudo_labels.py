@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_images
 from dissect.annotations import AnnotatedImage, Annotations, Box, pixels_digest
@@ -20,8 +21,8 @@ __all__ = ["ConceptLabels", "pseudo_label"]
 _MIN_REGION = 8 / 64**2
 
 
-@dataclass(frozen=True, eq=False)
-class ConceptLabels:
+@dataclass(frozen=True, eq=False, repr=False)
+class ConceptLabels(ShortRepr):
     """One concept on samples of one generator.
 
     Attributes:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect.segmentation.attribute_reader import AttributeReader
 
@@ -13,8 +14,8 @@ __all__ = ["Realism"]
 _SHRINKAGE = 0.01  # of the correlations, towards none
 
 
-@dataclass(frozen=True, eq=False)
-class Realism:
+@dataclass(frozen=True, eq=False, repr=False)
+class Realism(ShortRepr):
     """Mahalanobis distance of images to ordinary samples, in a reader's features.
 
     Features are standardised, and their correlations shrunk a little, so that directions in which

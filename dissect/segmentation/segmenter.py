@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect._utils.text import near_names
 from dissect.segmentation.regions import majority_vote, region_class_ids
@@ -23,8 +24,8 @@ _BATCH = 64
 Function = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True, eq=False)
-class Segmenter:
+@dataclass(frozen=True, eq=False, repr=False)
+class Segmenter(ShortRepr):
     """A named class for every pixel of an image; any callable can be wrapped.
 
     Studies of effects call a segmenter from several threads. Its functions are therefore run one

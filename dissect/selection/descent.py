@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.hooks import edit
@@ -16,8 +17,8 @@ __all__ = ["EditLoss", "minimize_loss"]
 _CLOSE_TO_1 = 1 - 1e-4
 
 
-@dataclass(frozen=True)
-class EditLoss:
+@dataclass(frozen=True, repr=False)
+class EditLoss(ShortRepr):
     """What an edit is to minimise, and how. The defaults are those of GAN Dissection's ACE.
 
     The sum of: `left` times what is left of the concept; `outside` times the mean absolute change

@@ -25,7 +25,7 @@ MAX_RANK = 32
 _START = 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DirectionObjective(EditLoss):
     """What directions are to minimise (see `EditLoss`), with prices that suit few of them."""
 

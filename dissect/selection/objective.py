@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isnan
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.result import Result
 from dissect.effect.measure import Effect
 from dissect.surgery.intervention import Intervention
@@ -61,8 +62,8 @@ class Trial:
     metrics: Metrics
 
 
-@dataclass(frozen=True)
-class Objective:
+@dataclass(frozen=True, repr=False)
+class Objective(ShortRepr):
     """What an edit must reach, and the order of those that reach it.
 
     An edit meets the objective if at least `removed` of the concept's pixels are gone, at most

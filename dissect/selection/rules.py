@@ -6,6 +6,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress, with_note
 from dissect.models import fingerprint
@@ -41,8 +42,8 @@ _CLOSED_FORM: Mapping[str, Callable[[Samples, int], Directions]] = {
 }
 
 
-@dataclass
-class Scorer:
+@dataclass(repr=False)
+class Scorer(ShortRepr):
     """The scores of every unit by one rule after another; what they share is made once.
 
     Attributes:

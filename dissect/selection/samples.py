@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from dissect._utils.device import autocast_dtype
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress
 from dissect.effect.measure import Observed, grown, observe
@@ -30,8 +31,8 @@ SEARCH_SEED, HOLDOUT_SEED = 900_001, 900_002
 _ROUNDING = 1e-3
 
 
-@dataclass(frozen=True, eq=False)
-class Samples:
+@dataclass(frozen=True, eq=False, repr=False)
+class Samples(ShortRepr):
     """N samples of a generator, ready to be generated again under edits of one layer.
 
     Attributes:

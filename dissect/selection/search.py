@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress, with_note
 from dissect._utils.result import Result
@@ -105,8 +106,8 @@ class SearchResult(Result):
         }
 
 
-@dataclass(frozen=True)
-class SearchConfig:
+@dataclass(frozen=True, repr=False)
+class SearchConfig(ShortRepr):
     """How far a search goes.
 
     Attributes:

@@ -17,7 +17,7 @@ from dissect.selection.samples import Samples
 __all__ = ["StrengthObjective", "optimize_strengths"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StrengthObjective(EditLoss):
     """What strengths are to minimise: besides the loss, `l2` times the sum of their squares, and
     `l1` times their mean.

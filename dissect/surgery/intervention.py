@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from dissect._utils.display import Displayed, brief, shortened
 from dissect._utils.errors import DissectError
 from dissect._utils.schema import parse, read_file, write_file
 from dissect.hooks import edit, plain_copy
@@ -33,7 +34,7 @@ _Model = TypeVar("_Model", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Intervention(LayerEdit):
+class Intervention(LayerEdit, Displayed):
     """What is done to units of a layer, and of other layers with it.
 
     The activation a of a unit becomes a - strength * (a - replacement) at the cells where the gate
@@ -314,22 +315,27 @@ class Intervention(LayerEdit):
         """
         return cls.from_file(read_file(path, EditFile), str(path))
 
-    def __repr__(self) -> str:
-        return f"Intervention({' + '.join(part._brief() for part in self.parts)})"
+    def summary(self) -> dict[str, Any]:
+        """What each of its parts does, in words."""
+        return {"edit": " + ".join(part.text for part in self.parts)}
 
-    def _brief(self) -> str:
-        facts = [self.units.text]
-        if self.gate is not None:
-            facts.append(f"gate={type(self.gate).__name__}, threshold={self.threshold:g}")
-        if self.region is not None:
-            facts.append("in a region")
-        if self.unit_strengths is not None:
-            facts.append("each at its own strength")
-        elif self.strength != 1:
-            facts.append(f"strength={self.strength:g}")
-        if isinstance(self.replacement, Tensor):
-            facts.append("each at its own level")
-        return ", ".join(facts)
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each of its parts: what it edits, where, and how far."""
+        return [
+            {
+                "layer": part.units.layer,
+                part.units.noun: f"{len(part.units)} of {part.units.total}",
+                "concept": part.units.concept or "",
+                "where": "everywhere" if part.where is None else brief(part.where),
+                "threshold": part.threshold if part.where is not None else "",
+                "strength": "of each unit" if part.unit_strengths else part.strength,
+                "replacement": brief(part.replacement),
+            }
+            for part in self.parts
+        ]
+
+    def __repr__(self) -> str:
+        return shortened(f"Intervention({self.summary()['edit']})")
 
 
 @contextmanager

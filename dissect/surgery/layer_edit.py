@@ -60,6 +60,22 @@ class LayerEdit:
             raise DissectError("the values of a replacement must be finite numbers")
 
     @property
+    def text(self) -> str:
+        """The units, and what is not the default, in words."""
+        facts = [self.units.text]
+        if self.gate is not None:
+            facts.append(f"gate={type(self.gate).__name__}, threshold={self.threshold:g}")
+        if self.region is not None:
+            facts.append("in a region")
+        if self.unit_strengths is not None:
+            facts.append("each at its own strength")
+        elif self.strength != 1:
+            facts.append(f"strength={self.strength:g}")
+        if isinstance(self.replacement, Tensor):
+            facts.append("each at its own level")
+        return ", ".join(facts)
+
+    @property
     def where(self) -> Gate | Tensor | None:
         """What opens the edit: the gate, the region, or the gate times the region."""
         if self.region is None or self.gate is None:

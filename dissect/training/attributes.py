@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from dissect._utils.device import autocast
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_tensor
 from dissect._utils.progress import ProgressCallback, no_progress
@@ -19,8 +20,8 @@ from dissect.training.fit import Fit, one_cycle
 __all__ = ["AttributeConfig", "train_attributes"]
 
 
-@dataclass(frozen=True)
-class AttributeConfig:
+@dataclass(frozen=True, repr=False)
+class AttributeConfig(ShortRepr):
     """How an attribute network is trained."""
 
     steps: int = 3_000

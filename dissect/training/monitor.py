@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_tensor
 from dissect._utils.io import check_writable, write_bytes
@@ -34,8 +35,8 @@ _BEATEN, _BEATEN_REPORTS = 0.05, 50
 _FRECHET_SEED = 2**31 + 2
 
 
-@dataclass(frozen=True)
-class FrechetMeter:
+@dataclass(frozen=True, repr=False)
+class FrechetMeter(ShortRepr):
     """How far samples are from the source's images, in a segmenter's features.
 
     Its numbers compare with one another, of the same number of images, and with no other FID.

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dissect._utils.device import autocast
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect._utils.images import to_tensor
 from dissect._utils.progress import ProgressCallback, no_progress
@@ -31,8 +32,8 @@ Pair = tuple[Tensor, Tensor]
 """Images (N, 3, H, W) in [-1, 1] and the class of every pixel (N, H, W)."""
 
 
-@dataclass(frozen=True)
-class SegmenterConfig:
+@dataclass(frozen=True, repr=False)
+class SegmenterConfig(ShortRepr):
     """How a segmenter is trained."""
 
     steps: int = 2_100

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from dissect._utils.display import ShortRepr
 from dissect._utils.errors import DissectError
 from dissect._utils.progress import ProgressCallback, no_progress
 from dissect._utils.random import seeded
@@ -43,8 +44,8 @@ _DOUBT = 4.0
 Codes = tuple[NDArray[np.uint64], NDArray[np.uint8]]
 
 
-@dataclass(frozen=True)
-class Hasher:
+@dataclass(frozen=True, repr=False)
+class Hasher(ShortRepr):
     """A trained autoencoder, and what makes bits of its code.
 
     Attributes:
