@@ -1,9 +1,9 @@
-# Both targets do all their own set-up in .venv, from nothing but Python, pip and make.
+# Every target does all its own set-up in .venv, from nothing but Python, pip and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format bench figures figures-foreign clean
+.PHONY: demo docs test lint format bench figures figures-foreign clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dissect probe --concept window
@@ -15,6 +15,11 @@ demo: $(VENV)/.installed
 # A worker on each core: threads of torch's own would only wait for one another.
 test: $(VENV)/.installed-dev lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+# The site, into out/site; any broken link or reference is an error.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "Open out/site/index.html"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -35,6 +40,10 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	touch $@
 
 # Every figure of speed in the README; on an idle machine, about ten minutes.
